@@ -11,15 +11,20 @@ from sandbox.stripe.api.params import (
     Integer,
     Kind,
     Metadata,
+    Range,
     Shape,
     Text,
     listing,
 )
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.clock.periods import Period
+from sandbox.stripe.clock.periods import DAY, Period
 from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
-from sandbox.stripe.objects.invoices import finalization_delay, lifecycle
+from sandbox.stripe.objects.invoices import (
+    finalization_delay,
+    finalization_failure,
+    lifecycle,
+)
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices import pay as invoice_payment
 from sandbox.stripe.objects.invoices.payment_records import render_payments
@@ -40,12 +45,14 @@ resource = Resource(
 
 FIELDS: dict[str, Kind] = {
     "auto_advance": Boolean(),
+    "automatically_finalizes_at": Integer(0),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
     "description": Text(unset=True),
     "footer": Text(unset=True),
     "metadata": Metadata(),
 }
+MAX_SCHEDULE = 5 * 366 * DAY
 EDITABLE_ALWAYS = frozenset({"auto_advance", "expand", "metadata"})
 CREATE = Shape(
     {
@@ -59,6 +66,13 @@ PAY = Shape(
     {"off_session": Boolean(), "paid_out_of_band": Boolean(), "payment_method": Text()}
 )
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
+LIST = listing(
+    collection_method=COLLECTION_METHOD,
+    created=Range(),
+    customer=Text(),
+    status=STATUSES,
+    subscription=Text(),
+)
 
 
 @resource.post(URL, CREATE)
@@ -84,12 +98,14 @@ def create(context: Context, params: Params) -> Record:
         period=Period(context.now, context.now),
         lines=[invoice_items.new_line_for(context, item) for item in items],
     )
-    invoice["auto_advance"] = params.get("auto_advance", False)
+    at = params.get("automatically_finalizes_at")
+    invoice["auto_advance"] = params.get("auto_advance", at is not None)
     _assign(invoice, params)
+    _schedule_finalization(context, invoice, params)
     return lifecycle.add(context, invoice, items)
 
 
-@resource.get(URL, listing(customer=Text(), status=STATUSES, subscription=Text()))
+@resource.get(URL, LIST)
 def list_(context: Context, params: Params) -> Record:
     """Return invoices, newest first."""
     filters = {
@@ -97,7 +113,15 @@ def list_(context: Context, params: Params) -> Record:
         "_subscription": params.get("subscription"),
         "status": params.get("status"),
     }
-    return page(context.store, "invoice", URL, params, filters=filters)
+    method = params.get("collection_method")
+    return page(
+        context.store,
+        "invoice",
+        URL,
+        params,
+        filters=filters,
+        where=lambda invoice: method in (None, invoice["collection_method"]),
+    )
 
 
 resource.retrievable(URL)
@@ -133,6 +157,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         _assign(draft, params)
         if "auto_advance" in params:
             _set_auto_advance(context, draft, params["auto_advance"])
+        _schedule_finalization(context, draft, params)
     return draft
 
 
@@ -153,7 +178,10 @@ def delete(context: Context, params: Params, id: str) -> Record:
 @resource.post(f"{OBJECT_URL}/finalize", Shape({"auto_advance": Boolean()}))
 def finalize(context: Context, params: Params, id: str) -> Record:
     """Finalize a draft. Raises a 400 for another status, or a 404."""
-    return lifecycle.finalize(context, id, params.get("auto_advance"))
+    finalized = lifecycle.finalize(context, id, params.get("auto_advance"))
+    if finalized["status"] == "draft":
+        raise finalization_failure.error_of(finalized)
+    return finalized
 
 
 @resource.post(f"{OBJECT_URL}/pay", PAY)
@@ -208,6 +236,26 @@ def _assign(invoice: dict[str, Any], params: Params) -> None:
         invoice["due_date"] = None
     elif invoice["status"] == "draft":
         lifecycle.set_due_date(invoice)
+
+
+def _schedule_finalization(
+    context: Context, draft: dict[str, Any], params: Params
+) -> None:
+    """Finalize a draft at a time that staff choose. Raises a 400.
+
+    Source: SDK, `automatically_finalizes_at` of InvoiceUpdateParams. Assumed: it turns
+    automatic advancement on.
+    """
+    at = params.get("automatically_finalizes_at")
+    if at is None or params.get("auto_advance") is False:
+        return
+    if not context.now < at <= context.now + MAX_SCHEDULE:
+        raise invalid(
+            "`automatically_finalizes_at` must be in the next five years.",
+            param="automatically_finalizes_at",
+        )
+    # Undelivered events do not change a time that staff chose (assumed).
+    draft.update(auto_advance=True, automatically_finalizes_at=at, _scheduled=True)
 
 
 def _set_auto_advance(

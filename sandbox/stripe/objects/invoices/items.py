@@ -5,11 +5,25 @@ from typing import Any
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
+from sandbox.stripe.api.params import (
+    Boolean,
+    Integer,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import CURRENCY, check_amount, empty_lists, nulls
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    check_amount,
+    copy_params,
+    empty_lists,
+    new_metadata,
+    nulls,
+)
 from sandbox.stripe.objects.schemas.invoice import (
     line_parent,
     new_line,
@@ -19,6 +33,7 @@ from sandbox.stripe.objects.schemas.invoice import (
 from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/invoiceitems"
+OBJECT_URL = f"{URL}/{{id}}"
 KIND = "invoiceitem"
 
 
@@ -37,9 +52,13 @@ CREATE = Shape(
         "customer": Text(),
         "description": Text(),
         "invoice": Text(),
+        "metadata": Metadata(),
+        "subscription": Text(),
     },
     required=("customer", "amount", "currency"),
 )
+UPDATE = Shape({"amount": Integer(), "description": Text(), "metadata": Metadata()})
+resource.retrievable(URL)
 
 
 @resource.post(URL, CREATE)
@@ -56,6 +75,8 @@ def create(context: Context, params: Params) -> Record:
         currency=params["currency"],
         description=params.get("description"),
         period=Period(context.now, context.now),
+        subscription=_subscription_for(context, params),
+        metadata=new_metadata(params),
     )
     if draft:
         _add_to_draft(context, draft, item, customer["balance"])
@@ -76,6 +97,30 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
+@resource.post(OBJECT_URL, UPDATE)
+def update(context: Context, params: Params, id: str) -> Record:
+    """Update a pending item, or one on a draft with its line. Raises a 400 or a 404."""
+    invoice = _draft_of(context, context.get(KIND, id))
+    with context.update(KIND, id) as item:
+        copy_params(item, params, "amount", "description", "metadata")
+        check_amount(item["amount"], item["currency"], "amount")
+        item["net_amount"] = item["amount"]
+    if invoice:
+        line = {name: item[name] for name in ("amount", "description", "metadata")}
+        _change_line(context, invoice, id, {**line, "subtotal": item["amount"]})
+    return item
+
+
+@resource.delete(OBJECT_URL, Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Delete a pending item, or one on a draft. Raises a 400 or a 404."""
+    item = context.get(KIND, id)
+    if invoice := _draft_of(context, item):
+        _change_line(context, invoice, id, None)
+    delete_item(context, item)
+    return {"id": id, "object": KIND, "deleted": True}
+
+
 def add(
     context: Context,
     *,
@@ -89,13 +134,13 @@ def add(
     price: Record | None = None,
     quantity: int = 1,
     details: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Record:
     """Store a pending item and emit `invoiceitem.created`.
 
     `details` are the `proration_details` of a proration.
     """
-    # Only prorations name their subscription: the API cannot add other items to one.
-    proration = subscription is not None
+    proration = details is not None
     record: dict[str, Any] = {
         **context.new(KIND, "ii"),
         **nulls("customer_account invoice test_clock"),
@@ -107,16 +152,16 @@ def add(
         "description": description,
         "discountable": not proration,
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
-        "metadata": {},
+        "metadata": metadata or {},
         "net_amount": amount,
         "parent": {
             "subscription_details": {
                 "subscription": subscription,
-                "subscription_item": item,
+                **({"subscription_item": item} if item else {}),
             },
             "type": "subscription_details",
         }
-        if proration
+        if subscription
         else None,
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
@@ -212,6 +257,45 @@ def _draft_for(context: Context, params: Params) -> Record | None:
             code="invoice_not_editable",
         )
     return invoice
+
+
+def _subscription_for(context: Context, params: Params) -> str | None:
+    """Return the subscription on whose next invoice an item goes. Raises a 400."""
+    if "subscription" not in params:
+        return None
+    name = "subscription"
+    subscription = context.get_referenced(name, params[name], name)
+    # Assumed for an ended one: it has no next invoice.
+    if subscription["customer"] != params["customer"] or subscription["ended_at"]:
+        raise missing(name, params[name], param=name, status=400)
+    return str(subscription["id"])
+
+
+def _draft_of(context: Context, item: Record) -> Record | None:
+    """Return the draft that an item is on, or None. Raises a 400 if it is finalized."""
+    invoice = context.store.get("invoice", item["invoice"] or "")
+    if invoice and invoice["status"] != "draft":
+        raise invalid(
+            "This invoice item is on a finalized invoice and can't be changed.",
+            code="invoice_not_editable",
+        )
+    return invoice
+
+
+def _change_line(
+    context: Context, invoice: Record, item: str, changes: Record | None
+) -> None:
+    """Change the line of an item on a draft, or remove it."""
+    line_id = line_id_on(invoice, item)
+    customer = context.store.get("customer", invoice["customer"]) or {}
+    balance = customer.get("balance", invoice["starting_balance"])
+    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
+        draft["_lines"] = [
+            {**line, **(changes or {})} if line["id"] == line_id else line
+            for line in draft["_lines"]
+            if changes is not None or line["id"] != line_id
+        ]
+        draft.update(totals(draft["_lines"], balance, draft["currency"]))
 
 
 def _add_to_draft(

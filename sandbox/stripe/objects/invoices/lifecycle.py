@@ -16,6 +16,7 @@ from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.invoices import (
     collection,
     finalization_delay,
+    finalization_failure,
     pay,
     payment_records,
 )
@@ -92,14 +93,17 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     """Finalize a draft: assign its number and apply the customer balance.
 
     An invoice with nothing due becomes paid; under automatic collection it is charged.
-    Raises a 400 for another status.
+    If it cannot be finalized, it stays a draft. Raises a 400 for another status.
     """
-    if context.get("invoice", id)["status"] != "draft":
+    draft = context.get("invoice", id)
+    if draft["status"] != "draft":
         raise invalid(
             "This invoice is already finalized, you can't re-finalize a non-draft "
             "invoice.",
             code="invoice_not_editable",
         )
+    if finalization_failure.record(context, draft):
+        return context.get("invoice", id)
     with context.update("invoice", id, UPDATED) as invoice:
         _open(context, invoice)
         if auto_advance is not None:
@@ -195,6 +199,8 @@ def _open(
             invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
         hosted_invoice_url=f"{context.public_url}{page_urls.INVOICE_PATH}{token}",
+        # SDK: cleared when the invoice is successfully finalized.
+        last_finalization_error=None,
         invoice_pdf=f"https://pay.stripe.com/invoice/{context.account}/{token}/pdf",
         number=f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",

@@ -31,7 +31,7 @@ def next_outcome(
     """Return the outcome of the next attempt; a script advances by one step."""
     if "_bank_account" in method:
         return Outcome(processing=True)
-    for id, metadata in _metadata_sources(context, invoice):
+    for id, metadata in metadata_sources(context, invoice):
         if SCRIPT in metadata:
             step = _next_step(context, id, metadata[SCRIPT])
             decline = None if step in ("succeed", "requires_action") else Decline(step)
@@ -50,9 +50,7 @@ def outcome_of_card(method: Record) -> Outcome:
     return Outcome(decline=Decline(reason) if reason else None)
 
 
-def _metadata_sources(
-    context: Context, invoice: Record
-) -> Iterator[tuple[str, Record]]:
+def metadata_sources(context: Context, invoice: Record) -> Iterator[tuple[str, Record]]:
     """Yield id and metadata of the invoice, its subscription and its customer.
 
     A subscription still being created is not stored yet: its metadata is taken from

@@ -43,7 +43,7 @@ def start(context: Context, subscription: dict[str, Any]) -> None:
         return
     # No retries: the first invoice is paid within 23 hours or voided.
     first = lifecycle.finalize(context, invoice["id"], auto_advance=False)
-    if first["status"] == "paid":
+    if first["status"] != "open":
         return
     subscription["status"] = "incomplete"
     method = collection.payment_method(context, first, subscription)

@@ -18,6 +18,7 @@ from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 from sandbox.stripe.objects.invoices import pay
+from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.objects.reversals import disputes, refunds
@@ -164,6 +165,15 @@ class History:
         item["currency"] = "usd"
         self.api.v1.invoice_items.create(item)
 
+    def do_edit_invoice_item(self):
+        page = self.api.v1.invoice_items.list({"customer": self.payer})
+        item = self.pick(*page.data).id if page.data else "ii_none"
+        if self.coin_flip():
+            self.api.v1.invoice_items.delete(item)
+        else:
+            amount = self.random.randrange(-500, 2_000)
+            self.api.v1.invoice_items.update(item, {"amount": amount})
+
     def do_create_one_off_invoice(self):
         self.api.v1.invoices.create(
             {
@@ -180,6 +190,20 @@ class History:
 
     def do_set_auto_advance(self):
         self.api.v1.invoices.update(self.invoice(), {"auto_advance": self.coin_flip()})
+
+    def do_schedule_finalization(self):
+        at = self.app.clock.now() + self.pick(60, 10 * DAY)
+        change: Any = {"automatically_finalizes_at": at}
+        self.api.v1.invoices.update(self.invoice(), change)
+
+    def do_refuse_finalization(self):
+        code = self.pick("customer_tax_location_invalid", "")
+        change: Any = {"metadata": {"sandbox_finalization": code}}
+        self.api.v1.invoices.update(self.invoice(), change)
+
+    def do_reissue_card(self):
+        for method in self.api.v1.payment_methods.list({"customer": self.payer}).data:
+            self.transact(payment_methods.reissue, method.id, "pm_card_visa")
 
     def do_pay(self):
         self.api.v1.invoices.pay(self.invoice())
