@@ -9,9 +9,12 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.clock import periods
-from sandbox.stripe.objects.invoices import pay
+from sandbox.stripe.objects.catalog import prices
+from sandbox.stripe.objects.invoices import invoices, pay
+from sandbox.stripe.objects.invoices.paused_collection import BEHAVIORS
 from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import disputes, refunds
+from sandbox.stripe.objects.subscriptions import subscriptions
 from sandbox.stripe.store.records import Record
 
 STEPS = ("1 hour", "1 day", "1 month")
@@ -69,6 +72,26 @@ def settle(app: StripeApp, form: Form) -> None:
     _transact(app, work)
 
 
+def pause_collection(app: StripeApp, form: Form) -> None:
+    """Pause the collection of a subscription's invoices, or end it. Raises BadField."""
+    id, behavior = form.get("id", ""), form.get("outcome")
+    pause = {"behavior": behavior} if behavior in BEHAVIORS else None
+    changes = {"pause_collection": pause}
+    _transact(app, lambda context: subscriptions.update(context, changes, id))
+
+
+def hold(app: StripeApp, form: Form) -> None:
+    """Hold a draft, or let it advance. Raises BadField."""
+    id, changes = form.get("id", ""), {"auto_advance": form.get("outcome") != "hold"}
+    _transact(app, lambda context: invoices.update(context, changes, id))
+
+
+def archive(app: StripeApp, form: Form) -> None:
+    """Archive a price, or make it active again. Raises BadField."""
+    id, changes = form.get("id", ""), {"active": form.get("outcome") != "archive"}
+    _transact(app, lambda context: prices.update(context, changes, id))
+
+
 #: Function of each action, and the notice on the page after it.
 ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "advance": (advance, "The clock was moved to {now} UTC."),
@@ -86,6 +109,9 @@ ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "refund": (refund, "The charge was refunded."),
     "dispute": (dispute, "A dispute was opened."),
     "close-dispute": (close_dispute, "The dispute was closed."),
+    "pause-collection": (pause_collection, "The subscription was changed."),
+    "hold": (hold, "The draft was changed."),
+    "archive": (archive, "The price was changed."),
     "settle": (settle, "The outcome was recorded."),
 }
 

@@ -4,6 +4,8 @@ Sources: docs.stripe.com/api/payment_methods/update,
 docs.stripe.com/payments/cards/overview (automatic card updates).
 """
 
+from typing import Any
+
 import pytest
 import stripe
 
@@ -19,7 +21,8 @@ def test_reissued_card_has_another_number_and_can_be_charged(stripe_sandbox, api
     path = f"payment_methods/{method.id}/reissue"
     control(stripe_sandbox, "POST", path, {"card": "pm_card_visa"})
 
-    reissued = api.v1.payment_methods.retrieve(method.id)
+    assert method.card
+    reissued: Any = api.v1.payment_methods.retrieve(method.id)
     event = api.v1.events.list({"type": "payment_method.automatically_updated"}).data[0]
     previous = event.data.previous_attributes["card"]
     assert previous.to_dict() == {
