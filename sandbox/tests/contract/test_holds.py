@@ -48,7 +48,7 @@ def save_card(account: Account, payer: stripe.Customer, name: str) -> str:
     return method.id
 
 
-def newest(account: Account, subscription: stripe.Subscription) -> stripe.Invoice:
+def newest(account: Account, subscription: stripe.Subscription) -> Any:
     params: Any = {"subscription": subscription.id}
     return account.api.v1.invoices.list(params).data[0]
 

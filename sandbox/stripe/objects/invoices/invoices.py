@@ -98,8 +98,7 @@ def create(context: Context, params: Params) -> Record:
         period=Period(context.now, context.now),
         lines=[invoice_items.new_line_for(context, item) for item in items],
     )
-    at = params.get("automatically_finalizes_at")
-    invoice["auto_advance"] = params.get("auto_advance", at is not None)
+    invoice["auto_advance"] = params.get("auto_advance", False)
     _assign(invoice, params)
     _schedule_finalization(context, invoice, params)
     return lifecycle.add(context, invoice, items)
@@ -243,19 +242,23 @@ def _schedule_finalization(
 ) -> None:
     """Finalize a draft at a time that staff choose. Raises a 400.
 
-    Source: SDK, `automatically_finalizes_at` of InvoiceUpdateParams. Assumed: it turns
-    automatic advancement on.
+    Source: docs page "Schedule invoice finalization": automatic advancement must be on;
+    undelivered events do not delay it.
     """
     at = params.get("automatically_finalizes_at")
-    if at is None or params.get("auto_advance") is False:
+    if at is None:
         return
+    if not draft["auto_advance"]:
+        raise invalid(
+            "`automatically_finalizes_at` requires `auto_advance` to be true.",
+            param="automatically_finalizes_at",
+        )
     if not context.now < at <= context.now + MAX_SCHEDULE:
         raise invalid(
             "`automatically_finalizes_at` must be in the next five years.",
             param="automatically_finalizes_at",
         )
-    # Undelivered events do not change a time that staff chose (assumed).
-    draft.update(auto_advance=True, automatically_finalizes_at=at, _scheduled=True)
+    draft.update(automatically_finalizes_at=at, _scheduled=True)
 
 
 def _set_auto_advance(

@@ -90,11 +90,12 @@ def _get_usable_price(
             param=param,
         )
     # Docs page "Manage products and prices": it cannot be added to new subscriptions,
-    # existing ones go on. The text is that of Checkout.
+    # existing ones go on. Text: https://github.com/stripe/stripe-go/issues/1031
     if not context.get("product", price["product"])["active"]:
         raise invalid(
-            "This price is not available to be purchased because its product is not "
-            "active.",
+            f"The product {price['product']} is marked as inactive, and thus no new "
+            "subscriptions can be create to any plans of this product. You provided "
+            f"the plan {id}.",
             param=param,
         )
     if price["recurring"] is None:

@@ -31,7 +31,7 @@ def test_price_of_an_archived_product_is_not_sold(api):
     price = builders.price(api)
     archived = api.v1.products.update(str(price.product), {"active": False})
 
-    with pytest.raises(stripe.InvalidRequestError, match="not active"):
+    with pytest.raises(stripe.InvalidRequestError, match="marked as inactive"):
         builders.subscription(api, price)
 
     event = api.v1.events.list({"type": "product.updated"}).data[0]

@@ -53,6 +53,15 @@ def test_time_of_finalization_is_within_five_years(stripe_sandbox, api, draft, s
     assert caught.value.param == "automatically_finalizes_at"
 
 
+def test_held_draft_cannot_be_scheduled(stripe_sandbox, api, draft):
+    at = stripe_sandbox.now() + DAY
+
+    with pytest.raises(stripe.InvalidRequestError):
+        api.v1.invoices.update(
+            draft.id, {"auto_advance": False, "automatically_finalizes_at": at}
+        )
+
+
 def test_draft_that_is_held_has_no_time_of_finalization(stripe_sandbox, api, draft):
     held = api.v1.invoices.update(draft.id, {"auto_advance": False})
 
