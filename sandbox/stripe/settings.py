@@ -14,6 +14,7 @@ KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
 AfterDispute = Literal["nothing", "cancel", "cancel_at_period_end"]
 OutOfBandPayments = Literal["unlisted", "payment_record"]
+PausedInvoices = Literal["at_once", "after_an_hour"]
 CreditUncollectible = Literal["refused", "allowed"]
 
 
@@ -40,6 +41,9 @@ class AccountSettings:
     out_of_band_payments: OutOfBandPayments = "unlisted"
     #: Whether an uncollectible invoice can have credit notes: sources disagree.
     credit_uncollectible: CreditUncollectible = "refused"
+    #: When `pause_collection` voids a new invoice or marks it uncollectible: the docs
+    #: say "immediately" of `void` only.
+    paused_invoices: PausedInvoices = "at_once"
     #: Real seconds by which every API response is delayed.
     latency: float = 0
     #: Maximum API requests per real second, above it 429; None: no limit.
@@ -76,6 +80,7 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
         out_of_band_payments=given.choice(
             "out_of_band_payments", get_args(OutOfBandPayments)
         ),
+        paused_invoices=given.choice("paused_invoices", get_args(PausedInvoices)),
         latency=given.seconds("latency", 0),
         rate_limit=given.optional(given.integer, "rate_limit", minimum=1),
         keep_events=given.integer("keep_events", minimum=1),

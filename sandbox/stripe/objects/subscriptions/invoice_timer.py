@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
-from sandbox.stripe.objects.invoices import collection, lifecycle
+from sandbox.stripe.objects.invoices import collection, lifecycle, paused_collection
 from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -72,6 +72,8 @@ def _open_timers(invoice: Record) -> Iterator[tuple[int | None, Action]]:
 
 
 def _next_timer(invoice: Record) -> tuple[int, Action] | None:
+    if (at := paused_collection.acts_at(invoice)) is not None:
+        return at, paused_collection.act
     if invoice["status"] != "open":
         at = lifecycle.TIMER.due_at(invoice)
         return None if at is None else (at, lifecycle.TIMER.run)

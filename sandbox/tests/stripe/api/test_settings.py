@@ -19,6 +19,7 @@ def test_default_account_settings_are_those_of_stripe(url):
         "overdue_after_days": None,
         "bank_debit_days": 4,
         "out_of_band_payments": "unlisted",
+        "paused_invoices": "at_once",
         "after_dispute": "nothing",
         "credit_uncollectible": "refused",
         "latency": 0,

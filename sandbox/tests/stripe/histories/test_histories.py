@@ -57,6 +57,7 @@ class History:
                 "after_dispute": self.pick("nothing", "cancel", "cancel_at_period_end"),
                 "after_last_retry": self.pick("past_due", "unpaid", "canceled"),
                 "credit_uncollectible": self.pick("refused", "allowed"),
+                "paused_invoices": self.pick("at_once", "after_an_hour"),
                 "out_of_band_payments": self.pick("unlisted", "payment_record"),
                 "overdue_after_days": 2,
             }

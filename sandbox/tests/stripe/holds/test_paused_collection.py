@@ -98,6 +98,24 @@ def test_void_invoice_leaves_the_balance(stripe_sandbox, api, pause):
     ]
 
 
+@pytest.mark.parametrize(
+    ("behavior", "status"), [("void", "void"), ("mark_uncollectible", "uncollectible")]
+)
+def test_invoice_can_be_a_draft_for_an_hour_first(
+    stripe_sandbox, api, pause, behavior, status
+):
+    stripe_sandbox.settings(paused_invoices="after_an_hour")
+    subscription = pause(behavior)
+    end = subscription["items"].data[0].current_period_end
+
+    stripe_sandbox.advance(end - stripe_sandbox.now())
+    draft = builders.newest_invoice(api, subscription)
+    stripe_sandbox.advance(HOUR)
+
+    assert (draft.status, draft.auto_advance) == ("draft", False)
+    assert api.v1.invoices.retrieve(draft.id).status == status
+
+
 def test_earlier_invoice_is_collected_as_before(stripe_sandbox, api):
     payer, _ = builders.paying_customer(api)
     subscription = builders.automatic(api, to=payer)
