@@ -89,3 +89,19 @@ def test_declined_card_ends_a_pending_challenge(api):
 
     intent = builders.intent_of(api, invoice.id)
     assert (intent.status, intent.next_action) == ("requires_payment_method", None)
+
+
+def test_replaced_challenge_of_the_hosted_page_cannot_be_completed(stripe_sandbox, api):
+    payer, method = builders.paying_customer(api)
+    invoice = builders.open_invoice(api, payer)
+    card = {"card": "pm_card_authenticationRequired"}
+    control(stripe_sandbox, "POST", f"invoices/{invoice.id}/pay", card)
+    challenged = builders.intent_of(api, invoice.id)
+    api.v1.invoices.pay(invoice.id, {"payment_method": method.id})
+
+    path = f"payment_intents/{challenged.id}/authenticate"
+    status, _ = control(stripe_sandbox, "POST", path, {"outcome": "succeeded"})
+
+    charges = api.v1.charges.list({"payment_intent": challenged.id}).data
+    assert (challenged.status, status) == ("requires_action", 400)
+    assert [charge.payment_method for charge in charges] == [method.id]
