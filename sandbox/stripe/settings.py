@@ -15,6 +15,7 @@ Outcome = Literal["past_due", "unpaid", "canceled"]
 AfterDispute = Literal["nothing", "cancel", "cancel_at_period_end"]
 OutOfBandPayments = Literal["unlisted", "payment_record"]
 CreditUncollectible = Literal["refused", "allowed"]
+CreditNoteTaxes = Literal["proportional", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class AccountSettings:
     out_of_band_payments: OutOfBandPayments = "unlisted"
     #: Whether an uncollectible invoice can have credit notes: sources disagree.
     credit_uncollectible: CreditUncollectible = "refused"
+    #: Taxes in a credit note over an amount: no source says whether it is split.
+    credit_note_taxes: CreditNoteTaxes = "proportional"
     #: Real seconds by which every API response is delayed.
     latency: float = 0
     #: Maximum API requests per real second, above it 429; None: no limit.
@@ -73,6 +76,7 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
         credit_uncollectible=given.choice(
             "credit_uncollectible", get_args(CreditUncollectible)
         ),
+        credit_note_taxes=given.choice("credit_note_taxes", get_args(CreditNoteTaxes)),
         out_of_band_payments=given.choice(
             "out_of_band_payments", get_args(OutOfBandPayments)
         ),

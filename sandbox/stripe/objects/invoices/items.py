@@ -1,5 +1,6 @@
 """Invoice items: charges and credits for a future invoice (docs: Invoice Items)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sandbox.stripe.api.context import Context
@@ -9,13 +10,10 @@ from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import tax_rates as rates
 from sandbox.stripe.objects.fields import CURRENCY, check_amount, empty_lists, nulls
-from sandbox.stripe.objects.schemas.invoice import (
-    line_parent,
-    new_line,
-    pricing,
-    totals,
-)
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice import line_parent, new_line, pricing
 from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/invoiceitems"
@@ -25,6 +23,7 @@ KIND = "invoiceitem"
 def _render(store: Store, record: Record) -> dict[str, Any]:
     rendered = public(store, record)
     del rendered["created"]  # The API calls it `date`.
+    rendered["tax_rates"] = rates.render_all(store, record["_tax_rates"] or [])
     return rendered
 
 
@@ -36,7 +35,9 @@ CREATE = Shape(
         "currency": CURRENCY,
         "customer": Text(),
         "description": Text(),
+        "discountable": Boolean(),
         "invoice": Text(),
+        "tax_rates": rates.TAX_RATES,
     },
     required=("customer", "amount", "currency"),
 )
@@ -49,6 +50,8 @@ def create(context: Context, params: Params) -> Record:
     draft = _draft_for(context, params)
     balance_transactions.set_currency(context, customer, params["currency"], "currency")
     check_amount(params["amount"], params["currency"], "amount")
+    _check_discountable(params)
+    tax_rates = rates.require_active(context, params.get("tax_rates", []), "tax_rates")
     item = add(
         context,
         customer=customer["id"],
@@ -56,6 +59,8 @@ def create(context: Context, params: Params) -> Record:
         currency=params["currency"],
         description=params.get("description"),
         period=Period(context.now, context.now),
+        discountable=params.get("discountable", params["amount"] > 0),
+        tax_rates=tax_rates or None,
     )
     if draft:
         _add_to_draft(context, draft, item, customer["balance"])
@@ -89,26 +94,30 @@ def add(
     price: Record | None = None,
     quantity: int = 1,
     details: dict[str, Any] | None = None,
+    discountable: bool = False,
+    tax_rates: Sequence[str] | None = None,
 ) -> Record:
     """Store a pending item and emit `invoiceitem.created`.
 
-    `details` are the `proration_details` of a proration.
+    `details` are the `proration_details` of a proration. Without `tax_rates` the
+    defaults of the invoice apply.
     """
     # Only prorations name their subscription: the API cannot add other items to one.
     proration = subscription is not None
     record: dict[str, Any] = {
         **context.new(KIND, "ii"),
         **nulls("customer_account invoice test_clock"),
-        **empty_lists("discounts invoicing_rules tax_rates"),
+        **empty_lists("discounts invoicing_rules"),
         "amount": amount,
         "currency": currency,
         "customer": customer,
         "date": context.now,
         "description": description,
-        "discountable": not proration,
+        "discountable": discountable,
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
         "metadata": {},
-        "net_amount": amount,
+        # Absent for discountable items (SDK, InvoiceItem.net_amount).
+        **({} if discountable else {"net_amount": amount}),
         "parent": {
             "subscription_details": {
                 "subscription": subscription,
@@ -128,6 +137,7 @@ def add(
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],
+        "_tax_rates": None if tax_rates is None else list(tax_rates),
     }
     return context.insert(record, "invoiceitem.created")
 
@@ -172,7 +182,8 @@ def release_to_customer(context: Context, subscription: Record) -> None:
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:
     """Return a new invoice line for an item."""
-    credited = item.get("proration_details", {}).get("credited_items")
+    details = item.get("proration_details", {})
+    credited = details.get("credited_items")
     return new_line(
         context,
         amount=item["amount"],
@@ -187,16 +198,28 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
         price=context.store.get("price", item["_price"] or ""),
         quantity=item["quantity"],
         discountable=item["discountable"],
+        tax_rates=item["_tax_rates"],
+        included_discounts=[
+            entry["discount"] for entry in details.get("discount_amounts", ())
+        ],
     )
 
 
-def line_id_on(invoice: Record, item: str) -> str | None:
-    """Return the id of the invoice's line for an item, or None."""
+def line_on(invoice: Record, item: str) -> Record | None:
+    """Return the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
         parent = line["parent"]
         if parent[parent["type"]]["invoice_item"] == item:
-            return str(line["id"])
+            found: Record = line
+            return found
     return None
+
+
+def _check_discountable(params: Params) -> None:
+    if params.get("discountable") and params["amount"] < 0:
+        raise invalid(
+            "A negative invoice item can't be discountable.", param="discountable"
+        )
 
 
 def _draft_for(context: Context, params: Params) -> Record | None:
@@ -221,4 +244,5 @@ def _add_to_draft(
     line = {**new_line_for(context, item), "invoice": invoice["id"]}
     with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
-        draft.update(totals(draft["_lines"], balance, draft["currency"]))
+        invoice_amounts.calculate(context.store, draft)
+        draft.update(invoice_amounts.due(draft, balance))

@@ -14,6 +14,7 @@ from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.invoices import collection, lifecycle, pay
 from sandbox.stripe.objects.schemas.invoice import line_parent, new_line
+from sandbox.stripe.objects.schemas.invoice_amounts import net_amount
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel, prorations
 from sandbox.stripe.store.records import Record
@@ -65,10 +66,12 @@ def _bill(
     if invoice is None:
         return None
     subscription["latest_invoice"] = invoice["id"]
-    for item, line in zip(items, lines, strict=True):
+    by_id = {line["id"]: line for line in invoice["_lines"]}
+    for item, unpriced in zip(items, lines, strict=True):
+        line = by_id[unpriced["id"]]
         item["billed_until"] = item["current_period_end"]
         prorations.set_debit(
-            item, line["amount"], line=line["id"], invoice=invoice["id"]
+            item, net_amount(line), line=line, discounts=invoice["discounts"]
         )
     return invoice
 
@@ -87,6 +90,7 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
         price=price,
         quantity=item["quantity"],
         metadata=dict(subscription["metadata"]),
+        tax_rates=item["_tax_rates"] or None,
     )
 
 
