@@ -59,7 +59,7 @@ def create(context: Context, params: Params) -> Record:
         currency=params["currency"],
         description=params.get("description"),
         period=Period(context.now, context.now),
-        discountable=params.get("discountable", params["amount"] > 0),
+        discountable=params.get("discountable", params["amount"] >= 0),
         tax_rates=tax_rates or None,
     )
     if draft:

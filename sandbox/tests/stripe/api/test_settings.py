@@ -21,6 +21,7 @@ def test_default_account_settings_are_those_of_stripe(url):
         "out_of_band_payments": "unlisted",
         "after_dispute": "nothing",
         "credit_uncollectible": "refused",
+        "credit_note_taxes": "proportional",
         "latency": 0,
         "rate_limit": None,
         "keep_events": 10_000,
