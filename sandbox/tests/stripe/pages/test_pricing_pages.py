@@ -26,7 +26,7 @@ def section(sandbox, name):
 def test_hosted_invoice_shows_discounts_and_taxes(api, subscription):
     invoice = builders.first_invoice(api, subscription)
 
-    page = words(fetch(invoice.hosted_invoice_url).text)
+    page = words(fetch(str(invoice.hosted_invoice_url)).text)
 
     assert (
         "Subtotal $10.00 Friends (50 % off) -$5.00 VAT 20 % $1.00 Total $6.00" in page
@@ -38,7 +38,7 @@ def test_hosted_invoice_says_that_a_tax_is_included(api):
     subscription = builders.subscription(api, default_tax_rates=[rate.id])
     invoice = builders.first_invoice(api, subscription)
 
-    page = words(fetch(invoice.hosted_invoice_url).text)
+    page = words(fetch(str(invoice.hosted_invoice_url)).text)
 
     assert "Subtotal $10.00 VAT 25 % (included) $2.00 Total $10.00" in page
 

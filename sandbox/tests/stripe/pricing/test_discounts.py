@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import stripe
 
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.client.in_process import in_process_client
 from sandbox.tests.support.stripe import builders
 from sandbox.tests.support.stripe.builders import DAY
 from sandbox.tests.support.stripe.control import control
@@ -121,6 +123,28 @@ def test_a_repeating_coupon_ends_after_its_months(api, stripe_sandbox):
     assert invoices[0].created == end
     assert api.v1.subscriptions.retrieve(subscription.id).discounts == []
     assert "customer.discount.deleted" in builders.event_types(api)
+
+
+def test_a_renewal_in_the_second_in_which_a_discount_ends_is_not_discounted(
+    monkeypatch,
+):
+    monkeypatch.setattr("sandbox.stripe.clock.clock.time.time", lambda: 1_800_000_000)
+    app = StripeApp(seed=1)
+    api = in_process_client(app)
+    # Older than its discount, so its timer runs first.
+    subscription = builders.subscription(api)
+    coupon = builders.coupon(api, duration="repeating", duration_in_months=1)
+    changed: Any = api.v1.subscriptions.update(
+        subscription.id,
+        {"discounts": [{"coupon": coupon.id}], "expand": ["discounts"]},
+    )
+    renewed_at = subscription["items"].data[0].current_period_end
+
+    app.advance(renewed_at - app.clock.now())
+
+    assert changed.discounts[0].end == renewed_at
+    assert builders.newest_invoice(api, subscription).total == 1_000
+    assert api.v1.subscriptions.retrieve(subscription.id).discounts == []
 
 
 def test_other_discounts_replace_those_before(api):
