@@ -54,30 +54,35 @@ def apply_balance(*, total: int, balance: int, minimum: int = 0) -> AmountDue:
     return AmountDue(0, net, net) if net < minimum else AmountDue(net, 0)
 
 
-def percent_of(amount: int, percent: Fraction) -> int:
-    """Return a percentage of an amount, rounded to the nearest integer.
+def round_half_away(exact: Fraction) -> int:
+    """Return the nearest integer; exact halves are rounded away from zero.
 
-    Exact halves are rounded away from zero, so that a credit is the exact opposite of
-    the same debit. Assumed for discounts and taxes: Stripe does not document it.
+    So a credit is the exact opposite of the same debit. Assumed for discounts and
+    taxes: Stripe does not document it.
     """
-    exact = abs(amount) * percent / 100
-    rounded = floor(exact + Fraction(1, 2))
-    return rounded if amount >= 0 else -rounded
+    rounded = floor(abs(exact) + Fraction(1, 2))
+    return rounded if exact >= 0 else -rounded
+
+
+def round_together(exact: Sequence[Fraction]) -> list[int]:
+    """Return integers whose sum is the rounded sum of the exact numbers.
+
+    Each is rounded down, and the remaining units go to the largest fractions.
+    """
+    rounded = [floor(number) for number in exact]
+    remaining = round_half_away(sum(exact, Fraction())) - sum(rounded)
+    by_fraction = sorted(range(len(exact)), key=lambda n: rounded[n] - exact[n])
+    for number in by_fraction[:remaining]:
+        rounded[number] += 1
+    return rounded
 
 
 def spread(total: int, weights: Sequence[int]) -> list[int]:
     """Return shares of a total in proportion to non-negative weights.
 
-    They are exact in the sum: each is rounded down, and the remaining units go to the
-    largest fractions, in case of equality to the first ones.
+    They are exact in the sum.
     """
     whole = sum(weights)
     if not whole:
         return [0] * len(weights)
-    shares = [total * weight // whole for weight in weights]
-    by_fraction = sorted(
-        range(len(weights)), key=lambda n: -(total * weights[n] % whole)
-    )
-    for number in by_fraction[: total - sum(shares)]:
-        shares[number] += 1
-    return shares
+    return round_together([Fraction(total * weight, whole) for weight in weights])

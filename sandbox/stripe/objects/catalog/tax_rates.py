@@ -86,15 +86,20 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 
 def require_active(context: Context, ids: Sequence[str], param: str) -> list[str]:
-    """Return the ids. Raises a 400 for a missing or archived tax rate, or too many."""
+    """Return the ids. Raises a 400 for a missing or archived rate, or too many.
+
+    Limit: docs page "Tax rates and IDs" ("up to five tax rates to each line item").
+    """
     for number, id in enumerate(ids):
         rate = context.get_referenced(KIND, id, f"{param}[{number}]")
         if not rate["active"]:
             raise invalid(
                 f"The tax rate `{id}` is archived and can't be used.", param=param
             )
-    if len(ids) > MAX_RATES:
-        raise invalid(f"You can pass at most {MAX_RATES} tax rates.", param=param)
+    if len(ids) > MAX_RATES or len(ids) > len(set(ids)):
+        raise invalid(
+            f"You can pass at most {MAX_RATES} tax rates, each once.", param=param
+        )
     return list(ids)
 
 

@@ -18,7 +18,7 @@ from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.params import Array, Hash, Text
 from sandbox.stripe.api.routing import Params, Resource, Timer, public
 from sandbox.stripe.clock import periods
-from sandbox.stripe.money.rounding import percent_of, spread
+from sandbox.stripe.money.rounding import round_half_away, spread
 from sandbox.stripe.objects.catalog import coupons
 from sandbox.stripe.store.records import Record, Store
 
@@ -229,7 +229,7 @@ def shares(
 
 def _taken_off(coupon: Record, amount: int) -> int:
     if coupon["percent_off"] is not None:
-        return percent_of(amount, Fraction(str(coupon["percent_off"])))
+        return round_half_away(amount * Fraction(str(coupon["percent_off"])) / 100)
     return int(min(coupon["amount_off"], amount))
 
 

@@ -3,7 +3,9 @@
 Sources: SDK types Invoice and InvoiceLineItem. Discounts reduce the taxable amount;
 exclusive tax is added to it, inclusive tax is part of it:
 https://support.stripe.com/questions/inclusive-and-exclusive-tax-options-in-the-tax-rate-api-and-stripe-tax
-Each tax is rounded on its line ("aggregate tax information of all line items").
+An account rounds each tax on its line, or its sum over all lines ("round off manually
+entered tax rates before or after calculating subtotals"):
+https://pay.wpmarmite.com/docs/configuring-your-invoices-in-stripe/
 
 The amount of a proration already includes its discounts, which it lists with 0
 (`proration_discounts=included`, the default):
@@ -14,8 +16,14 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
+from sandbox.stripe import settings
 from sandbox.stripe.money import currencies
-from sandbox.stripe.money.rounding import AmountDue, apply_balance, percent_of
+from sandbox.stripe.money.rounding import (
+    AmountDue,
+    apply_balance,
+    round_half_away,
+    round_together,
+)
 from sandbox.stripe.objects.catalog import tax_rates
 from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.store.records import Record, Store
@@ -27,22 +35,21 @@ def calculate(store: Store, invoice: dict[str, Any]) -> None:
     """Set the discounts, taxes and totals of a draft and its lines."""
     lines = invoice["_lines"]
     _discount(store, lines, invoice["discounts"])
-    subtotal_excluding_tax = 0
-    for line in lines:
-        rates = _rates_of(store, invoice, line)
-        before_discounts = _taxes(line["amount"], rates)
-        subtotal_excluding_tax += line["amount"] - _inclusive(before_discounts)
-        line["taxes"] = _taxes(net_amount(line), rates)
+    rates = [_rates_of(store, invoice, line) for line in lines]
+    amounts = [line["amount"] for line in lines]
+    before_discounts = sum_taxes(_taxes(store, amounts, rates))
+    nets = [net_amount(line) for line in lines]
+    for line, taxes in zip(lines, _taxes(store, nets, rates), strict=True):
+        line["taxes"] = taxes
     total_taxes = sum_taxes(line["taxes"] for line in lines)
-    subtotal = sum(line["amount"] for line in lines)
-    net = sum(net_amount(line) for line in lines)
+    subtotal, net = sum(amounts), sum(nets)
     inclusive = _inclusive(total_taxes)
-    taxes = sum(tax["amount"] for tax in total_taxes)
+    all_taxes = sum(tax["amount"] for tax in total_taxes)
     total_discounts = _sum_discounts(invoice["discounts"], lines)
     invoice.update(
         subtotal=subtotal,
-        subtotal_excluding_tax=subtotal_excluding_tax,
-        total=net + taxes - inclusive,
+        subtotal_excluding_tax=subtotal - _inclusive(before_discounts),
+        total=net + all_taxes - inclusive,
         total_discount_amounts=total_discounts,
         total_excluding_tax=net - inclusive,
         total_pretax_credit_amounts=_pretax_credits(total_discounts),
@@ -135,30 +142,69 @@ def _rates_of(store: Store, invoice: Record, line: Record) -> list[Record]:
     return [store.get(tax_rates.KIND, id) or {} for id in ids]
 
 
-def _taxes(amount: int, rates: Sequence[Record]) -> list[dict[str, Any]]:
-    """Return the taxes on an amount that includes the inclusive ones.
+def _taxes(
+    store: Store, amounts: Sequence[int], rates: Sequence[Sequence[Record]]
+) -> list[list[dict[str, Any]]]:
+    """Return the taxes of each line on its amount, which includes inclusive ones.
 
-    With inclusive and exclusive rates the latter apply to the amount without the
-    former (assumed).
+    Exclusive rates apply to the amount without inclusive taxes (assumed).
     """
-    included = [tax_rates.percentage(rate) for rate in rates if rate["inclusive"]]
-    gross = 100 + sum(included, Fraction())
-    amounts = [percent_of(amount, 100 * percent / gross) for percent in included]
-    taxable, inclusive = amount - sum(amounts), iter(amounts)
-    return [
-        {
-            "amount": next(inclusive)
-            if rate["inclusive"]
-            else percent_of(taxable, tax_rates.percentage(rate)),
-            "tax_behavior": "inclusive" if rate["inclusive"] else "exclusive",
-            "tax_rate_details": {"tax_rate": rate["id"]},
-            # As in the reference's example of a tax rate that was set by hand.
-            "taxability_reason": "not_available",
-            "taxable_amount": taxable,
-            "type": "tax_rate_details",
-        }
-        for rate in rates
+    if not any(rates):
+        return [[] for _ in amounts]
+    together = settings.read(store).tax_rounding == "invoice"
+    divisors = [100 + _inclusive_percentage(of_line) for of_line in rates]
+    included = _amounts(amounts, rates, divisors, inclusive=True, together=together)
+    nets = [
+        amount - sum(taxes.values())
+        for amount, taxes in zip(amounts, included, strict=True)
     ]
+    hundreds = [Fraction(100)] * len(nets)
+    added = _amounts(nets, rates, hundreds, inclusive=False, together=together)
+    return [
+        [_tax(rate, nets[n], (included[n] | added[n])[rate["id"]]) for rate in rates[n]]
+        for n in range(len(nets))
+    ]
+
+
+def _amounts(
+    amounts: Sequence[int],
+    rates: Sequence[Sequence[Record]],
+    divisors: Sequence[Fraction],
+    *,
+    inclusive: bool,
+    together: bool,
+) -> list[dict[str, int]]:
+    """Return the rounded taxes of each line by tax rate."""
+    exact: dict[str, dict[int, Fraction]] = {}
+    for n, of_line in enumerate(rates):
+        for rate in of_line:
+            if rate["inclusive"] is inclusive:
+                share = tax_rates.percentage(rate) / divisors[n]
+                exact.setdefault(rate["id"], {})[n] = amounts[n] * share
+    taxes: list[dict[str, int]] = [{} for _ in amounts]
+    for id, by_line in exact.items():
+        numbers = list(by_line.values())
+        rounded = round_together(numbers) if together else map(round_half_away, numbers)
+        for n, amount in zip(by_line, rounded, strict=True):
+            taxes[n][id] = amount
+    return taxes
+
+
+def _inclusive_percentage(rates: Sequence[Record]) -> Fraction:
+    percentages = (tax_rates.percentage(rate) for rate in rates if rate["inclusive"])
+    return sum(percentages, Fraction())
+
+
+def _tax(rate: Record, taxable_amount: int, amount: int) -> dict[str, Any]:
+    return {
+        "amount": amount,
+        "tax_behavior": "inclusive" if rate["inclusive"] else "exclusive",
+        "tax_rate_details": {"tax_rate": rate["id"]},
+        # As in the reference's example of a tax rate that was set by hand.
+        "taxability_reason": "not_available",
+        "taxable_amount": taxable_amount,
+        "type": "tax_rate_details",
+    }
 
 
 def _inclusive(taxes: Sequence[Record]) -> int:

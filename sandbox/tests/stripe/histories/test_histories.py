@@ -69,6 +69,7 @@ class History:
                 "credit_uncollectible": self.pick("refused", "allowed"),
                 "out_of_band_payments": self.pick("unlisted", "payment_record"),
                 "overdue_after_days": 2,
+                "tax_rounding": self.pick("item", "invoice"),
             }
         )
         self.prices = [

@@ -111,6 +111,18 @@ def test_each_line_is_rounded(api):
     assert (sorted(taxes), invoice.total) == ([6, 73], 606)
 
 
+def test_the_sum_of_a_tax_can_be_rounded_instead(api, stripe_sandbox):
+    stripe_sandbox.settings(tax_rounding="invoice")
+    rate = builders.tax_rate(api, 10)
+    prices = [builders.price(api, 104) for _ in range(3)]
+
+    invoice = first_of(api, *prices, default_tax_rates=[rate.id])
+
+    # 3 × 10.4 = 31.2, where each line alone has 10.
+    assert sorted(line.taxes[0].amount for line in invoice.lines.data) == [10, 10, 11]
+    assert (invoice.total_taxes[0].amount, invoice.total) == (31, 343)
+
+
 def test_the_rates_of_an_item_replace_the_defaults(api):
     high, low = builders.tax_rate(api, 20), builders.tax_rate(api, 5)
     subscription = builders.subscription(api, default_tax_rates=[high.id])
@@ -137,6 +149,14 @@ def test_an_archived_rate_stays_where_it_is_set(api, stripe_sandbox):
     assert builders.newest_invoice(api, subscription).total == 1_200
     with pytest.raises(stripe.InvalidRequestError, match="archived"):
         builders.subscription(api, default_tax_rates=[rate.id])
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_repeated_or_too_many_rates_are_refused(api, count):
+    ids = [builders.tax_rate(api, 1).id for _ in range(count)]
+
+    with pytest.raises(stripe.InvalidRequestError, match="at most"):
+        builders.subscription(api, default_tax_rates=ids if count > 5 else ids[:1] * 2)
 
 
 def test_a_draft_can_be_taxed(api):
