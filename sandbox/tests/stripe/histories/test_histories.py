@@ -85,6 +85,10 @@ class History:
         self.actions = [
             getattr(self, name) for name in vars(History) if name.startswith("do_")
         ]
+        # What most other actions need, and what moves an account on.
+        self.actions += 3 * [self.do_subscribe, self.do_wait]
+        for self.payer in self.payers:
+            self.do_save_card()
 
     def step(self):
         """Run one random action, valid or not."""
