@@ -9,6 +9,7 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.clock import periods
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import disputes, refunds
@@ -55,6 +56,14 @@ def close_dispute(app: StripeApp, form: Form) -> None:
     _transact(app, lambda context: disputes.close(context, id, outcome))
 
 
+def end_discount(app: StripeApp, form: Form) -> None:
+    """Remove a discount from its customer or subscription. Raises BadField."""
+    id = form.get("id", "")
+    if not discounts.live(app.store, [id]):
+        raise BadField("This discount has ended.")
+    _transact(app, lambda context: discounts.end_and_update_owner(context, id))
+
+
 def settle(app: StripeApp, form: Form) -> None:
     """End a pending refund, or a bank debit. Raises BadField."""
     id, failed = form.get("id", ""), form.get("outcome") != "succeeded"
@@ -86,6 +95,7 @@ ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "refund": (refund, "The charge was refunded."),
     "dispute": (dispute, "A dispute was opened."),
     "close-dispute": (close_dispute, "The dispute was closed."),
+    "end-discount": (end_discount, "The discount was removed."),
     "settle": (settle, "The outcome was recorded."),
 }
 

@@ -87,8 +87,8 @@ class History:
         ]
         # What most other actions need, and what moves an account on.
         self.actions += 3 * [self.do_subscribe, self.do_wait]
-        for self.payer in self.payers:
-            self.do_save_card()
+        for payer in self.payers:
+            builders.card(self.api, payer, self.pick(*CARDS))
 
     def step(self):
         """Run one random action, valid or not."""

@@ -50,6 +50,26 @@ def test_dashboard_shows_discounts_and_taxes(api, stripe_sandbox, subscription):
     )
 
 
+def test_discount_is_removed_on_its_page(api, stripe_sandbox, subscription):
+    (discount,) = subscription.discounts
+    page = requests.get(f"{stripe_sandbox.url}/?id={discount}", timeout=60).text
+
+    statuses = [
+        requests.post(
+            f"{stripe_sandbox.url}/_pages/end-discount",
+            data={"id": discount},
+            headers={"Origin": stripe_sandbox.url},
+            allow_redirects=False,
+            timeout=60,
+        ).status_code
+        for _ in range(2)
+    ]
+
+    assert "Remove the discount" in page
+    assert statuses == [303, 400]
+    assert api.v1.subscriptions.retrieve(subscription.id).discounts == []
+
+
 def test_dashboard_shows_the_discount_of_a_customer(api, stripe_sandbox):
     payer = builders.customer(api)
     coupon = builders.coupon(api, amount_off=100, currency="usd", name="Voucher")
