@@ -16,6 +16,8 @@ AfterDispute = Literal["nothing", "cancel", "cancel_at_period_end"]
 OutOfBandPayments = Literal["unlisted", "payment_record"]
 PausedInvoices = Literal["at_once", "after_an_hour"]
 CreditUncollectible = Literal["refused", "allowed"]
+CreditNoteTaxes = Literal["proportional", "none"]
+TaxRounding = Literal["item", "invoice"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ class AccountSettings:
     #: When `pause_collection` voids a new invoice or marks it uncollectible: the docs
     #: say "immediately" of `void` only.
     paused_invoices: PausedInvoices = "at_once"
+    #: Taxes in a credit note over an amount: no source says whether it is split.
+    credit_note_taxes: CreditNoteTaxes = "proportional"
+    #: Whether a tax is rounded on each line, or its sum over the invoice.
+    tax_rounding: TaxRounding = "item"
     #: Real seconds by which every API response is delayed.
     latency: float = 0
     #: Maximum API requests per real second, above it 429; None: no limit.
@@ -77,6 +83,8 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
         credit_uncollectible=given.choice(
             "credit_uncollectible", get_args(CreditUncollectible)
         ),
+        credit_note_taxes=given.choice("credit_note_taxes", get_args(CreditNoteTaxes)),
+        tax_rounding=given.choice("tax_rounding", get_args(TaxRounding)),
         out_of_band_payments=given.choice(
             "out_of_band_payments", get_args(OutOfBandPayments)
         ),

@@ -19,6 +19,7 @@ NOUNS = {
     "credit_note": "credit note",
     "customer_balance_transaction": "customer balance transaction",
     "payment_method": "PaymentMethod",
+    "tax_rate": "tax rate",
     "payment_record": "payment record",
     "radar.early_fraud_warning": "early fraud warning",
 }

@@ -16,6 +16,7 @@ METADATA_KEY_LENGTH = 40
 METADATA_VALUE_LENGTH = 500
 # ASCII: otherwise `\d` matches the digits of other scripts, which `int` accepts too.
 WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
+PERCENTAGE = re.compile(r"\d{1,3}(\.\d{1,4}0*)?", re.ASCII)
 INDEX = re.compile(r"\d{1,6}", re.ASCII)
 
 
@@ -74,6 +75,20 @@ class Integer:
         if rule:
             raise rejected(f"This value must be {rule}.", param=name)
         return number
+
+
+@dataclass(frozen=True, slots=True)
+class Percentage:
+    """Decimal number between two bounds, with at most four decimals."""
+
+    above: float = -1
+
+    def read(self, value: Any, name: str) -> float:
+        if not isinstance(value, str) or not PERCENTAGE.fullmatch(value):
+            raise rejected(f"Invalid decimal: {value}", param=name)
+        if not self.above < float(value) <= 100:
+            raise rejected("This value must be between 0 and 100.", param=name)
+        return float(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.catalog import prices
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
 from sandbox.stripe.store.records import Record
@@ -46,6 +47,16 @@ def add_card(app: StripeApp, fields: Fields, customer: str) -> Result:
         )
     )
     return {"payment_method": method}
+
+
+def set_discount(app: StripeApp, fields: Fields, customer: str) -> Result:
+    """Put a coupon on a customer, instead of its discount if it has one."""
+    coupon = fields.text("coupon")
+    return app.transact(
+        lambda context: context.serialize(
+            discounts.set_on_customer(context, customer, coupon)
+        )
+    )
 
 
 def list_emails(app: StripeApp, fields: Fields) -> Result:
@@ -107,6 +118,7 @@ def _serialize(context: Context, intent: Record) -> Result:
 COMMANDS: Commands = {
     ("GET", "emails"): Command(list_emails),
     ("POST", r"customers/(\w+)/cards"): Command(add_card, ("card",)),
+    ("POST", r"customers/(\w+)/discount"): Command(set_discount, ("coupon",)),
     ("POST", r"invoices/(\w+)/pay"): Command(pay, ("card", "challenge")),
     ("POST", "portal"): Command(save_portal, ("features",)),
     ("DELETE", r"prices/(\w+)"): Command(delete_price),

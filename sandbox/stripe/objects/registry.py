@@ -3,9 +3,10 @@
 from sandbox.stripe.api.routing import Registry
 from sandbox.stripe.objects import account
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.catalog import prices, products
+from sandbox.stripe.objects.catalog import coupons, prices, products, tax_rates
 from sandbox.stripe.objects.credit_notes import credit_notes
 from sandbox.stripe.objects.customers import customers
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.events import events, webhook_endpoints
 from sandbox.stripe.objects.invoices import invoices, payment_records
 from sandbox.stripe.objects.invoices import items as invoice_items
@@ -36,8 +37,10 @@ REGISTRY = Registry(
         account.resource,
         balance_transactions.resource,
         charges.resource,
+        coupons.resource,
         credit_notes.resource,
         customers.resource,
+        discounts.resource,
         disputes.resource,
         events.resource,
         external_payments.resource,
@@ -53,6 +56,7 @@ REGISTRY = Registry(
         products.resource,
         refunds.resource,
         subscriptions.resource,
+        tax_rates.resource,
         webhook_endpoints.resource,
     )
 )

@@ -21,7 +21,8 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.credit_notes import linked_refunds
+from sandbox.stripe.objects.catalog import tax_rates
+from sandbox.stripe.objects.credit_notes import linked_refunds, note_taxes
 from sandbox.stripe.objects.fields import (
     check_amount,
     copy_params,
@@ -30,6 +31,8 @@ from sandbox.stripe.objects.fields import (
     zeros,
 )
 from sandbox.stripe.objects.invoices import pay, payment_records
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice_amounts import is_exclusive
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "credit_note"
@@ -66,22 +69,27 @@ INITIAL = {
         "customer_account customer_balance_transaction memo out_of_band_amount reason "
         "shipping_cost voided_at"
     ),
-    **empty_lists("discount_amounts pretax_credit_amounts total_taxes"),
+    **empty_lists("discount_amounts pretax_credit_amounts"),
     **zeros("amount_shipping discount_amount"),
 }
 UNUSED_IN_LINES = {
     **nulls("description"),
-    **empty_lists("discount_amounts pretax_credit_amounts tax_rates taxes"),
+    **empty_lists("discount_amounts pretax_credit_amounts"),
     **zeros("discount_amount"),
 }
 # With linked refunds these make up the amount that exceeds what remained to be paid.
 ALLOCATIONS = ("credit_amount", "out_of_band_amount", "refund_amount")
-TOTALS = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
-    lines = slice_page(record["_lines"], f"{URL}/{record['id']}/lines", {})
-    return {**public(store, record), "lines": lines}
+    lines = [_render_line(store, line) for line in record["_lines"]]
+    page = slice_page(lines, f"{URL}/{record['id']}/lines", {})
+    return {**public(store, record), "lines": page}
+
+
+def _render_line(store: Store, line: Record) -> dict[str, Any]:
+    rates = tax_rates.render_all(store, invoice_amounts.tax_rates_of(line))
+    return {**public(store, line), "tax_rates": rates}
 
 
 resource = Resource(KIND, indexes=("customer", "invoice"), render=_render)
@@ -192,6 +200,9 @@ def _new_note(
     number = 1 + len(list(context.store.scan(KIND, index=("invoice", invoice["id"]))))
     token = context.ids.new("test", 32)
     type = "pre_payment" if pre_payment else "post_payment"
+    taxes = note_taxes.split(context, invoice, amount)
+    exclusive = sum(tax["amount"] for tax in taxes if is_exclusive(tax))
+    total_tax = sum(tax["amount"] for tax in taxes)
     return {
         **INITIAL,
         **context.new(KIND, "cn"),
@@ -206,13 +217,19 @@ def _new_note(
         "post_payment_amount": post_payment,
         "pre_payment_amount": pre_payment,
         "status": "issued",
-        **dict.fromkeys(TOTALS, amount),
+        "subtotal": amount - exclusive,
+        "subtotal_excluding_tax": amount - total_tax,
+        "total": amount,
+        "total_excluding_tax": amount - total_tax,
+        "total_taxes": taxes,
         "type": "mixed" if pre_payment and post_payment else type,
-        "_lines": [_new_line(context, amount)],
+        "_lines": [_new_line(context, amount - exclusive, taxes)],
     }
 
 
-def _new_line(context: Context, amount: int) -> dict[str, Any]:
+def _new_line(
+    context: Context, amount: int, taxes: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return the only line of a note, a custom one (assumed)."""
     return {
         "id": context.ids.new("cnli"),
@@ -222,6 +239,7 @@ def _new_line(context: Context, amount: int) -> dict[str, Any]:
         "livemode": context.livemode,
         "metadata": {},
         "quantity": 1,
+        "taxes": taxes,
         "type": "custom_line_item",
         "unit_amount": amount,
         "unit_amount_decimal": str(amount),

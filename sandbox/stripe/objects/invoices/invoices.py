@@ -4,7 +4,7 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page, slice_page
+from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import (
     Boolean,
     Choice,
@@ -19,6 +19,8 @@ from sandbox.stripe.api.params import (
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.clock.periods import DAY, Period
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import tax_rates
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
 from sandbox.stripe.objects.invoices import (
     finalization_delay,
@@ -29,6 +31,7 @@ from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices import pay as invoice_payment
 from sandbox.stripe.objects.invoices.payment_records import render_payments
 from sandbox.stripe.objects.schemas import invoice as invoice_shape
+from sandbox.stripe.objects.schemas import invoice_amounts
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/invoices"
@@ -48,7 +51,9 @@ FIELDS: dict[str, Kind] = {
     "automatically_finalizes_at": Integer(0),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
+    "default_tax_rates": tax_rates.TAX_RATES,
     "description": Text(unset=True),
+    "discounts": discounts.DISCOUNTS,
     "footer": Text(unset=True),
     "metadata": Metadata(),
 }
@@ -99,7 +104,11 @@ def create(context: Context, params: Params) -> Record:
         lines=[invoice_items.new_line_for(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
+    if "discounts" not in params:
+        inherited = discounts.of_customer(context.store, customer["id"])
+        invoice["discounts"] = discounts.applicable(context, inherited, currency)
     _assign(invoice, params)
+    _price(context, invoice, params, customer["balance"])
     _schedule_finalization(context, invoice, params)
     return lifecycle.add(context, invoice, items)
 
@@ -130,7 +139,7 @@ resource.retrievable(URL)
 def list_lines(context: Context, params: Params, id: str) -> Record:
     """Return all lines, in pages. The invoice object has only the first ten."""
     invoice = context.get("invoice", id)
-    return slice_page(invoice["_lines"], f"{URL}/{id}/lines", params)
+    return invoice_shape.lines_page(context.store, invoice, params)
 
 
 @resource.post(OBJECT_URL, Shape(FIELDS))
@@ -154,6 +163,8 @@ def update(context: Context, params: Params, id: str) -> Record:
         _check_due_date(params, method, has_due_date=has_due_date)
     with context.update("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
+        if {"default_tax_rates", "discounts"} & set(params):
+            _price(context, draft, params, draft["starting_balance"])
         if "auto_advance" in params:
             _set_auto_advance(context, draft, params["auto_advance"])
         _schedule_finalization(context, draft, params)
@@ -223,6 +234,35 @@ def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
             "You can only specify 'due_date' or 'days_until_due' if invoice "
             "collection method is 'send_invoice'."
         )
+
+
+def _price(
+    context: Context, invoice: dict[str, Any], params: Params, balance: int
+) -> None:
+    """Set the discounts and tax rates of a draft, and its amounts. Raises a 400."""
+    name = "default_tax_rates"
+    if name in params:
+        invoice[f"_{name}"] = tax_rates.require_active(context, params[name], name)
+    if "discounts" in params:
+        invoice["discounts"] = discounts.redeem(
+            context,
+            params["discounts"],
+            customer=invoice["customer"],
+            currency=invoice["currency"],
+            reusable=_reusable_discounts(context, invoice),
+            invoice=invoice["id"],
+        )
+    invoice_amounts.calculate(context.store, invoice)
+    invoice.update(invoice_amounts.due(invoice, balance))
+
+
+def _reusable_discounts(context: Context, invoice: Record) -> list[str]:
+    """Return the discounts of an invoice, its subscription and its customer."""
+    subscription = context.store.get("subscription", invoice["_subscription"] or "")
+    ids = subscription["_discounts"] if subscription else []
+    store = context.store
+    inherited = discounts.of_customer(store, invoice["customer"])
+    return [*invoice["discounts"], *discounts.live(store, ids), *inherited]
 
 
 def _assign(invoice: dict[str, Any], params: Params) -> None:

@@ -1,5 +1,6 @@
 """Invoice items: charges and credits for a future invoice (docs: Invoice Items)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sandbox.stripe.api.context import Context
@@ -16,6 +17,7 @@ from sandbox.stripe.api.params import (
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import tax_rates as rates
 from sandbox.stripe.objects.fields import (
     CURRENCY,
     check_amount,
@@ -24,12 +26,8 @@ from sandbox.stripe.objects.fields import (
     new_metadata,
     nulls,
 )
-from sandbox.stripe.objects.schemas.invoice import (
-    line_parent,
-    new_line,
-    pricing,
-    totals,
-)
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice import line_parent, new_line, pricing
 from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/invoiceitems"
@@ -40,6 +38,7 @@ KIND = "invoiceitem"
 def _render(store: Store, record: Record) -> dict[str, Any]:
     rendered = public(store, record)
     del rendered["created"]  # The API calls it `date`.
+    rendered["tax_rates"] = rates.render_all(store, record["_tax_rates"] or [])
     return rendered
 
 
@@ -51,9 +50,11 @@ CREATE = Shape(
         "currency": CURRENCY,
         "customer": Text(),
         "description": Text(),
+        "discountable": Boolean(),
         "invoice": Text(),
         "metadata": Metadata(),
         "subscription": Text(),
+        "tax_rates": rates.TAX_RATES,
     },
     required=("customer", "amount", "currency"),
 )
@@ -68,6 +69,8 @@ def create(context: Context, params: Params) -> Record:
     draft = _draft_for(context, params)
     balance_transactions.set_currency(context, customer, params["currency"], "currency")
     check_amount(params["amount"], params["currency"], "amount")
+    _check_discountable(params)
+    tax_rates = rates.require_active(context, params.get("tax_rates", []), "tax_rates")
     item = add(
         context,
         customer=customer["id"],
@@ -77,6 +80,8 @@ def create(context: Context, params: Params) -> Record:
         period=Period(context.now, context.now),
         subscription=_subscription_for(context, params),
         metadata=new_metadata(params),
+        discountable=params.get("discountable", params["amount"] >= 0),
+        tax_rates=tax_rates or None,
     )
     if draft:
         _add_to_draft(context, draft, item, customer["balance"])
@@ -104,7 +109,9 @@ def update(context: Context, params: Params, id: str) -> Record:
     with context.update(KIND, id) as item:
         copy_params(item, params, "amount", "description", "metadata")
         check_amount(item["amount"], item["currency"], "amount")
-        item["net_amount"] = item["amount"]
+        _check_discountable(item)
+        if not item["discountable"]:
+            item["net_amount"] = item["amount"]
     if invoice:
         line = {name: item[name] for name in ("amount", "description", "metadata")}
         _change_line(context, invoice, id, {**line, "subtotal": item["amount"]})
@@ -135,25 +142,29 @@ def add(
     quantity: int = 1,
     details: dict[str, Any] | None = None,
     metadata: dict[str, str] | None = None,
+    discountable: bool = False,
+    tax_rates: Sequence[str] | None = None,
 ) -> Record:
     """Store a pending item and emit `invoiceitem.created`.
 
-    `details` are the `proration_details` of a proration.
+    `details` are the `proration_details` of a proration. Without `tax_rates` the
+    defaults of the invoice apply.
     """
     proration = details is not None
     record: dict[str, Any] = {
         **context.new(KIND, "ii"),
         **nulls("customer_account invoice test_clock"),
-        **empty_lists("discounts invoicing_rules tax_rates"),
+        **empty_lists("discounts invoicing_rules"),
         "amount": amount,
         "currency": currency,
         "customer": customer,
         "date": context.now,
         "description": description,
-        "discountable": not proration,
+        "discountable": discountable,
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
         "metadata": metadata or {},
-        "net_amount": amount,
+        # Absent for discountable items (SDK, InvoiceItem.net_amount).
+        **({} if discountable else {"net_amount": amount}),
         "parent": {
             "subscription_details": {
                 "subscription": subscription,
@@ -173,6 +184,7 @@ def add(
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],
+        "_tax_rates": None if tax_rates is None else list(tax_rates),
     }
     return context.insert(record, "invoiceitem.created")
 
@@ -217,7 +229,8 @@ def release_to_customer(context: Context, subscription: Record) -> None:
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:
     """Return a new invoice line for an item."""
-    credited = item.get("proration_details", {}).get("credited_items")
+    details = item.get("proration_details", {})
+    credited = details.get("credited_items")
     return new_line(
         context,
         amount=item["amount"],
@@ -232,16 +245,28 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
         price=context.store.get("price", item["_price"] or ""),
         quantity=item["quantity"],
         discountable=item["discountable"],
+        tax_rates=item["_tax_rates"],
+        included_discounts=[
+            entry["discount"] for entry in details.get("discount_amounts", ())
+        ],
     )
 
 
-def line_id_on(invoice: Record, item: str) -> str | None:
-    """Return the id of the invoice's line for an item, or None."""
+def line_on(invoice: Record, item: str) -> Record | None:
+    """Return the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
         parent = line["parent"]
         if parent[parent["type"]]["invoice_item"] == item:
-            return str(line["id"])
+            found: Record = line
+            return found
     return None
+
+
+def _check_discountable(params: Params) -> None:
+    if params.get("discountable") and params["amount"] < 0:
+        raise invalid(
+            "A negative invoice item can't be discountable.", param="discountable"
+        )
 
 
 def _draft_for(context: Context, params: Params) -> Record | None:
@@ -286,16 +311,17 @@ def _change_line(
     context: Context, invoice: Record, item: str, changes: Record | None
 ) -> None:
     """Change the line of an item on a draft, or remove it."""
-    line_id = line_id_on(invoice, item)
+    old = line_on(invoice, item)
     customer = context.store.get("customer", invoice["customer"]) or {}
     balance = customer.get("balance", invoice["starting_balance"])
     with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"] = [
-            {**line, **(changes or {})} if line["id"] == line_id else line
+            {**line, **(changes or {})} if line == old else line
             for line in draft["_lines"]
-            if changes is not None or line["id"] != line_id
+            if changes is not None or line != old
         ]
-        draft.update(totals(draft["_lines"], balance, draft["currency"]))
+        invoice_amounts.calculate(context.store, draft)
+        draft.update(invoice_amounts.due(draft, balance))
 
 
 def _add_to_draft(
@@ -305,4 +331,5 @@ def _add_to_draft(
     line = {**new_line_for(context, item), "invoice": invoice["id"]}
     with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
-        draft.update(totals(draft["_lines"], balance, draft["currency"]))
+        invoice_amounts.calculate(context.store, draft)
+        draft.update(invoice_amounts.due(draft, balance))

@@ -13,6 +13,7 @@ from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY, Period
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.invoices import (
     collection,
     finalization_delay,
@@ -22,12 +23,9 @@ from sandbox.stripe.objects.invoices import (
 )
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE, UPDATED
-from sandbox.stripe.objects.schemas.invoice import (
-    compute_amount_due,
-    new_invoice,
-    subscription_parent,
-    totals,
-)
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice import new_invoice, subscription_parent
+from sandbox.stripe.objects.schemas.invoice_amounts import compute_amount_due
 from sandbox.stripe.store.records import Record
 
 # These invoices also include the customer's pending items without a subscription
@@ -62,6 +60,8 @@ def bill_subscription(
             *reversed(lines),
         ],
         parent=subscription_parent(subscription),
+        discounts=discounts.of_subscription(context, subscription),
+        default_tax_rates=subscription["_default_tax_rates"],
     )
     invoice["_days_until_due"] = subscription["days_until_due"]
     # While a subscription is unpaid, its new invoices stay drafts (docs page "How
@@ -76,7 +76,9 @@ def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Recor
     set_due_date(invoice)
     invoice_items.attach(context, items, invoice["id"])
     finalization_delay.schedule(context, invoice)
-    return context.insert(invoice, finalization_delay.CREATED)
+    created = context.insert(invoice, finalization_delay.CREATED)
+    discounts.consume(context, created)
+    return created
 
 
 def set_due_date(draft: dict[str, Any]) -> None:
@@ -189,7 +191,7 @@ def _open(
     customer = _customer(context, invoice["customer"])
     currency = invoice["currency"]
     balance = customer["balance"] if balance is None else balance
-    invoice.update(totals(invoice["_lines"], balance, currency))
+    invoice.update(invoice_amounts.due(invoice, balance))
     sequence = _next_number(context, customer)
     token = context.ids.new("test", 32)
     invoice.update(

@@ -9,6 +9,7 @@ from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.invoices import lifecycle, paused_collection
 from sandbox.stripe.objects.invoices.collection import UPDATED
 from sandbox.stripe.objects.schemas.invoice import line_parent, new_line
+from sandbox.stripe.objects.schemas.invoice_amounts import net_amount
 from sandbox.stripe.objects.subscriptions import prorations
 from sandbox.stripe.store.records import Record
 
@@ -29,10 +30,12 @@ def bill(
     if invoice is None:
         return None
     subscription["latest_invoice"] = invoice["id"]
-    for item, line in zip(items, lines, strict=True):
+    by_id = {line["id"]: line for line in invoice["_lines"]}
+    for item, unpriced in zip(items, lines, strict=True):
+        line = by_id[unpriced["id"]]
         item["billed_until"] = item["current_period_end"]
         prorations.set_debit(
-            item, line["amount"], line=line["id"], invoice=invoice["id"]
+            item, net_amount(line), line=line, discounts=invoice["discounts"]
         )
     return invoice
 
@@ -51,6 +54,7 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
         price=price,
         quantity=item["quantity"],
         metadata=dict(subscription["metadata"]),
+        tax_rates=item["_tax_rates"] or None,
     )
 
 
@@ -64,11 +68,10 @@ def line_description(context: Context, price: Record, quantity: int) -> str:
 
 def bill_pending(context: Context, id: str) -> None:
     """Bill and finalize the pending prorations of a subscription."""
-    subscription = context.get("subscription", id)
     period = Period(context.now, context.now)
-    invoice = lifecycle.bill_subscription(context, subscription, period=period)
-    if invoice:
-        latest = {"latest_invoice": invoice["id"]}
-        changed = context.change("subscription", id, UPDATED, **latest)
-        if not paused_collection.apply(context, changed, invoice):
-            lifecycle.finalize(context, invoice["id"])
+    with context.update("subscription", id, UPDATED) as subscription:
+        invoice = lifecycle.bill_subscription(context, subscription, period=period)
+        if invoice:
+            subscription["latest_invoice"] = invoice["id"]
+    if invoice and not paused_collection.apply(context, subscription, invoice):
+        lifecycle.finalize(context, invoice["id"])

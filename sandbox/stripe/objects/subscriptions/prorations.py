@@ -3,16 +3,24 @@
 Source: docs pages "Prorations" and "Billing mode" (flexible). Prorations are to the
 second. A credit is the unused part of what was debited, computed from the exact value
 of the debit, not from its rounded amount; otherwise rounding errors would accumulate.
+
+Discounts: "any existing discounts are applied when proration is calculated" (docs page
+"Coupons"); a credit returns what was debited after discounts, with the tax rates of
+the debit (docs page "Compare billing modes"). An `amount_off` is spread over all items
+of the subscription, and its share prorated with the price (assumed).
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.money.rounding import prorate
+from sandbox.stripe.objects.discounts.discounts import of_subscription, shares
 from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.invoices import items
+from sandbox.stripe.objects.schemas import invoice_amounts
 from sandbox.stripe.store.records import Record
 
 
@@ -27,17 +35,18 @@ def set_debit(
     amount: int,
     *,
     invoice_item: str | None = None,
-    line: str | None = None,
-    invoice: str | None = None,
+    line: Record | None = None,
+    discounts: Sequence[str] = (),
 ) -> None:
     """Record the debit for the item's current period, the base of later credits."""
     item["_debits"] = [
         {
             "amount": amount,
+            "discounts": list(discounts),
             "end": item["current_period_end"],
-            "invoice": invoice,
+            "invoice": line and line["invoice"],
             "invoice_item": invoice_item,
-            "line": line,
+            "line": line and line["id"],
             "price": item["price"],
             "quantity": item["quantity"],
             "start": item["current_period_start"],
@@ -56,6 +65,7 @@ def create_credits(
     for debit in item["_debits"]:
         # A debit whose period is over has no unused time.
         if debit["end"] > context.now:
+            line = _line_of(context, debit)
             _create(
                 context,
                 subscription,
@@ -63,33 +73,65 @@ def create_credits(
                 -debit["amount"],
                 "Unused",
                 source=debit,
-                credited=_credited_items(context, debit),
+                credited=_credited_items(debit, line),
                 since=since,
+                discounts=debit["discounts"],
+                tax_rates=item["_tax_rates"] or None
+                if line is None
+                else invoice_amounts.tax_rates_of(line),
             )
 
 
 def create_debit(context: Context, subscription: Record, item: dict[str, Any]) -> None:
     """Create the debit for an item's time from now on, and record it on the item."""
-    price = full_price(context, item)
-    created = _create(context, subscription, item, price, "Remaining", source=item)
+    ids = of_subscription(context, subscription)
+    price = _discounted_price(context, subscription, item, ids)
+    created = _create(
+        context,
+        subscription,
+        item,
+        price,
+        "Remaining",
+        source=item,
+        discounts=ids,
+        tax_rates=item["_tax_rates"] or None,
+    )
     # The full price, not the prorated amount: credits are computed from it exactly.
-    set_debit(item, price, invoice_item=created["id"])
+    set_debit(item, price, invoice_item=created["id"], discounts=ids)
 
 
-def _credited_items(context: Context, debit: Record) -> dict[str, Any] | None:
+def _discounted_price(
+    context: Context, subscription: Record, item: Record, ids: Sequence[str]
+) -> int:
+    """Return the price of an item for a full period after discounts."""
+    items = subscription["_items"]
+    prices = [full_price(context, each) for each in items]
+    number = [each["id"] for each in items].index(item["id"])
+    taken = shares(context.store, ids, prices).values()
+    return prices[number] - sum(by_item[number] for by_item in taken)
+
+
+def _line_of(context: Context, debit: Record) -> Record | None:
+    """Return the invoice line of a debit, or None while it is pending."""
+    item = context.store.get("invoiceitem", debit["invoice_item"] or "")
+    if item:
+        invoice = context.store.get("invoice", item["invoice"] or "")
+        return items.line_on(invoice, item["id"]) if invoice else None
+    invoice = context.store.get("invoice", debit["invoice"] or "")
+    lines = invoice["_lines"] if invoice else ()
+    return next((line for line in lines if line["id"] == debit["line"]), None)
+
+
+def _credited_items(debit: Record, line: Record | None) -> dict[str, Any] | None:
     """Return `credited_items` (SDK, InvoiceItem.ProrationDetails).
 
     It is the debit's invoice item while that is pending, afterwards its invoice line.
     """
-    invoice, line = debit["invoice"], debit["line"]
-    item = context.store.get("invoiceitem", debit["invoice_item"] or "")
-    if item and item["invoice"]:
-        invoice = item["invoice"]
-        line = items.line_id_on(context.get("invoice", invoice), item["id"])
     if line:
-        details = {"invoice": invoice, "invoice_line_items": [line]}
+        details = {"invoice": line["invoice"], "invoice_line_items": [line["id"]]}
         return {"invoice_line_item_details": details, "type": "invoice_line_items"}
-    return {"invoice_item": item["id"], "type": "invoice_item"} if item else None
+    item = debit["invoice_item"]
+    return {"invoice_item": item, "type": "invoice_item"} if item else None
 
 
 def _create(
@@ -100,6 +142,8 @@ def _create(
     kind: str,
     *,
     source: Record,
+    discounts: Sequence[str],
+    tax_rates: Sequence[str] | None,
     credited: dict[str, Any] | None = None,
     since: int | None = None,
 ) -> Record:
@@ -123,5 +167,9 @@ def _create(
         item=item["id"],
         price=price,
         quantity=quantity,
-        details={"credited_items": credited, "discount_amounts": []},
+        details={
+            "credited_items": credited,
+            "discount_amounts": invoice_amounts.unapplied(discounts),
+        },
+        tax_rates=tax_rates,
     )

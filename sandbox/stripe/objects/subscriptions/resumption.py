@@ -36,20 +36,19 @@ def resume(context: Context, id: str, params: Params) -> Record:
     subscription = context.get("subscription", id)
     behavior = params.get("payment_behavior", ON_ATTEMPT)
     _check_resumable(context, subscription, behavior)
-    draft = clone(subscription)
-    if params.get("billing_cycle_anchor", {}).get("type", "now") == "now":
-        draft["billing_cycle_anchor"] = context.now
-        _set_periods(context, draft)
-        invoice = _bill(context, draft, draft["_items"])
-    else:
-        _set_periods(context, draft)
-        invoice = _prorate(context, draft, params)
-    state = {"anchor": draft["billing_cycle_anchor"], "items": draft["_items"]}
+    with context.update("subscription", id, UPDATED) as waiting:
+        resumed = clone(waiting)
+        invoice = _bill(context, resumed, params)
+        waiting["_resumption"] = {
+            "anchor": resumed["billing_cycle_anchor"],
+            "items": resumed["_items"],
+        }
+        if invoice:
+            _wait_for(context, waiting, invoice["id"], behavior)
     if invoice is None:
-        context.change("subscription", id, _resumption=state)
         collection.finish_resumption(context, id, "active")
     else:
-        _collect(context, id, {**state, "invoice": invoice["id"]}, behavior)
+        _collect(context, invoice["id"], behavior)
     return context.get("subscription", id)
 
 
@@ -82,14 +81,20 @@ def _set_periods(context: Context, draft: dict[str, Any]) -> None:
         item.update(current_period_start=start, current_period_end=end)
 
 
-def _prorate(context: Context, draft: dict[str, Any], params: Params) -> Record | None:
+def _bill(context: Context, draft: dict[str, Any], params: Params) -> Record | None:
+    """Bill periods that start now, or the rest of the present ones."""
+    if params.get("billing_cycle_anchor", {}).get("type", "now") == "now":
+        draft["billing_cycle_anchor"] = context.now
+        _set_periods(context, draft)
+        return _new_invoice(context, draft, draft["_items"])
+    _set_periods(context, draft)
     behavior = params.get("proration_behavior", "create_prorations")
     for item in draft["_items"] if behavior != "none" else ():
         prorations.create_debit(context, draft, item)
-    return _bill(context, draft, []) if behavior == "always_invoice" else None
+    return _new_invoice(context, draft, []) if behavior == "always_invoice" else None
 
 
-def _bill(
+def _new_invoice(
     context: Context, draft: dict[str, Any], items: list[dict[str, Any]]
 ) -> Record | None:
     period = Period(context.now, context.now)
@@ -97,32 +102,33 @@ def _bill(
     return billing.bill(context, draft, items, reason=reason, period=period)
 
 
-def _collect(context: Context, id: str, state: dict[str, Any], behavior: str) -> None:
-    """Finalize the invoice of a resumption, and charge it if `behavior` says so."""
+def _wait_for(
+    context: Context, draft: dict[str, Any], invoice: str, behavior: str
+) -> None:
+    """Let a subscription wait for the payment of an invoice."""
     expires_at = context.now + LIFETIMES[behavior]
-    context.change(
-        "subscription",
-        id,
-        UPDATED,
-        latest_invoice=state["invoice"],
-        pending_update={
-            "billing_cycle_anchor": state["anchor"],
-            "expires_at": expires_at,
-            **nulls(
-                "cancel_at_period_end discount discounts metadata subscription_items "
-                "trial_end trial_from_plan"
-            ),
-        },
-        _resumption={
-            **state,
-            "expires_at": expires_at,
-            "resumes_unpaid": behavior == ON_ATTEMPT,
-        },
+    draft["latest_invoice"] = invoice
+    draft["pending_update"] = {
+        "billing_cycle_anchor": draft["_resumption"]["anchor"],
+        "expires_at": expires_at,
+        **nulls(
+            "cancel_at_period_end discount discounts metadata subscription_items "
+            "trial_end trial_from_plan"
+        ),
+    }
+    draft["_resumption"].update(
+        expires_at=expires_at,
+        invoice=invoice,
+        resumes_unpaid=behavior == ON_ATTEMPT,
     )
-    invoice = lifecycle.finalize(context, state["invoice"], auto_advance=False)
+
+
+def _collect(context: Context, id: str, behavior: str) -> None:
+    """Finalize the invoice of a resumption, and charge it if `behavior` says so."""
+    invoice = lifecycle.finalize(context, id, auto_advance=False)
     if behavior == ON_SUCCESS and invoice["status"] == "open":
         method = collection.payment_method(context, invoice)
-        pay.attempt(context, invoice["id"], method, automatic=True)
+        pay.attempt(context, id, method, automatic=True)
 
 
 def _check_resumable(context: Context, subscription: Record, behavior: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import (
     Array,
@@ -19,6 +19,8 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import tax_rates
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
 from sandbox.stripe.objects.invoices.collection import UPDATED
 from sandbox.stripe.objects.invoices.invoices import require_email
@@ -47,6 +49,8 @@ FIELDS: dict[str, Kind] = {
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
     "default_payment_method": Text(unset=True),
+    "default_tax_rates": tax_rates.TAX_RATES,
+    "discounts": discounts.DISCOUNTS,
     "metadata": Metadata(),
     "proration_behavior": Choice(("always_invoice", "create_prorations", "none")),
 }
@@ -145,6 +149,17 @@ def update(context: Context, params: Params, id: str) -> Record:
     return context.get("subscription", id)
 
 
+@resource.delete(f"{OBJECT_URL}/discount", Shape())
+def delete_discount(context: Context, params: Params, id: str) -> Record:
+    """Remove the discounts of a subscription. Raises a 404 if it has none."""
+    ids = discounts.live(context.store, context.get("subscription", id)["_discounts"])
+    if not ids:
+        raise missing("active discount for subscription", id)
+    for discount in ids:
+        ended = discounts.end_and_update_owner(context, discount)
+    return discounts.deleted(ended)
+
+
 @resource.delete(OBJECT_URL, CANCEL)
 def cancel(context: Context, params: Params, id: str) -> Record:
     """Cancel immediately. Raises a 404, also if it has already ended."""
@@ -188,6 +203,11 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
     name = "default_payment_method"
     payment_methods.require_attached(context, params.get(name), draft["customer"], name)
     copy_params(draft, params, "collection_method", "days_until_due", "metadata", name)
+    name = "default_tax_rates"
+    if name in params:
+        draft[f"_{name}"] = tax_rates.require_active(context, params[name], name)
+    if "discounts" in params:
+        discounts.redeem_for_subscription(context, draft, params["discounts"])
     if draft["collection_method"] == "charge_automatically":
         draft["days_until_due"] = None
     elif "collection_method" in params or "days_until_due" in params:

@@ -10,6 +10,7 @@ from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.clock import periods
 from sandbox.stripe.objects.catalog import prices
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.invoices import invoices, pay
 from sandbox.stripe.objects.invoices.paused_collection import BEHAVIORS
 from sandbox.stripe.objects.payments import charges
@@ -56,6 +57,14 @@ def close_dispute(app: StripeApp, form: Form) -> None:
     outcome: disputes.Outcome = "won" if form.get("outcome") == "won" else "lost"
     id = form.get("id", "")
     _transact(app, lambda context: disputes.close(context, id, outcome))
+
+
+def end_discount(app: StripeApp, form: Form) -> None:
+    """Remove a discount from its customer or subscription. Raises BadField."""
+    id = form.get("id", "")
+    if not discounts.live(app.store, [id]):
+        raise BadField("This discount has ended.")
+    _transact(app, lambda context: discounts.end_and_update_owner(context, id))
 
 
 def settle(app: StripeApp, form: Form) -> None:
@@ -112,6 +121,7 @@ ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "pause-collection": (pause_collection, "The subscription was changed."),
     "hold": (hold, "The draft was changed."),
     "archive": (archive, "The price was changed."),
+    "end-discount": (end_discount, "The discount was removed."),
     "settle": (settle, "The outcome was recorded."),
 }
 

@@ -14,6 +14,7 @@ from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.invoices import payment_records
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE
 from sandbox.stripe.objects.portal import hosted_actions
+from sandbox.stripe.pages import price_labels
 from sandbox.stripe.pages.hosted.rendering import not_found, render
 from sandbox.stripe.store.records import Record
 
@@ -53,6 +54,7 @@ def page(context: Context, token: str, query: Form, error: str) -> Response:
         notice=PAID if just_paid else "",
         invoice=invoice,
         lines=invoice["_lines"][:MAX_LINES],
+        price_sums=price_labels.between_subtotal_and_total(context.store, invoice),
         omitted_lines=len(invoice["_lines"][MAX_LINES:]),
         credit_notes=_credit_notes(context, invoice),
         now=context.now,

@@ -22,6 +22,8 @@ def test_default_account_settings_are_those_of_stripe(url):
         "paused_invoices": "at_once",
         "after_dispute": "nothing",
         "credit_uncollectible": "refused",
+        "credit_note_taxes": "proportional",
+        "tax_rounding": "item",
         "latency": 0,
         "rate_limit": None,
         "keep_events": 10_000,

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import stripe
 
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.tests.support.stripe import builders, types
 from sandbox.tests.support.stripe.conformance import stored_problems
@@ -194,7 +195,53 @@ def reversal_objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
     }
 
 
-FIXTURES = ["objects", "card_payment_objects", "reversal_objects"]
+@pytest.fixture
+def pricing_objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
+    """Objects of discounts and taxes."""
+    payer = builders.customer(api)
+    coupons = [
+        builders.coupon(api, duration="repeating", duration_in_months=3, name="Half"),
+        builders.coupon(api, amount_off=100, currency="usd"),
+    ]
+    rates = [builders.tax_rate(api, 20), builders.tax_rate(api, 5.5, inclusive=True)]
+    stripe_sandbox.app.transact(
+        lambda context: discounts.set_on_customer(context, payer.id, coupons[0].id)
+    )
+    subscription = builders.subscription(
+        api,
+        to=payer,
+        discounts=[{"coupon": coupon.id} for coupon in coupons],
+        default_tax_rates=[rate.id for rate in rates],
+        expand=["discounts"],
+    )
+    draft = api.v1.invoices.retrieve(subscription.latest_invoice)
+    invoice = builders.first_invoice(api, subscription)
+    note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
+    item = subscription.items.data[0].id
+    changed = api.v1.subscriptions.update(
+        subscription.id,
+        {"items": [{"id": item, "quantity": 2, "tax_rates": [rates[0].id]}]},
+    )
+    pending = api.v1.invoice_items.list({"customer": payer.id}).data
+    objects: dict[str, tuple[type, Any]] = {
+        "coupon": (stripe.Coupon, coupons[0]),
+        "coupon of an amount": (stripe.Coupon, coupons[1]),
+        "tax rate": (stripe.TaxRate, rates[0]),
+        "customer": (stripe.Customer, api.v1.customers.retrieve(payer.id)),
+        "subscription": (stripe.Subscription, subscription),
+        "changed subscription": (stripe.Subscription, changed),
+        "discount": (stripe.Discount, subscription.discounts[0]),
+        "draft": (stripe.Invoice, draft),
+        "invoice": (stripe.Invoice, invoice),
+        "line": (stripe.InvoiceLineItem, invoice.lines.data[0]),
+        "note": (stripe.CreditNote, note),
+        **{f"item {item.amount}": (stripe.InvoiceItem, item) for item in pending},
+    }
+    deleted = api.v1.subscriptions.delete_discount(subscription.id)
+    return {**objects, "deleted discount": (stripe.Discount, deleted)}
+
+
+FIXTURES = ["objects", "card_payment_objects", "reversal_objects", "pricing_objects"]
 
 
 @pytest.mark.parametrize("fixture", FIXTURES)
@@ -210,7 +257,7 @@ def test_required_fields_are_present_and_no_optional_one_is_null(request, fixtur
 
 
 def test_every_stored_object_and_event_matches(
-    objects, card_payment_objects, reversal_objects, stripe_sandbox
+    objects, card_payment_objects, reversal_objects, pricing_objects, stripe_sandbox
 ):
     stripe_sandbox.advance(70 * builders.DAY)
 

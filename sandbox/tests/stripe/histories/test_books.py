@@ -23,6 +23,7 @@ STEPS = st.one_of(
     st.tuples(st.just("mark_uncollectible"), INDEXES),
     st.tuples(st.just("adjust"), st.integers(-1_500, 1_500)),
     st.tuples(st.just("quantity"), st.integers(1, 4)),
+    st.tuples(st.just("price"), st.integers(1, 100), st.integers(0, 25)),
     st.tuples(st.just("wait"), st.integers(1, 40 * DAY)),
 )
 
@@ -38,6 +39,8 @@ class Account:
             self.api,
             builders.price(self.api, 333),
             to=self.api.v1.customers.retrieve(self.payer),
+            default_tax_rates=[builders.tax_rate(self.api, 20).id],
+            discounts=[{"coupon": builders.coupon(self.api, percent_off=12.5).id}],
         )
 
     def run(self, action, *args):
@@ -115,6 +118,14 @@ class Account:
             self.subscription.id, {"items": [{"id": item, "quantity": quantity}]}
         )
 
+    def price(self, percent_off, tax):
+        coupon = builders.coupon(self.api, percent_off=percent_off)
+        rate = builders.tax_rate(self.api, tax, inclusive=tax % 2 == 1)
+        self.api.v1.subscriptions.update(
+            self.subscription.id,
+            {"discounts": [{"coupon": coupon.id}], "default_tax_rates": [rate.id]},
+        )
+
     def wait(self, seconds):
         self.app.advance(seconds)
 
@@ -135,11 +146,17 @@ INCONSISTENCIES = [
     ("invoice", {"status": "paid"}),
     ("invoice", {"status": "void"}),
     ("invoice", {"total": 1}),
+    ("invoice", {"subtotal": 1}),
+    ("invoice", {"total_excluding_tax": 1}),
+    ("invoice", {"total_discount_amounts": []}),
+    ("invoice", {"total_taxes": []}),
     ("invoice", {"ending_balance": -1, "amount_due": 135, "amount_remaining": 135}),
     ("invoice", {"pre_payment_credit_notes_amount": 0}),
     ("dispute", {"amount": 1}),
     ("dispute", {"status": "won"}),
     ("credit_note", {"total": 1}),
+    ("credit_note", {"subtotal": 1}),
+    ("credit_note", {"total_taxes": []}),
     ("credit_note", {"status": "void"}),
     ("credit_note", {"out_of_band_amount": 1}),
     ("charge", {"amount_captured": 0}),

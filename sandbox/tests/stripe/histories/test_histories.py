@@ -17,6 +17,7 @@ from sandbox.common.http import dump_json
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.portal import hosted_actions
@@ -37,6 +38,15 @@ CARDS = (
     "pm_card_authenticationRequired",
 )
 PRORATIONS = ("none", "create_prorations", "always_invoice")
+COUPONS: tuple[dict[str, Any], ...] = (
+    {"percent_off": 33.33},
+    {"percent_off": 100, "duration": "once"},
+    {"amount_off": 101, "currency": "usd"},
+    {"amount_off": 500, "currency": "usd", "duration": "once"},
+    {"percent_off": 7, "duration": "repeating", "duration_in_months": 1},
+    {"amount_off": 100, "currency": "eur"},
+)
+TAX_RATES = ((20, False), (7.7, False), (19, True))
 PAYMENT_OPTIONS: tuple[Any, ...] = (
     {"collection_method": "send_invoice", "days_until_due": 0},
     {"collection_method": "send_invoice", "days_until_due": 20},
@@ -56,20 +66,31 @@ class History:
             {
                 "after_dispute": self.pick("nothing", "cancel", "cancel_at_period_end"),
                 "after_last_retry": self.pick("past_due", "unpaid", "canceled"),
+                "credit_note_taxes": self.pick("proportional", "none"),
                 "credit_uncollectible": self.pick("refused", "allowed"),
                 "paused_invoices": self.pick("at_once", "after_an_hour"),
                 "out_of_band_payments": self.pick("unlisted", "payment_record"),
                 "overdue_after_days": 2,
+                "tax_rounding": self.pick("item", "invoice"),
             }
         )
         self.prices = [
             builders.price(self.api, 300, recurring={"interval": every}).id
             for every in ("week", "month", "year")
         ]
+        self.coupons = [builders.coupon(self.api, **kind).id for kind in COUPONS]
+        self.tax_rates = [
+            builders.tax_rate(self.api, percentage, inclusive=inclusive).id
+            for percentage, inclusive in TAX_RATES
+        ]
         self.payers = [builders.customer(self.api).id for _ in range(2)]
         self.actions = [
             getattr(self, name) for name in vars(History) if name.startswith("do_")
         ]
+        # What most other actions need, and what moves an account on.
+        self.actions += 3 * [self.do_subscribe, self.do_wait]
+        for payer in self.payers:
+            builders.card(self.api, payer, self.pick(*CARDS))
 
     def step(self):
         """Run one random action, valid or not."""
@@ -100,6 +121,14 @@ class History:
         page = self.api.v1.subscriptions.list(params)
         return self.pick(*page.data).id if page.data else "sub_none"
 
+    def some_coupons(self):
+        """Return a `discounts` parameter; sometimes "", which removes all."""
+        chosen = self.random.sample(self.coupons, self.random.randrange(3))
+        return [{"coupon": id} for id in chosen] or ""
+
+    def some_tax_rates(self):
+        return self.random.sample(self.tax_rates, self.random.randrange(3)) or ""
+
     def do_save_card(self):
         builders.card(self.api, self.payer, self.pick(*CARDS))
 
@@ -109,6 +138,9 @@ class History:
             "items": [{"price": self.pick(*self.prices)}],
         }
         params.update(self.pick(*PAYMENT_OPTIONS))
+        if self.coin_flip():
+            params["discounts"] = self.some_coupons()
+            params["default_tax_rates"] = self.some_tax_rates()
         self.api.v1.subscriptions.create(params)
 
     def do_change_quantity(self):
@@ -117,6 +149,48 @@ class History:
         change: Any = {"items": [{"id": item, "quantity": self.random.randrange(4)}]}
         change["proration_behavior"] = self.pick(*PRORATIONS)
         self.api.v1.subscriptions.update(id, change)
+
+    def do_discount(self):
+        id = self.subscription()
+        change: Any = {"discounts": self.some_coupons()}
+        if self.coin_flip():
+            item = self.api.v1.subscriptions.retrieve(id)["items"].data[0].id
+            change["items"] = [{"id": item, "quantity": self.random.randrange(4)}]
+            change["proration_behavior"] = self.pick(*PRORATIONS)
+        self.api.v1.subscriptions.update(id, change)
+
+    def do_add_discount(self):
+        subscription = self.api.v1.subscriptions.retrieve(self.subscription())
+        kept: Any = [{"discount": id} for id in subscription.discounts]
+        change: Any = {"discounts": [*kept, {"coupon": self.pick(*self.coupons)}]}
+        self.api.v1.subscriptions.update(subscription.id, change)
+
+    def do_delete_discounts(self):
+        self.api.v1.subscriptions.delete_discount(self.subscription())
+
+    def do_discount_customer(self):
+        coupon = self.pick(*self.coupons)
+        self.transact(discounts.set_on_customer, self.payer, coupon)
+
+    def do_delete_customer_discount(self):
+        self.api.v1.customers.delete_discount(self.payer)
+
+    def do_tax(self):
+        change: Any = {"default_tax_rates": self.some_tax_rates()}
+        self.api.v1.subscriptions.update(self.subscription(), change)
+
+    def do_tax_item(self):
+        id = self.subscription()
+        item = self.api.v1.subscriptions.retrieve(id)["items"].data[0].id
+        change: Any = {"items": [{"id": item, "tax_rates": self.some_tax_rates()}]}
+        self.api.v1.subscriptions.update(id, change)
+
+    def do_price_draft(self):
+        change: Any = {
+            "discounts": self.some_coupons(),
+            "default_tax_rates": self.some_tax_rates(),
+        }
+        self.api.v1.invoices.update(self.invoice(), change)
 
     def do_add_price(self):
         change: Any = {"items": [{"price": self.pick(*self.prices)}]}
@@ -365,7 +439,8 @@ def test_account_stays_consistent_through_random_history(tmp_path, monkeypatch, 
     assert conformance.stored_problems(app) == []
     restarted = app_after_restart(state)
     restarted.ids.restore(app.ids.state())
-    assert dump_json(restarted.store.dump()) == dump_json(app.store.dump())
+    # Without the next number: the newest records may have been events, now too old.
+    assert dump_json(restarted.store.dump()[0]) == dump_json(app.store.dump()[0])
     assert future_events(restarted) == future_events(app)
     app.close()
     restarted.close()

@@ -5,7 +5,7 @@ Source: SDK docstrings of Invoice (`amount_due`, `amount_remaining`,
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from sandbox.stripe.store.records import Record, Store
 
@@ -36,8 +36,7 @@ def audit(store: Store) -> list[str]:
 
 
 def _check_invoice(store: Store, invoice: Record) -> Iterator[str]:
-    if sum(line["amount"] for line in invoice["_lines"]) != invoice["total"]:
-        yield "the lines do not add up to the total"
+    yield from _check_lines(invoice)
     if invoice["status"] == "draft":
         return
     due = invoice["total"] + invoice["starting_balance"] - invoice["ending_balance"]
@@ -56,6 +55,57 @@ def _check_invoice(store: Store, invoice: Record) -> Iterator[str]:
     yield from _check_balance_movement(store, invoice)
 
 
+def _check_lines(invoice: Record) -> Iterator[str]:
+    """Compare the amounts, discounts and taxes of the lines with the totals."""
+    lines = invoice["_lines"]
+    discounts = _sums(lines, "discount_amounts", _discount_of)
+    taxes = _sums(lines, "taxes", _tax_rate_of)
+    if sum(line["amount"] for line in lines) != invoice["subtotal"]:
+        yield "the lines do not add up to the subtotal"
+    if discounts != _sums([invoice], "total_discount_amounts", _discount_of):
+        yield "the discounts of the lines do not add up to those of the invoice"
+    if taxes != _sums([invoice], "total_taxes", _tax_rate_of):
+        yield "the taxes of the lines do not add up to those of the invoice"
+    exclusive, inclusive = _taxes(invoice, "exclusive"), _taxes(invoice, "inclusive")
+    net = invoice["subtotal"] - discounts.total()
+    if invoice["total"] != net + exclusive:
+        yield "the total is not the subtotal less discounts plus exclusive taxes"
+    if invoice["total_excluding_tax"] != net - inclusive:
+        yield "total_excluding_tax is not the total less all taxes"
+    for line in lines:
+        if any(entry["amount"] < 0 for entry in line["discount_amounts"]):
+            yield f"a discount of {line['id']} is negative"
+        taken = sum(entry["amount"] for entry in line["discount_amounts"])
+        if taken > max(line["amount"], 0):
+            yield f"the discounts of {line['id']} exceed its amount"
+
+
+def _sums(
+    owners: Iterable[Record], field: str, key: Callable[[Record], str]
+) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for entry in (entry for owner in owners for entry in owner[field]):
+        if entry["amount"]:
+            sums[key(entry)] += entry["amount"]
+    return Counter({name: amount for name, amount in sums.items() if amount})
+
+
+def _discount_of(entry: Record) -> str:
+    return str(entry["discount"])
+
+
+def _tax_rate_of(entry: Record) -> str:
+    return str(entry["tax_rate_details"]["tax_rate"])
+
+
+def _taxes(invoice: Record, behavior: str) -> int:
+    return sum(
+        tax["amount"]
+        for tax in invoice["total_taxes"]
+        if tax["tax_behavior"] == behavior
+    )
+
+
 def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
     notes = list(store.scan("credit_note", index=("invoice", invoice["id"])))
     issued = [note for note in notes if note["status"] == "issued"]
@@ -65,9 +115,10 @@ def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
     if issued and invoice[PRE] + invoice[POST] > invoice["total"]:
         yield "credit notes exceed the total"
     for note in notes:
-        if sum(line["amount"] for line in note["_lines"]) != note["total"]:
-            yield f"the lines of {note['number']} do not add up to its total"
-
+        if sum(line["amount"] for line in note["_lines"]) != note["subtotal"]:
+            yield f"the lines of {note['number']} do not add up to its subtotal"
+        if note["total"] != note["subtotal"] + _taxes(note, "exclusive"):
+            yield f"the total of {note['number']} is not its subtotal plus taxes"
         given_back = sum(link["amount_refunded"] for link in note["refunds"])
         if note["post_payment_amount"] != (
             given_back

@@ -51,6 +51,22 @@ def subscription(
     return api.v1.subscriptions.create(fields)
 
 
+def coupon(api: stripe.StripeClient, **params: Any) -> stripe.Coupon:
+    """Create a coupon, by default of 50 % forever."""
+    kind = {} if "amount_off" in params else {"percent_off": 50}
+    fields: Any = {"duration": "forever", **kind, **params}
+    return api.v1.coupons.create(fields)
+
+
+def tax_rate(
+    api: stripe.StripeClient, percentage: float = 20, *, inclusive: bool = False
+) -> stripe.TaxRate:
+    """Create a tax rate."""
+    return api.v1.tax_rates.create(
+        {"display_name": "VAT", "inclusive": inclusive, "percentage": percentage}
+    )
+
+
 def first_invoice(
     api: stripe.StripeClient, subscription: stripe.Subscription
 ) -> stripe.Invoice:
