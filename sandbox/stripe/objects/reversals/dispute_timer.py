@@ -42,9 +42,12 @@ def _cancel_subscription(context: Context, dispute: Record) -> None:
     subscription = context.store.get("subscription", id) if id else None
     if id is None or subscription is None or subscription["status"] in ENDED:
         return
-    if context.settings.after_dispute == "cancel":
+    outcome = context.settings.after_dispute
+    # Assumed for a paused one: its period is already over.
+    is_over = outcome == "cancel_at_period_end" and subscription["status"] == "paused"
+    if outcome == "cancel" or is_over:
         cancel.cancel(context, id, reason=REASON)
-    elif context.settings.after_dispute == "cancel_at_period_end":
+    elif outcome == "cancel_at_period_end":
         with context.update("subscription", id, UPDATED) as draft:
             params = {"cancel_at_period_end": True}
             scheduled_cancellation.schedule(context, draft, params)

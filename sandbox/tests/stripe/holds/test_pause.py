@@ -4,7 +4,8 @@ import pytest
 import stripe
 
 from sandbox.tests.support.stripe import builders
-from sandbox.tests.support.stripe.builders import DAY
+from sandbox.tests.support.stripe.builders import DAY, HOUR
+from sandbox.tests.support.stripe.control import control
 
 
 @pytest.fixture
@@ -193,6 +194,19 @@ def test_unpaid_resumption_ends_after_23_hours(stripe_sandbox, api, paused):
 
     assert api.v1.invoices.retrieve(waiting.latest_invoice).status == "void"
     assert builders.status_of(api, paused) == "paused"
+
+
+def test_dispute_ends_a_paused_subscription_at_once(stripe_sandbox, api, payer, paused):
+    # "At the end of the period" finds none: it is over.
+    stripe_sandbox.settings(after_dispute="cancel_at_period_end")
+    (charge,) = api.v1.charges.list({"customer": payer.id}).data
+    control(stripe_sandbox, "POST", f"charges/{charge.id}/dispute", {})
+
+    stripe_sandbox.advance(HOUR)
+
+    ended = api.v1.subscriptions.retrieve(paused.id)
+    reason = ended.cancellation_details.reason
+    assert (ended.status, reason) == ("canceled", "payment_disputed")
 
 
 def test_change_of_a_paused_subscription_creates_no_proration(api, paused):
