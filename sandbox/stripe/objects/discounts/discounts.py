@@ -156,8 +156,11 @@ def deleted(discount: Record) -> Record:
     return {**discount, "_shows_deleted": True}
 
 
-def consume(context: Context, invoice: Record) -> None:
-    """End the discounts for one invoice (`once`) that this invoice has used."""
+def consume(context: Context, invoice: Record, *, updating: str | None = None) -> None:
+    """End the discounts for one invoice (`once`) that this invoice has used.
+
+    The caller emits the update of the subscription that it is `updating`, if any.
+    """
     used = {
         entry["discount"]
         for line in invoice["_lines"]
@@ -167,8 +170,8 @@ def consume(context: Context, invoice: Record) -> None:
         discount = context.get(KIND, id)
         if discount["_coupon"]["duration"] != "once" or discount["invoice"]:
             continue
-        # The caller updates the subscription.
-        (end if discount["subscription"] else end_and_update_owner)(context, id)
+        is_updated = updating is not None and discount["subscription"] == updating
+        (end if is_updated else end_and_update_owner)(context, id)
 
 
 def live(store: Store, ids: Sequence[str]) -> list[str]:

@@ -168,6 +168,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         if "auto_advance" in params:
             _set_auto_advance(context, draft, params["auto_advance"])
         _schedule_finalization(context, draft, params)
+    discounts.consume(context, draft)
     return draft
 
 

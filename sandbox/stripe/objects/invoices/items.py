@@ -18,6 +18,7 @@ from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.catalog import tax_rates as rates
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.fields import (
     CURRENCY,
     check_amount,
@@ -322,6 +323,7 @@ def _change_line(
         ]
         invoice_amounts.calculate(context.store, draft)
         draft.update(invoice_amounts.due(draft, balance))
+    discounts.consume(context, draft)
 
 
 def _add_to_draft(
@@ -333,3 +335,4 @@ def _add_to_draft(
         draft["_lines"].append(line)
         invoice_amounts.calculate(context.store, draft)
         draft.update(invoice_amounts.due(draft, balance))
+    discounts.consume(context, draft)

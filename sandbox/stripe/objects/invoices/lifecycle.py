@@ -77,7 +77,7 @@ def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Recor
     invoice_items.attach(context, items, invoice["id"])
     finalization_delay.schedule(context, invoice)
     created = context.insert(invoice, finalization_delay.CREATED)
-    discounts.consume(context, created)
+    discounts.consume(context, created, updating=created["_subscription"])
     return created
 
 

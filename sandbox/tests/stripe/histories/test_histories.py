@@ -96,6 +96,10 @@ class History:
         """Run one random action, valid or not."""
         self.payer = self.pick(*self.payers)
         action = self.pick(*self.actions)
+        if action == self.do_wait:
+            # Nothing that falls due may be refused.
+            action()
+            return
         try:
             action()
         except (stripe.InvalidRequestError, stripe.CardError) as refusal:
@@ -125,6 +129,14 @@ class History:
         """Return a `discounts` parameter; sometimes "", which removes all."""
         chosen = self.random.sample(self.coupons, self.random.randrange(3))
         return [{"coupon": id} for id in chosen] or ""
+
+    def some_discount(self):
+        """Return a discount of the customer or of a subscription."""
+        subscription = self.api.v1.subscriptions.retrieve(self.subscription())
+        customer: Any = self.api.v1.customers.retrieve(self.payer)
+        inherited = getattr(customer, "discount", None)
+        ids: Any = [*subscription.discounts, *([inherited.id] if inherited else [])]
+        return self.pick(*ids) if ids else "di_none"
 
     def some_tax_rates(self):
         return self.random.sample(self.tax_rates, self.random.randrange(3)) or ""
@@ -190,6 +202,8 @@ class History:
             "discounts": self.some_coupons(),
             "default_tax_rates": self.some_tax_rates(),
         }
+        if self.coin_flip():
+            change["discounts"] = [{"discount": self.some_discount()}]
         self.api.v1.invoices.update(self.invoice(), change)
 
     def do_add_price(self):
@@ -237,6 +251,11 @@ class History:
         }
         if self.coin_flip():
             item["subscription"] = self.subscription()
+        elif self.coin_flip():
+            item["invoice"] = self.invoice()
+        if self.coin_flip():
+            item["discountable"] = self.coin_flip()
+            item["tax_rates"] = self.some_tax_rates()
         item["currency"] = "usd"
         self.api.v1.invoice_items.create(item)
 
@@ -250,13 +269,15 @@ class History:
             self.api.v1.invoice_items.update(item, {"amount": amount})
 
     def do_create_one_off_invoice(self):
-        self.api.v1.invoices.create(
-            {
-                "customer": self.payer,
-                "pending_invoice_items_behavior": "include",
-                "auto_advance": self.coin_flip(),
-            }
-        )
+        invoice: Any = {
+            "customer": self.payer,
+            "pending_invoice_items_behavior": self.pick("include", "exclude"),
+            "auto_advance": self.coin_flip(),
+        }
+        if self.coin_flip():
+            invoice["discounts"] = self.some_coupons()
+            invoice["default_tax_rates"] = self.some_tax_rates()
+        self.api.v1.invoices.create(invoice)
 
     def do_finalize(self):
         self.api.v1.invoices.finalize_invoice(
@@ -312,6 +333,10 @@ class History:
         if invoice.status == "paid":
             note[self.pick("credit_amount", "refund_amount")] = amount
         self.api.v1.credit_notes.create(note)
+
+    def do_void_credit_note(self):
+        for note in self.api.v1.credit_notes.list({"invoice": self.invoice()}).data:
+            self.api.v1.credit_notes.void_credit_note(note.id)
 
     def charge(self):
         page = self.api.v1.charges.list({"customer": self.payer})
