@@ -43,7 +43,7 @@ unexport PYTHONDONTWRITEBYTECODE
 test: $(READY) ## run all tests on their own servers; ARGS selects some
 	@$(BIN)/python -m pytest $(SOCKETS) $(or $(ARGS),-n $(WORKERS) --dist worksteal)
 
-search: $(READY) ## try many more random examples than `make test`; SEARCH multiplies
+search: $(READY) ## try many more examples than `make test`; SEARCH multiplies
 	@SEARCH=$(SEARCH) $(BIN)/python -m pytest -m search -n $(WORKERS) --dist worksteal $(ARGS)
 
 SEARCH ?= 10

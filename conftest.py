@@ -17,7 +17,7 @@ from pynostr.key import PrivateKey
 from billing.clients.stripe import transport
 from billing.clients.stripe.client import Stripe
 from billing.services.customers.catalog import ensure_prices
-from billing.tests.support.saved_state import SavedState
+from billing.tests.support.saved_state import MAX_AGE, SavedState
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import initial_rows, secret_scanner
@@ -140,10 +140,24 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     assert conformity.pop_problems() == []
 
 
+@pytest.fixture(scope="session")
+def _last_prices() -> list[SavedState[Prices]]:
+    """The prices that the last module used, if any."""
+    return []
+
+
 @pytest.fixture(scope="module")
-def _saved_prices(_sandbox, django_db_setup, django_db_blocker) -> SavedState[Prices]:
-    with django_db_blocker.unblock():
-        return SavedState(_sandbox[0], _create_prices)
+def _saved_prices(
+    _last_prices: list[SavedState[Prices]],
+    _sandbox,
+    django_db_setup,
+    django_db_blocker,
+) -> SavedState[Prices]:
+    """Prices of an earlier module, or new ones before those get too old."""
+    if not _last_prices or _last_prices[0].age > MAX_AGE / 2:
+        with django_db_blocker.unblock():
+            _last_prices[:] = [SavedState(_sandbox[0], _create_prices)]
+    return _last_prices[0]
 
 
 def _create_prices() -> Prices:
@@ -170,11 +184,17 @@ def zooid(_zooid, settings) -> Iterator[Zooid]:
     _zooid.reset()
 
 
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[redis.Redis]:
+    """One connection for the whole run: to connect takes longer than to look."""
+    with redis.from_url(settings.REDIS_URL) as client:
+        yield client
+
+
 @pytest.fixture(autouse=True)
-def _empty_cache() -> Iterator[None]:
+def _empty_cache(_redis) -> Iterator[None]:
     """Remove cached values and rate limit counters after each test."""
     yield
-    with redis.from_url(settings.REDIS_URL) as client:
-        for pattern in ("caravel-cache*", "LIMITS:*"):
-            if keys := list(client.scan_iter(pattern)):
-                client.delete(*keys)
+    for pattern in ("caravel-cache*", "LIMITS:*"):
+        if keys := _redis.keys(pattern):
+            _redis.delete(*keys)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from caravel.tests.support.waiting import read_line
 from sandbox.nostr import SandboxRelay, running_relay
 from sandbox.prices.server import running_prices
 from sandbox.wallets import Wallets, running_wallets
@@ -40,10 +41,10 @@ class Counterparts:
         return int(self._request("connections"))
 
     def _request(self, command: str, *values: object) -> Any:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
         self._process.stdin.write(json.dumps([command, *values]) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        return json.loads(read_line(self._process))
 
 
 @contextmanager

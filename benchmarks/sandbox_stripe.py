@@ -22,6 +22,7 @@ from benchmarks import server
 from benchmarks.account import Account
 from benchmarks.server import Server
 from benchmarks.wire import Wire
+from caravel.tests.support.waiting import join
 from sandbox.stripe.api import request_log
 from sandbox.stripe.settings import DEFAULTS
 
@@ -169,8 +170,7 @@ def run_concurrently(clients: list[Client], work: Callable[[Client], None]) -> f
     started = time.perf_counter()
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     if failures:
         raise failures[0]
     return time.perf_counter() - started

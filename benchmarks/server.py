@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from benchmarks.memory import resident
 from benchmarks.wire import Wire
+from caravel.tests.support.waiting import read_line
 
 
 class Server:
@@ -43,7 +44,7 @@ def _running(module: str, *options: str) -> Iterator[Server]:
         text=True,
     ) as process:
         try:
-            first = process.stdout.readline() if process.stdout else ""
+            first = read_line(process)
             yield Server(process, first.split()[-1])
         finally:
             process.terminate()

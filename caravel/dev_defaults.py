@@ -18,6 +18,8 @@ RUN_FILE = "run.env"
 _SECRETS_FILE = "development.env"
 #: Default address of the sandbox's Nostr relay.
 SANDBOX_RELAY = "ws://127.0.0.1:12113"
+#: Name of the sandbox's wallet that receives payments, as ROBOT_WALLET.
+PLATFORM = "platform"
 _SECRET_NAMES = {
     "SECRET_KEY",
     "ENCRYPTION_KEYS",
@@ -74,7 +76,7 @@ def _stored_secrets(path: Path) -> dict[str, str]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Read again under the lock: another process may have generated them meanwhile.
         stored = {**_generate_secrets(), **_read(path)}
-        wallet = sandbox_wallet(stored["SANDBOX_SEED"], "platform", SANDBOX_RELAY)
+        wallet = sandbox_wallet(stored["SANDBOX_SEED"], PLATFORM, SANDBOX_RELAY)
         stored.setdefault("ROBOT_WALLET", wallet)
         draft = path.with_suffix(".draft")
         draft.touch(mode=0o600)

@@ -6,12 +6,15 @@ unchanged: a five second sleep takes five seconds.
 """
 
 import os
+import sys
 import threading
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import time_machine
+if TYPE_CHECKING:
+    import time_machine
 
 #: The environment variable that names the file.
 VARIABLE = "SANDBOX_CLOCK"
@@ -44,14 +47,33 @@ def follow_from_environment() -> None:
         follow(Path(name))
 
 
+def _import_travel() -> "type[time_machine.travel]":
+    """Return time_machine's `travel`, imported by followers only and without pytest.
+
+    If that is installed time_machine imports it for its fixture, which takes longer
+    than all the rest.
+    """
+    unwanted = "pytest" not in sys.modules
+    if unwanted:
+        sys.modules["pytest"] = None  # type: ignore[assignment]
+    try:
+        from time_machine import travel
+    finally:
+        if unwanted:
+            del sys.modules["pytest"]
+    return travel
+
+
 class _Follower:
     """Keeps the offset of this process's time equal to the file's."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = read_offset(path)
+        travel = _import_travel()
+        # Nothing slow from here to the start: the process would stay behind by it.
         start = datetime.now().astimezone() + self._offset
-        self._travel = time_machine.travel(start).start()
+        self._travel = travel(start).start()
         # Time only runs from the first call on: without one, a process that is idle at
         # first would stay behind the others.
         time.time()

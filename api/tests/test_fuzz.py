@@ -84,7 +84,7 @@ def try_random_cases(operation: Operation, checker: ApiChecker) -> None:
 
     @given(case=one_of(strategies))
     @settings(
-        max_examples=search.examples(30),
+        max_examples=search.examples(15),
         derandomize=not search.IS_LARGE,
         database=None,
         deadline=None,
@@ -107,7 +107,9 @@ def test_generated_requests_get_only_documented_responses(
             checker.check_all_signers(operation)
             for case in schema_cases(operation):
                 checker.check_randomly_signed(case)
+            checker.check_cursors(operation)
             try_random_cases(operation, checker)
+            checker.check_remaining_faults(operation)
 
     counts = checker.counts
     assert counts["signed"] + counts["wrong"] >= MIN_REQUESTS, counts

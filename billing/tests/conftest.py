@@ -53,6 +53,13 @@ def clock(sandbox) -> Iterator[Clock]:
 
 
 @pytest.fixture(scope="module")
+def _saved_tenant(_saved_prices, django_db_blocker) -> State:
+    with django_db_blocker.unblock():
+        state: State = _saved_prices.then(lambda: str(TenantFactory().pk))
+    return state
+
+
+@pytest.fixture(scope="module")
 def _saved_subscriber(_saved_prices, django_db_blocker) -> State:
     with django_db_blocker.unblock():
         state: State = _saved_prices.then(_build_subscriber)

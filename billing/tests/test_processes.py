@@ -17,6 +17,7 @@ from billing.services.subscriptions.diff import desired_items
 from billing.services.sync.queue import mark_stale
 from billing.tasks import sweep_stale_tenants
 from billing.tests.support import processes
+from caravel.tests.support.waiting import read_line
 from relays.models import Plan
 from relays.services import lifecycle
 from tenants.models import Activity
@@ -162,8 +163,7 @@ with ThreadPoolExecutor(5) as pool:
 """
     started = [processes.run(code) for _ in range(4)]
     for process in started:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process) == "ready\n"
     for process in started:
         assert process.stdin
         process.stdin.write("go\n")

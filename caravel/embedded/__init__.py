@@ -29,6 +29,7 @@ __all__ = [
     "ensure_started",
     "remove",
     "servers",
+    "template",
 ]
 
 _ATTACH_TIMEOUT = 30.0
@@ -65,16 +66,31 @@ def addresses(var: Path) -> Servers:
 
 
 @contextmanager
-def servers(var: Path, *, durable: bool = True) -> Iterator[Servers]:
+def template(var: Path) -> Iterator[Path]:
+    """Own the directory inside the context; return PostgreSQL data to be copied.
+
+    Raises AlreadyRunning and EmbeddedError.
+    """
+    layout = Layout.of(var)
+    with ownership_lock(layout.lock):
+        postgres.initialise(layout)
+        yield layout.postgres_data
+
+
+@contextmanager
+def servers(
+    var: Path, *, durable: bool = True, template: Path | None = None
+) -> Iterator[Servers]:
     """Run the servers inside the context.
 
-    With `durable=False` they are faster, but a crash can lose data. Raises
+    With `durable=False` they are faster, but a crash can lose data. If the template
+    exists, new data is a copy of it, which is faster than initdb. Raises
     AlreadyRunning if another process of this checkout owns the servers, EmbeddedError
     if one does not start.
     """
     layout = Layout.of(var)
     with ExitStack() as stack:
-        _start(layout, stack, durable=durable)
+        _start(layout, stack, durable=durable, template=template)
         yield _servers(layout, owned=True)
 
 
@@ -114,7 +130,13 @@ def _servers(layout: Layout, *, owned: bool) -> Servers:
     return Servers(layout.database_url, layout.redis_url, owned)
 
 
-def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, Server]:
+def _start(
+    layout: Layout,
+    stack: ExitStack,
+    *,
+    durable: bool,
+    template: Path | None = None,
+) -> tuple[Server, Server]:
     try:
         layout.var.mkdir(parents=True, exist_ok=True)
         stack.enter_context(ownership_lock(layout.lock))
@@ -122,7 +144,9 @@ def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, 
         stack.callback(_remove_run, layout, owner=os.getpid())
         _stop_orphans(layout)
         redis = stack.enter_context(valkey.running(layout, durable=durable))
-        database = stack.enter_context(postgres.running(layout, durable=durable))
+        database = stack.enter_context(
+            postgres.running(layout, durable=durable, template=template)
+        )
     except OSError as exc:
         raise EmbeddedError(f"Cannot start servers in {layout.var}: {exc}") from exc
     return database, redis

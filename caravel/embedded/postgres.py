@@ -39,10 +39,14 @@ _NOT_DURABLE = {
 
 
 @contextmanager
-def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
-    """Run PostgreSQL with the database `caravel`. Raises EmbeddedError."""
-    account = ServiceUser.for_data(layout.postgres_data)
-    _initialise(layout, account)
+def running(
+    layout: Layout, *, durable: bool, template: Path | None = None
+) -> Iterator[Server]:
+    """Run PostgreSQL with the database `caravel`. Raises EmbeddedError.
+
+    New data is a copy of the template, if that exists.
+    """
+    account = initialise(layout, template)
     server = _start(layout, account, durable=durable)
     # SIGTERM (smart shutdown) waits for all clients; SIGQUIT skips the checkpoint.
     # https://www.postgresql.org/docs/current/server-shutdown.html
@@ -65,6 +69,26 @@ def stop_orphans(layout: Layout) -> None:
         lock.unlink(missing_ok=True)
 
 
+def initialise(layout: Layout, template: Path | None = None) -> ServiceUser:
+    """Create the data directory, unless it exists; return the user that it is for."""
+    data = layout.postgres_data
+    account = ServiceUser.for_data(data)
+    if data.exists():
+        return account
+    # Renamed when complete: an interrupted initdb leaves an unusable cluster.
+    draft = data.with_name("postgres.new")
+    if draft.exists():
+        shutil.rmtree(draft)
+    if template and template.exists():
+        # shutil.copytree() would not keep the owner, and takes as long as initdb.
+        subprocess.run(["cp", "-a", template, draft], check=True)
+    else:
+        account.make_directory(draft)
+        _run_initdb(draft, account)
+    draft.rename(data)
+    return account
+
+
 def answers(layout: Layout, database: str = DATABASE) -> bool:
     """Return whether the database accepts connections."""
     import psycopg
@@ -74,19 +98,6 @@ def answers(layout: Layout, database: str = DATABASE) -> bool:
     except psycopg.OperationalError:
         return False
     return True
-
-
-def _initialise(layout: Layout, account: ServiceUser) -> None:
-    data = layout.postgres_data
-    if data.exists():
-        return
-    # Renamed when complete: an interrupted initdb leaves an unusable cluster.
-    draft = data.with_name("postgres.new")
-    if draft.exists():
-        shutil.rmtree(draft)
-    account.make_directory(draft)
-    _run_initdb(draft, account)
-    draft.rename(data)
 
 
 def _run_initdb(directory: Path, account: ServiceUser) -> None:

@@ -89,27 +89,28 @@ PRINT_DEBUG = (
     "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
 )
 
-# Reads a list of environments, and prints the tracebacks of the settings.
+# Reads named environments, and prints the traceback or some settings of each.
 LOAD_SETTINGS_REPEATEDLY = """
 import json, os, runpy, sys, traceback
 
-def error(environment):
+def load(environment):
     os.environ.clear()
     os.environ.update(environment)
     try:
-        runpy.run_path("caravel/settings.py")
+        loaded = runpy.run_path("caravel/settings.py")
     except Exception:
-        return traceback.format_exc()
-    return ""
+        return {"error": traceback.format_exc()}
+    names = "DEBUG", "BTC_PRICE_URLS", "STRIPE_API_BASE"
+    return {name: loaded[name] for name in names}
 
-print(json.dumps([error(environment) for environment in json.load(sys.stdin)]))
+print(json.dumps({name: load(env) for name, env in json.load(sys.stdin).items()}))
 """
 
 
-def start(environment, tmp_path, code=PRINT_DEBUG):
+def start(environment, tmp_path):
     """Import the settings in another process; return (exit status, output)."""
     process = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", PRINT_DEBUG],
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
@@ -124,30 +125,59 @@ def start(environment, tmp_path, code=PRINT_DEBUG):
     return process.returncode, process.stdout + process.stderr
 
 
+def environment_of_docker_build():
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    _, command = dockerfile.split("RUN SECRET_KEY", 1)
+    words = shlex.split(f"SECRET_KEY{command.split('python manage.py')[0]}")
+    return dict(word.split("=", 1) for word in words if word.strip())
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Settings or the error by name of an environment, all from one process."""
+    blank = dict.fromkeys(PRODUCTION, "  ")
+    sandbox = {"DEBUG": "true", "STRIPE_SECRET_KEY": "sk_test_example"}
+    environments = {
+        "production": PRODUCTION,
+        "docker build": environment_of_docker_build(),
+        "nothing": {},
+        "blank": {**blank, "ENCRYPTION_KEYS": ",", "STRIPE_WEBHOOK_SECRET": " , "},
+        "key of the environment": sandbox,
+    }
+    environments |= {
+        f"{name}={value}": {**PRODUCTION, name: value} for name, value, _ in MALFORMED
+    }
+    var = str(tmp_path_factory.mktemp("var"))
+    process = subprocess.run(
+        [sys.executable, "-c", LOAD_SETTINGS_REPEATEDLY],
+        cwd=ROOT,
+        input=json.dumps(
+            {name: {**each, "CARAVEL_VAR": var} for name, each in environments.items()}
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(process.stdout)
+
+
 def test_production_starts_with_every_required_variable(tmp_path):
     assert start(PRODUCTION, tmp_path) == (0, "False\n")
 
 
-def test_docker_image_is_built_with_every_required_variable(tmp_path):
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    _, command = dockerfile.split("RUN SECRET_KEY", 1)
-    words = shlex.split(f"SECRET_KEY{command.split('python manage.py')[0]}")
-    environment = dict(word.split("=", 1) for word in words if word.strip())
-
-    assert environment.keys() >= PRODUCTION.keys()
-    assert start(environment, tmp_path) == (0, "False\n")
+def test_docker_image_is_built_with_every_required_variable(loaded):
+    assert environment_of_docker_build().keys() >= PRODUCTION.keys()
+    assert loaded["docker build"]["DEBUG"] is False
 
 
-def test_error_names_every_missing_or_blank_variable(tmp_path):
-    blank = dict.fromkeys(PRODUCTION, "  ")
-    blank |= {"ENCRYPTION_KEYS": ",", "STRIPE_WEBHOOK_SECRET": " , "}
+@pytest.mark.parametrize("environment", ["nothing", "blank"])
+def test_error_names_every_missing_or_blank_variable(loaded, environment):
+    error = loaded[environment]["error"]
 
-    for environment in ({}, blank):
-        status, output = start(environment, tmp_path)
-
-        assert status != 0
-        for name in PRODUCTION:
-            assert f"{name} is missing or blank." in output
+    assert "ImproperlyConfigured" in error
+    for name in PRODUCTION:
+        assert f"{name} is missing or blank." in error
 
 
 def test_manage_py_prints_missing_variables_without_traceback(tmp_path):
@@ -178,26 +208,9 @@ def test_error_names_only_the_missing_variable(name):
     assert name in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def errors():
-    """Errors of the settings by malformed variable and value, all from one process."""
-    environments = [{**PRODUCTION, name: value} for name, value, _ in MALFORMED]
-    process = subprocess.run(
-        [sys.executable, "-c", LOAD_SETTINGS_REPEATEDLY],
-        cwd=ROOT,
-        input=json.dumps(environments),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    keys = [(name, value) for name, value, _ in MALFORMED]
-    return dict(zip(keys, json.loads(process.stdout), strict=True))
-
-
 @pytest.mark.parametrize(("name", "value", "message"), MALFORMED)
-def test_malformed_variable_is_refused_with_its_name(errors, name, value, message):
-    error = errors[name, value]
+def test_malformed_variable_is_refused_with_its_name(loaded, name, value, message):
+    error = loaded[f"{name}={value}"]["error"]
 
     assert "ImproperlyConfigured" in error
     assert message in error
@@ -232,31 +245,14 @@ def test_each_checkout_has_different_development_secrets(tmp_path):
     assert one["SECRET_KEY"] != other["SECRET_KEY"]
 
 
-def test_default_price_sources_match_example(tmp_path):
-    code = "from django.conf import settings; print(','.join(settings.BTC_PRICE_URLS))"
+def test_default_price_sources_match_example(loaded):
+    sources = ",".join(loaded["production"]["BTC_PRICE_URLS"])
     example = (ROOT / ".env.example").read_text().splitlines()
 
-    status, output = start(PRODUCTION, tmp_path, code)
-
-    assert status == 0
-    assert f"BTC_PRICE_URLS={output.strip()}" in example
+    assert f"BTC_PRICE_URLS={sources}" in example
 
 
-def test_stripe_key_from_environment_is_never_used_with_sandbox(tmp_path):
-    code = "from django.conf import settings; print(settings.STRIPE_API_BASE)"
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            "DJANGO_SETTINGS_MODULE": "caravel.settings",
-            "CARAVEL_VAR": str(tmp_path),
-            "DEBUG": "true",
-            "STRIPE_SECRET_KEY": "sk_test_example",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def test_stripe_key_from_environment_is_never_used_with_sandbox(loaded):
+    settings = loaded["key of the environment"]
 
-    assert process.stdout == "https://api.stripe.com\n"
+    assert settings["STRIPE_API_BASE"] == "https://api.stripe.com"

@@ -39,9 +39,21 @@ def make_payment_request(
 
 def make_invoice(tenant, wallet_pubkey, **fields) -> LightningInvoice:
     """Create an invoice in the database only: no wallet has issued it."""
+    invoice = _build_invoice(tenant, wallet_pubkey, **fields)
+    invoice.save(force_insert=True)
+    return invoice
+
+
+def make_invoices(tenant, wallet_pubkey, rows) -> list[LightningInvoice]:
+    """Create an invoice for each row of fields, without telling billing of it."""
+    invoices = [_build_invoice(tenant, wallet_pubkey, **fields) for fields in rows]
+    return LightningInvoice.objects.bulk_create(invoices)
+
+
+def _build_invoice(tenant, wallet_pubkey, **fields) -> LightningInvoice:
     number = next(_numbers)
     now = timezone.now()
-    return LightningInvoice.objects.create(
+    return LightningInvoice(
         **{
             "tenant": tenant,
             "stripe_invoice_id": f"in_{number}",

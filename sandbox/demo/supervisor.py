@@ -19,6 +19,7 @@ from datetime import datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import FrameType
 
 from honcho.colour import get_colours
@@ -76,15 +77,16 @@ def _keep(child: Child, output: Connection, kill_after: float) -> None:
     """Run the command as the keeper, until all that it started has ended."""
     os.setsid()
     adopt_orphans()
-    stop_requested = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop_requested.set())
+    # Not an event: a second signal within `set` would wait for its lock forever.
+    stop_requests: SimpleQueue[None] = SimpleQueue()
+    signal.signal(signal.SIGTERM, lambda *_: stop_requests.put(None))
     try:
         process = _start(child, output)
     except OSError as exc:
         text = f"cannot run {child.command[0]}: {exc.strerror}\n"
         os.write(output.fileno(), text.encode())
         sys.exit(_COMMAND_NOT_FOUND)
-    arguments = (process, stop_requested, min(kill_after, _ORPHAN_TIMEOUT))
+    arguments = (process, stop_requests, min(kill_after, _ORPHAN_TIMEOUT))
     threading.Thread(target=_watch, args=arguments, daemon=True).start()
     returncode = process.wait()
     os.killpg(0, signal.SIGTERM)
@@ -111,13 +113,17 @@ def _start(child: Child, output: Connection) -> "subprocess.Popen[bytes]":
 
 
 def _watch(
-    process: "subprocess.Popen[bytes]", stop_requested: threading.Event, timeout: float
+    process: "subprocess.Popen[bytes]",
+    stop_requests: SimpleQueue[None],
+    timeout: float,
 ) -> None:
     """Stop the command on request, and the whole group after the supervisor's end."""
     supervisor = multiprocessing.parent_process()
     pid = supervisor.pid if supervisor else None
-    while os.getppid() == pid and not stop_requested.wait(_POLL_INTERVAL):
-        pass
+    while os.getppid() == pid:
+        with suppress(Empty):
+            stop_requests.get(timeout=_POLL_INTERVAL)
+            break
     process.terminate()
     while os.getppid() == pid:
         time.sleep(_POLL_INTERVAL)
@@ -156,8 +162,7 @@ class _Supervisor:
                 self._start_all(children)
                 while self._running:
                     ends = [process.sentinel for process, _ in self._running.values()]
-                    wait(ends, _POLL_INTERVAL)
-                    self._handle_ended()
+                    self._handle_ended(wait(ends, _POLL_INTERVAL))
                     if self._stop_requested:
                         self._stop_all()
             finally:
@@ -186,16 +191,19 @@ class _Supervisor:
             for line in lines:
                 self._print(name, line, colour)
 
-    def _handle_ended(self) -> None:
+    def _handle_ended(self, sentinels: Sequence[object]) -> None:
         for name, (process, printer) in [*self._running.items()]:
-            if process.exitcode is None:
+            if process.sentinel not in sentinels:
                 continue
+            # Its exit code follows the sentinel, on a busy machine after a while.
+            process.join()
             del self._running[name]
             # What is left of it, or all if the keeper was killed.
             _kill_group(process)
             # With a timeout: a process that left the group may hold the pipe open.
             printer.join(_OUTPUT_TIMEOUT)
-            code = process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
+            code = process.exitcode or 0
+            code = code if code >= 0 else 128 - code
             self._note(f"{name} stopped (rc={code})")
             self._request_stop(code)
 

@@ -12,7 +12,6 @@ from caravel import dev_defaults, embedded
 from sandbox import clock
 from sandbox.common.state import UnreadableState
 from sandbox.demo.supervisor import Child, free_ports
-from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.stripe.client.testing import running_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +111,7 @@ def _addresses(seed: str, ports: Mapping[str, int]) -> dict[str, str]:
         "STRIPE_API_BASE": urls["STRIPE_PORT"],
         "ZOOID_API_URL": urls["ZOOID_PORT"],
         "SANDBOX_LIGHTNING": lightning,
-        "ROBOT_WALLET": dev_defaults.sandbox_wallet(seed, PLATFORM, relay),
+        "ROBOT_WALLET": dev_defaults.sandbox_wallet(seed, dev_defaults.PLATFORM, relay),
         "BTC_PRICE_URLS": dev_defaults.sandbox_prices(lightning),
         "ROBOT_OUTBOX_RELAYS": relay,
         "ROBOT_INDEXER_RELAYS": relay,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sandbox.common.nostr import Event
-from sandbox.nostr.faults import RelayFault
+from sandbox.nostr.faults import Place, RelayFault, When
 from sandbox.nostr.listener import Listener
 from sandbox.nostr.relay_core import RelayCore
 from sandbox.nostr.settings import RelaySettings
@@ -136,15 +136,33 @@ class SandboxRelay:
         return sum(counts.values()) if kind is None else counts.get(kind, 0)
 
     def fault(
-        self, kind: str, *, kinds: Collection[int] | None = None, **details: Any
+        self,
+        kind: str,
+        *,
+        on: Place = "event",
+        when: When = "before",
+        kinds: Collection[int] | None = None,
+        author: str | None = None,
+        times: int | None = None,
+        chance: float = 1.0,
+        seconds: float = 0.0,
     ) -> str:
         """Add a fault for matching messages, see `RelayFault`; return its id.
 
         `kinds` and `author` match an event, or the filters of a request. Raises
         BadField.
         """
-        chosen = None if kinds is None else sorted(kinds)
-        return self.add_fault(RelayFault(kind, kinds=chosen, **details)).id
+        fault = RelayFault(
+            kind,
+            on=on,
+            when=when,
+            kinds=None if kinds is None else sorted(kinds),
+            author=author,
+            times=times,
+            chance=chance,
+            seconds=seconds,
+        )
+        return self.add_fault(fault).id
 
     def add_fault(self, fault: RelayFault) -> RelayFault:
         """Add a fault; it has an `id` then. Raises BadField."""
@@ -227,9 +245,11 @@ def _select(events: list[Event], kind: int | None, author: str | None) -> list[E
 
 
 @contextmanager
-def running_relay(**options: Any) -> Iterator[SandboxRelay]:
-    """Run a relay for the length of the block; options as for SandboxRelay."""
-    relay = SandboxRelay(**options)
+def running_relay(
+    *, host: str = "127.0.0.1", port: int = 0, settings: RelaySettings | None = None
+) -> Iterator[SandboxRelay]:
+    """Run a relay for the length of the block."""
+    relay = SandboxRelay(host=host, port=port, settings=settings)
     relay.start()
     try:
         yield relay

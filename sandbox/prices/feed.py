@@ -134,7 +134,18 @@ class PriceFeed:
             for name in _check_sources(source) if source else SOURCES:
                 self._prices[name, currency] = Decimal(price)
 
-    def fault(self, kind: Kind, *sources: str, **details: Any) -> None:
+    def fault(
+        self,
+        kind: Kind,
+        *sources: str,
+        times: int | None = None,
+        chance: float = 1.0,
+        seconds: float = 3600.0,
+        status: int | None = None,
+        body: str = "",
+        factor: Decimal = Decimal(2),
+        headers: Mapping[str, str | None] | None = None,
+    ) -> None:
         """Make some sources faulty, or all, until `clear_faults`; see PriceFault.
 
         Raises BadField, and KeyError for an unknown source.
@@ -142,7 +153,18 @@ class PriceFeed:
         for source in _check_sources(*sources) if sources else SOURCES:
             if (previous := self.faults.get(source)) is not None:
                 self._faults.remove(previous)
-            self._faults.add(PriceFault(kind, source=source, **details))
+            fault = PriceFault(
+                kind,
+                source=source,
+                times=times,
+                chance=chance,
+                seconds=seconds,
+                status=status,
+                body=body,
+                factor=factor,
+                headers=headers or {},
+            )
+            self._faults.add(fault)
 
     @property
     def faults(self) -> dict[str, PriceFault]:

@@ -9,7 +9,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from caravel.tests.support.waiting import LIMIT
+from caravel.tests.support.waiting import LIMIT, read_line
 from sandbox.clock import VARIABLE, write_offset
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
@@ -30,7 +30,7 @@ def read_times(process, earliest: datetime) -> dict[str, datetime]:
     """Return the first times from `earliest` on that parent and child print."""
     times: dict[str, datetime] = {}
     while len(times) < 2:
-        name, text = process.stdout.readline().split()
+        name, text = read_line(process).split()
         at = datetime.fromtimestamp(float(text))
         if at >= earliest:
             times.setdefault(name, at)

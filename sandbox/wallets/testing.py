@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from sandbox.common.secrets import track
 from sandbox.wallets.behaviour import Protocol
@@ -156,13 +155,20 @@ class Wallets:
 
 
 @contextmanager
-def running_wallets(relay: str, **options: Any) -> Iterator[Wallets]:
+def running_wallets(
+    relay: str,
+    *,
+    seed: str | None = None,
+    state: Path | None = None,
+    protocol: Protocol = NIP47,
+    timeout: float = RELAY_TIMEOUT,
+) -> Iterator[Wallets]:
     """Serve wallets on a relay for the length of the block.
 
     The options are those of Wallets. Raises TimeoutError if it cannot be reached,
     and at the end the first error inside the wallets, which is a bug of the sandbox.
     """
-    wallets = Wallets(relay, **options)
+    wallets = Wallets(relay, seed=seed, state=state, protocol=protocol, timeout=timeout)
     try:
         wallets.start()
         yield wallets

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sandbox.common.control import Refused
 from sandbox.common.faults import Faults
@@ -12,7 +12,7 @@ from sandbox.common.http import Request, Response, json_response
 from sandbox.common.nostr import generate_secret_key, pubkey_of
 from sandbox.zooid.auth import verify_signature
 from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, validate
-from sandbox.zooid.faults import Kind, ZooidFault
+from sandbox.zooid.faults import Kind, When, ZooidFault
 from sandbox.zooid.store import Store
 
 #: Only the newest requests are recorded.
@@ -40,9 +40,30 @@ class Zooid:
         self._lock = threading.RLock()
         self._store = Store(state)
 
-    def fault(self, kind: Kind, **details: Any) -> None:
+    def fault(
+        self,
+        kind: Kind,
+        *,
+        when: When = "before",
+        method: str | None = None,
+        times: int | None = None,
+        chance: float = 1.0,
+        seconds: float = 3600.0,
+        status: int | None = None,
+        body: str = "",
+    ) -> None:
         """Add a fault for matching requests, until `clear_faults`; see ZooidFault."""
-        self.faults.add(ZooidFault(kind, **details))
+        fault = ZooidFault(
+            kind,
+            when=when,
+            method=method,
+            times=times,
+            chance=chance,
+            seconds=seconds,
+            status=status,
+            body=body,
+        )
+        self.faults.add(fault)
 
     def clear_faults(self) -> None:
         """Clear all faults; delayed responses are sent at once."""

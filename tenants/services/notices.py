@@ -38,7 +38,7 @@ def notify(*, tenant_id: str, kind: str, subject: str, title: str, text: str) ->
     content = {"title": " ".join(title.split()), "text": text}
     new = Notice(**key, **content)
     validate_fields(new, ("kind", "subject", *content))
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         notice: Notice
         notice, created = _locked().get_or_create(**key, defaults=content)
         if not created:
@@ -54,7 +54,7 @@ def notify(*, tenant_id: str, kind: str, subject: str, title: str, text: str) ->
 
 def drop_notices(*, tenant_id: str, kinds: Collection[str], subject: str) -> int:
     """Drop unsent notices that no longer apply; return their number."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         rows = _locked().unsent().filter(tenant_id=tenant_id, subject=subject)
         # Locked in the order of the primary key, so that two calls cannot deadlock.
         keys = [notice.pk for notice in rows.filter(kind__in=kinds).order_by("pk")]

@@ -222,6 +222,15 @@ def test_event_cannot_be_used_twice():
     assert code_of(request) == "auth-reused"
 
 
+def test_event_is_marked_as_used_in_one_statement(django_assert_num_queries):
+    request = signed()
+
+    with django_assert_num_queries(1):
+        authenticate(request)
+    with django_assert_num_queries(1):
+        assert code_of(request) == "auth-reused"
+
+
 def test_refused_request_does_not_use_up_event():
     request = signed(method="POST", body=b"{}")
 

@@ -4,6 +4,7 @@ import json
 import zlib
 from base64 import b64encode
 from collections import Counter
+from itertools import product
 from random import Random
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlencode, urlsplit
@@ -81,22 +82,33 @@ class ApiChecker:
         self._scenario = scenario
         self._app = app
         self.counts: Counter[str] = Counter()
+        self._written: Counter[str] | None = None
+        self._refused: set[tuple[str, str]] = set()
 
     def check_all_signers(self, operation: Operation) -> None:
-        """Send one case per owner, signed by each client and in each invalid way."""
-        names = [each.name for each in operation.path_parameters]
-        # An operation has at most one path parameter: use one id of each tenant.
-        ids = [self._scenario.one_id_per_owner(name) for name in names] or [[""]]
-        for id in ids[0]:
-            case = operation.Case(
-                path_parameters=dict.fromkeys(names, id),
-                body={} if operation.body else NOT_SET,
-                media_type="application/json",
-            )
+        """Send one case per owner, signed by each client."""
+        for case in self._case_per_owner(operation):
             for client in self._signers:
                 self.check_signed(case, client)
+
+    def check_cursors(self, operation: Operation) -> None:
+        """Send each cursor to a list, for each field that it can be ordered by."""
+        schemas = {each.name: each.definition["schema"] for each in operation.query}
+        if "cursor" not in schemas:
+            return
+        orders = schemas.get("order", {}).get("enum", [])
+        fields = [order for order in orders if not order.startswith("-")]
+        for position, order in product(CURSORS, fields or [None]):
+            (case, *_) = self._case_per_owner(operation)
+            case.query = {"cursor": position} | ({"order": order} if order else {})
+            self.check_signed(case, self._owner(case) or self._scenario.admin)
+
+    def check_remaining_faults(self, operation: Operation) -> None:
+        """Send a case in each invalid way that the operation has not refused yet."""
+        case = self._case_per_owner(operation)[-1]
         for fault in INVALID_SIGNATURE_NAMES:
-            self.check_refused(case, fault)
+            if (operation.label, fault) not in self._refused:
+                self.check_refused(case, fault)
 
     def check_randomly_signed(self, case: Case[Any]) -> None:
         """Send a case from a random signer, sometimes with an invalid signature.
@@ -141,6 +153,24 @@ class ApiChecker:
         expected = {_AUTH_EVENTS: 1} if fault == "a second time" else {}
         assert dict(written) == expected, (fault, written)
         self.counts[code] += 1
+        if (
+            case.method.upper() == case.operation.method.upper()
+            and not self._app.is_url_rewritten
+        ):
+            self._refused.add((case.operation.label, fault))
+
+    def _case_per_owner(self, operation: Operation) -> list[Case[Any]]:
+        names = [each.name for each in operation.path_parameters]
+        # An operation has at most one path parameter: use one id of each tenant.
+        ids = [self._scenario.one_id_per_owner(name) for name in names] or [[""]]
+        return [
+            operation.Case(
+                path_parameters=dict.fromkeys(names, id),
+                body={} if operation.body else NOT_SET,
+                media_type="application/json",
+            )
+            for id in ids[0]
+        ]
 
     def _send(
         self, case: Case[Any], key: str, sign: Any
@@ -148,12 +178,15 @@ class ApiChecker:
         """Return the response and the number of rows written per table."""
         self._app.key, self._app.sign = key, sign
         with rolled_back():
-            before = _row_writes()
+            before = self._written or _row_writes()
+            self._written = None
             response = case.call()
             # After an internal error the transaction may be aborted.
             if response.status_code >= 500:
                 return response, Counter()
-            return response, _row_writes() - before
+            # Rolled back writes remain counted, hence the next request's start.
+            self._written = _row_writes()
+            return response, self._written - before
 
     def _require_no_leak(self, response: Response, client: ApiClient | None) -> None:
         """Require a response without secrets or other tenants' texts.
@@ -259,10 +292,15 @@ def require_schema_conformance(case: Case[Any], response: Response) -> None:
 
 def _row_writes() -> Counter[str]:
     """Return the rows written by this transaction so far, per table."""
+    # The columns of pg_stat_xact_user_tables; the view itself takes much longer.
+    written = " + ".join(
+        f"pg_stat_get_xact_tuples_{kind}(oid)"
+        for kind in ("inserted", "updated", "deleted")
+    )
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del"
-            " FROM pg_stat_xact_user_tables"
+            f"SELECT relname, {written} FROM pg_class"
+            f" WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
         )
         return Counter(dict(cursor.fetchall()))
 

@@ -61,12 +61,16 @@ def refresh_payment_block(*, tenant_id: str) -> bool:
     When a block ends, the tenant is marked stale: a sync adds its other relays.
     """
     with transaction.atomic():
-        tenant = Tenant.objects.lock(tenant_id)
-        blocked = is_blocked(tenant)
-        if blocked == (tenant.payment_overdue_since is not None):
-            return blocked
-        since = timezone.now() if blocked else None
-        Tenant.objects.filter(pk=tenant_id).update(payment_overdue_since=since)
-        if not blocked:
-            mark_stale(tenant_id=tenant_id)
+        return refresh_locked(Tenant.objects.lock(tenant_id))
+
+
+def refresh_locked(tenant: Tenant) -> bool:
+    """Like `refresh_payment_block`, for a tenant that the caller has locked."""
+    blocked = is_blocked(tenant)
+    if blocked == (tenant.payment_overdue_since is not None):
+        return blocked
+    since = timezone.now() if blocked else None
+    Tenant.objects.filter(pk=tenant.pk).update(payment_overdue_since=since)
+    if not blocked:
+        mark_stale(tenant_id=tenant.pk)
     return blocked

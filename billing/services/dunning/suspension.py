@@ -50,7 +50,7 @@ def review_tenant(*, tenant_id: str) -> Review:
     """
     with transaction.atomic():
         tenant = Tenant.objects.lock(tenant_id)
-        payment_block.refresh_payment_block(tenant_id=tenant_id)
+        payment_block.refresh_locked(tenant)
         _update_past_due(tenant)
         invoice = payment_block.suspending_invoice(tenant)
         outcome = _suspend(tenant, invoice) if invoice else _reactivate(tenant)

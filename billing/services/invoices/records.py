@@ -70,7 +70,7 @@ def record_invoice(
     if invoice.tenant_pubkey != tenant.pk or not invoice.subscription:
         _invalidate_on_commit(invoice.customer, invoice.id)
         return None
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         rows = InvoiceCollection.objects
         # Insert if missing, then lock: two workers may see the invoice first.
         rows.bulk_create([_new(invoice, tenant)], ignore_conflicts=True)

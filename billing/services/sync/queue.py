@@ -15,7 +15,7 @@ def mark_stale(*, tenant_id: str, force: bool = False) -> None:
     A message that is on its way covers later changes too; `force` sends another in any
     case.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         rows = SubscriptionSync.objects
         rows.bulk_create([SubscriptionSync(tenant_id=tenant_id)], ignore_conflicts=True)
         sync = rows.select_for_update().get(pk=tenant_id)

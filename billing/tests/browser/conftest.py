@@ -14,6 +14,7 @@ from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from billing.services.invoices.payment_link import payment_url
 from billing.services.subscriptions.sync import sync_tenant
+from billing.tests.support.saved_state import SavedState
 from relays.tests.factories import RelayFactory
 from sandbox.tests.support.browser import browser_with_django, new_page
 from tenants.tests.factories import TenantFactory
@@ -24,19 +25,34 @@ PICTURES = "CARAVEL_PICTURES"
 SavePicture = Callable[[Page, str], None]
 
 
-@pytest.fixture
-def invoice(
-    transactional_db, django_db_serialized_rollback, prices, own_wallet, rates
-) -> InvoiceCollection:
-    """An open invoice of the tenant Ada, for two relays."""
+@pytest.fixture(scope="module")
+def _saved_ada(_saved_prices, django_db_blocker) -> SavedState[str]:
+    with django_db_blocker.unblock():
+        state: SavedState[str] = _saved_prices.then(_build_ada)
+    return state
+
+
+def _build_ada() -> str:
     tenant = TenantFactory(display_name="Ada")
     RelayFactory(tenant=tenant, plan_id="basic")
     RelayFactory(tenant=tenant, plan_id="growth")
     sync_tenant(tenant_id=tenant.pk)
-    row = InvoiceCollection.objects.get(tenant=tenant)
-    collect_invoice(invoice_id=row.pk)
-    row.refresh_from_db()
-    return row
+    invoice_id = str(InvoiceCollection.objects.get().pk)
+    collect_invoice(invoice_id=invoice_id)
+    return invoice_id
+
+
+@pytest.fixture
+def invoice(
+    transactional_db,
+    django_db_serialized_rollback,
+    prices,
+    own_wallet,
+    rates,
+    _saved_ada,
+) -> InvoiceCollection:
+    """An open invoice of the tenant Ada, for two relays."""
+    return InvoiceCollection.objects.get(pk=_saved_ada.restore())
 
 
 @pytest.fixture

@@ -529,10 +529,9 @@ def test_amount_to_be_credited_is_not_charged(subscriber, sandbox, own_wallet, r
 
 
 @pytest.fixture
-def paid_bolt11(subscriber, wallets, alice, rates):
+def paid_bolt11(invoice, wallets, alice, rates):
     """A presented bolt11 that alice has paid; the payment is not known here yet."""
-    collect(subscriber)
-    bolt11 = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
+    bolt11 = get_or_issue_bolt11(invoice_id=invoice.pk)
     wallets.ledger.pay("alice", bolt11.bolt11)
     return bolt11
 

@@ -55,10 +55,9 @@ Action = InvoiceCollection.Action
 
 
 @pytest.fixture
-def unbooked_payment(subscriber, wallets, alice, rates):
+def unbooked_payment(invoice, wallets, alice, rates):
     """A Lightning payment of the first invoice that is not booked yet."""
-    collect(subscriber)
-    bolt11 = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
+    bolt11 = get_or_issue_bolt11(invoice_id=invoice.pk)
     wallets.ledger.pay("alice", bolt11.bolt11)
     check_invoice(invoice_id=bolt11.pk)
     return bolt11
@@ -203,13 +202,12 @@ def test_invoice_is_recorded_as_paid_before_its_payment_is_booked(
 
 
 @pytest.fixture
-def partly_paid_invoice(subscriber, sandbox, wallets, alice, rates):
+def partly_paid_invoice(subscriber, invoice, sandbox, wallets, alice, rates):
     """An invoice whose amount was raised after its Lightning payment.
 
     The payment became credit and reduced it: a part is still to be paid.
     """
-    collect(subscriber)
-    api, invoice_id = sandbox.client().v1, collection_of(subscriber).pk
+    api, invoice_id = sandbox.client().v1, invoice.pk
     note = api.credit_notes.create({"invoice": invoice_id, "amount": 120})
     bolt11 = get_or_issue_bolt11(invoice_id=invoice_id)
     api.credit_notes.void_credit_note(note.id)

@@ -27,7 +27,6 @@ from billing.tests.support.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.tests.factories import make_invoice
 from tenants.models import Notice, Tenant
-from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -35,15 +34,25 @@ committed = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 SURPLUS, UNSERVED = Credit.Reason.SURPLUS, Credit.Reason.UNSERVED
 
 
-@pytest.fixture
-def tenant(prices):
-    return TenantFactory()
+@pytest.fixture(scope="module")
+def _saved_invoice(_sandbox, _saved_tenant, django_db_blocker):
+    with django_db_blocker.unblock():
+        return _saved_tenant.then(
+            lambda: create_open_invoice(_sandbox[0], Tenant.objects.get())
+        )
 
 
 @pytest.fixture
-def invoice(sandbox, tenant):
+def tenant(prices, _saved_tenant):
+    return Tenant.objects.get(pk=_saved_tenant.restore())
+
+
+@pytest.fixture
+def invoice(tenant, _saved_invoice):
     """An open invoice of $5 for the tenant's relay."""
-    return create_open_invoice(sandbox, tenant)
+    invoice_id = _saved_invoice.restore()
+    tenant.refresh_from_db()
+    return invoice_id
 
 
 def create_open_invoice(sandbox, tenant):

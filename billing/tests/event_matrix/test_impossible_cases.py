@@ -17,8 +17,6 @@ from billing.tests.support.event_matrix.arrange import (
     PUBKEY,
     START,
     CaseSetup,
-    issue_bolt11,
-    own_wallet_url,
 )
 from billing.tests.support.event_matrix.cases import (
     WALLET_PENDING,
@@ -33,8 +31,6 @@ from billing.tests.support.event_matrix.cases import (
     all_cases,
     why_impossible,
 )
-from billing.tests.support.event_matrix.fake_worker import FakeWorker
-from lightning.clients.nwc import Wallet
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.tests.factories import make_invoice
@@ -48,15 +44,13 @@ PAYABLE_BOLT11S = [Bolt11State.PRESENTED, Bolt11State.EXPIRED]
 
 
 @pytest.fixture
-def make_setup(sandbox, rates, settings, monkeypatch):
-    settings.ROBOT_WALLETS = [own_wallet_url()]
-    monkeypatch.setattr(Wallet, "make_invoice", issue_bolt11)
-    worker = FakeWorker()
-    with worker.installed(), time_machine.travel(START, tick=False) as traveller:
+def make_setup(worker, sandbox, saved_setups):
+    with time_machine.travel(START, tick=False) as traveller:
         yield lambda is_draft: CaseSetup(
             sandbox,
             traveller,
             worker,
+            saved_setups,
             is_draft=is_draft,
             subscription=SubscriptionState.CURRENT,
         )

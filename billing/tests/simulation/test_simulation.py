@@ -1,6 +1,7 @@
 """Scenarios in the simulated system, with lost webhooks and killed workers."""
 
 from datetime import timedelta
+from itertools import product
 
 import pytest
 
@@ -13,12 +14,14 @@ from billing.tests.support.simulation.balances import (
 )
 from billing.tests.support.simulation.invariants import final_faults
 from billing.tests.support.simulation.system import System
+from caravel.tests.support import search
 from lightning.models import LightningInvoice, NwcPayment
 from sandbox.wallets.behaviour import PAYS, STAYS_SILENT, refuses, settles_late
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
 DAY = timedelta(days=1)
+WALLETS = {"pays": PAYS, "refuses": refuses("INSUFFICIENT_BALANCE")}
 
 
 @pytest.fixture
@@ -119,7 +122,8 @@ def test_invoice_is_paid_without_any_webhook(system, actions):
     assert paid_by() == ["card"]
 
 
-@pytest.mark.parametrize("points", range(0, 60, 5))
+@pytest.mark.search
+@pytest.mark.parametrize("points", search.sample(range(0, 60, 5), every=2))
 def test_killed_worker_leaves_no_unfinished_work(system, actions, points):
     system.workers.kill_after(points)
 
@@ -132,18 +136,21 @@ def test_killed_worker_leaves_no_unfinished_work(system, actions, points):
     assert final_faults(system) == []
 
 
-@pytest.mark.parametrize("action", ["pay bolt11", "pay on page", "void"])
+@pytest.mark.search
 @pytest.mark.parametrize(
-    "wallet", [PAYS, refuses("INSUFFICIENT_BALANCE")], ids=["pays", "refuses"]
+    ("wallet", "action", "call"),
+    search.sample(
+        [*product(WALLETS, ["pay bolt11", "pay on page", "void"], [2, 7, 12, 17])],
+        every=3,
+    ),
 )
-@pytest.mark.parametrize("call", [2, 7, 12, 17])
 def test_payer_action_during_a_collection_keeps_amounts_right(
-    system, actions, action, wallet, call
+    system, actions, wallet, action, call
 ):
     payer = actions.add_tenant()
     system.run()
     invoice = payer.unpaid[0].pk
-    actions.connect_wallet(payer, wallet)
+    actions.connect_wallet(payer, WALLETS[wallet])
     actions.attach_card(payer, "pm_card_visa")
     system.workers.interrupt_with(lambda: perform(actions, action, invoice), after=call)
 

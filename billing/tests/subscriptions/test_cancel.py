@@ -29,9 +29,9 @@ from billing.tests.support.subscriptions import (
 )
 from billing.tests.support.workers import Killed
 from relays.exceptions import PaymentOverdue
+from relays.models import Relay
 from relays.services import lifecycle
 from tenants.models import Tenant
-from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -39,16 +39,28 @@ HOUR = 3600
 DAY = 24 * HOUR
 
 
-@pytest.fixture
-def tenant(prices):
-    return TenantFactory()
+@pytest.fixture(scope="module")
+def _saved_relay(_saved_tenant, django_db_blocker):
+    with django_db_blocker.unblock():
+        return _saved_tenant.then(lambda: create_subscription(Tenant.objects.get()))
 
 
-@pytest.fixture
-def relay(tenant):
-    """A relay on a subscription whose first invoice is a draft."""
+def create_subscription(tenant):
     relay = add_relay(tenant)
     sync(tenant)
+    return relay.pk
+
+
+@pytest.fixture
+def tenant(prices, _saved_tenant):
+    return Tenant.objects.get(pk=_saved_tenant.restore())
+
+
+@pytest.fixture
+def relay(tenant, _saved_relay):
+    """A relay on a subscription whose first invoice is a draft."""
+    relay = Relay.objects.get(pk=_saved_relay.restore())
+    tenant.refresh_from_db()
     return relay
 
 

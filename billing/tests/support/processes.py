@@ -21,7 +21,7 @@ from django.db.models import F
 
 from billing.models import StripeEvent, SubscriptionSync
 from caravel.tests.support import secret_scanner
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.waiting import read_line, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFORK = ("--concurrency", "2")
@@ -111,10 +111,10 @@ def _exists(pid: int) -> bool:
 def _fork(env: dict[str, str], request: dict[str, Any]) -> int:
     """Fork a worker from a process with this environment; return its process id."""
     template = _template(tuple(sorted(env.items())))
-    assert template.stdin and template.stdout
+    assert template.stdin
     template.stdin.write(json.dumps(request) + "\n")
     template.stdin.flush()
-    return int(template.stdout.readline())
+    return int(read_line(template))
 
 
 # Importing the application takes most of a worker's start, so this is done once per

@@ -1,18 +1,16 @@
-"""Connection pool shared by threads, in a separate process."""
+"""Connection pool shared by threads, in separate processes."""
 
 import pytest
 
 from billing.tests.support.processes import run
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True, serialized_rollback=True),
-    pytest.mark.processes,
-]
+pytestmark = [pytest.mark.django_db, pytest.mark.processes]
 
 THREADS_SCRIPT = """
 import threading
 from django.db import connection
 from caravel.core.db.transactions import release_connection
+from caravel.tests.support.waiting import join
 
 def execute(query):
     with connection.cursor() as cursor:
@@ -27,7 +25,7 @@ def work():
 def work_at_once():
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    join(*threads)
 
 backends = set()
 work_at_once()
@@ -50,29 +48,42 @@ print(run_with_timeout(60, lambda: Tenant.objects.count() - count))
 """
 
 
-def output(code, **env):
-    process = run(code, **env)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed
-    return int(printed.split()[-1])
+@pytest.fixture(scope="module")
+def numbers(django_db_setup, django_db_blocker):
+    """Function that returns the numbers that a script printed; all run at once."""
+    count, new = "print(len(backends))\n", "print(len(backends - first))\n"
+    with django_db_blocker.unblock():
+        processes = {
+            "pool": run(
+                f"{THREADS_SCRIPT}{count}{TERMINATE_SCRIPT}{new}", DATABASE_POOL="3"
+            ),
+            "no pool": run(f"{THREADS_SCRIPT}{count}"),
+            "timeout": run(TIMEOUT_SCRIPT, DATABASE_POOL="1"),
+        }
+    printed = {
+        name: process.communicate(timeout=60)[0] for name, process in processes.items()
+    }
+
+    def read(name):
+        assert processes[name].returncode == 0, printed[name]
+        return [int(line) for line in printed[name].splitlines()]
+
+    return read
 
 
-def test_threads_share_connections_of_pool():
-    assert output(f"{THREADS_SCRIPT}print(len(backends))", DATABASE_POOL="3") <= 3
+def test_threads_share_connections_of_pool(numbers):
+    assert numbers("pool")[0] <= 3
 
 
-def test_each_use_opens_connection_without_pool():
-    assert output(f"{THREADS_SCRIPT}print(len(backends))") > 3
+def test_terminated_connections_are_replaced(numbers):
+    assert numbers("pool")[1] >= 1
 
 
-def test_terminated_connections_are_replaced():
-    new = output(
-        f"{THREADS_SCRIPT}{TERMINATE_SCRIPT}print(len(backends - first))",
-        DATABASE_POOL="3",
-    )
+def test_each_use_opens_connection_without_pool(numbers):
+    (connections,) = numbers("no pool")
 
-    assert new >= 1
+    assert connections > 3
 
 
-def test_thread_that_waits_for_another_releases_its_connection():
-    assert output(TIMEOUT_SCRIPT, DATABASE_POOL="1") == 0
+def test_thread_that_waits_for_another_releases_its_connection(numbers):
+    assert numbers("timeout") == [0]

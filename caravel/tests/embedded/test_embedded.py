@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import environ
@@ -27,7 +28,7 @@ from caravel.tests.support.embedded_servers import (
     valkey_client,
 )
 from caravel.tests.support.processes import CHECKOUT, output, python, runs
-from caravel.tests.support.waiting import LIMIT, wait_until
+from caravel.tests.support.waiting import LIMIT, read_line, wait_until
 
 OWNER_SCRIPT = """
 import sys, time
@@ -57,6 +58,16 @@ def temporary_data(tmp_path: Path) -> Iterator[None]:
     shutil.rmtree(tmp_path, ignore_errors=True)  # 40 MB in some tests
 
 
+@dataclass(frozen=True)
+class FirstStart:
+    """A start without data, which several tests look at, since initdb takes long."""
+
+    var: Path
+    seconds: float
+    initdb_seconds: float
+    outside: list[tuple[object, ...]]
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("embedded")
@@ -65,11 +76,33 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def var(directory: Path) -> Path:
-    """Data directory whose servers have run before; shared, since initdb takes long."""
-    path = directory / "with space"
-    with embedded.servers(path):
-        return path
+def first_start(directory: Path) -> FirstStart:
+    closed = directory / "closed"
+    closed.mkdir(mode=0o700)
+    var = closed / "with space"
+    initdb, initdb_seconds = postgres._run_initdb, 0.0
+
+    def timed(directory: Path, account: processes.ServiceUser) -> None:
+        nonlocal initdb_seconds
+        started_at = time.monotonic()
+        initdb(directory, account)
+        initdb_seconds = time.monotonic() - started_at
+
+    outside = [outside_of(var)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "_run_initdb", timed)
+        started_at = time.monotonic()
+        with embedded.servers(var) as servers:
+            seconds = time.monotonic() - started_at
+            assert both_answer(servers)
+    outside.append(outside_of(var))
+    return FirstStart(var, seconds, initdb_seconds, outside)
+
+
+@pytest.fixture(scope="module")
+def var(first_start: FirstStart) -> Path:
+    """Data directory whose servers have run before."""
+    return first_start.var
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +113,13 @@ def other_var(directory: Path, var: Path) -> Path:
 def copy(var: Path, path: Path) -> Path:
     subprocess.run(["cp", "-a", var, path], check=True)
     return path
+
+
+def outside_of(var: Path) -> tuple[object, ...]:
+    """Return modes, owners and users that a start could change."""
+    binaries = Path(sys.prefix) / "bin"
+    users = Path("/etc/passwd").read_bytes()
+    return modes_and_owners(var), modes_and_owners(binaries), users
 
 
 def modes_and_owners(path: Path) -> dict[Path, tuple[int, int, int]]:
@@ -121,24 +161,9 @@ def test_data_persists_between_runs_with_special_characters_in_path(
     assert not list(Layout.of(var).run.glob("*"))
 
 
-def test_first_start_takes_little_longer_than_initdb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    initdb, seconds = postgres._run_initdb, 0.0
-
-    def timed(directory: Path, account: processes.ServiceUser) -> None:
-        nonlocal seconds
-        started_at = time.monotonic()
-        initdb(directory, account)
-        seconds = time.monotonic() - started_at
-
-    monkeypatch.setattr(postgres, "_run_initdb", timed)
-    started_at = time.monotonic()
-    with embedded.servers(tmp_path / "var"):
-        total = time.monotonic() - started_at
-
+def test_first_start_takes_little_longer_than_initdb(first_start: FirstStart) -> None:
     # A ratio, since a busy machine needs longer for both. Usually 1.3.
-    assert total / seconds < 5
+    assert first_start.seconds / first_start.initdb_seconds < 5
 
 
 def test_servers_listen_on_private_sockets_only_and_are_durable(var: Path) -> None:
@@ -212,19 +237,11 @@ def test_start_fails_when_socket_directory_is_accessible_to_other_users(
 
 
 def test_start_changes_no_mode_owner_or_user_outside_data_directory(
-    tmp_path: Path,
+    first_start: FirstStart,
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    var = closed / "var"
-    users = Path("/etc/passwd").read_bytes()
-    before = modes_and_owners(var), modes_and_owners(Path(sys.prefix) / "bin")
+    before, after = first_start.outside
 
-    with embedded.servers(var) as servers:
-        assert both_answer(servers)
-
-    assert (modes_and_owners(var), modes_and_owners(Path(sys.prefix) / "bin")) == before
-    assert Path("/etc/passwd").read_bytes() == users
+    assert after == before
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +282,7 @@ def test_unprivileged_user_runs_servers_as_itself(
     var = directory / "var"
 
     with python(OWNER_SCRIPT, var, prefix=prefix, HOME=str(directory)) as owner:
-        assert owner.stdout and owner.stdout.readline() == "started\n", owner.stderr
+        assert read_line(owner) == "started\n", owner.stderr
         users = {Path(f"/proc/{pid}").stat().st_uid for pid in pids(var)}
         owner.send_signal(signal.SIGINT)
         owner.wait(LIMIT)
@@ -291,7 +308,7 @@ def test_root_runs_servers_as_owner_of_existing_data(
 
 def test_servers_stop_when_owner_is_killed(var: Path) -> None:
     with python(OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
         started = pids(var)
         kill(owner)
 
@@ -301,7 +318,7 @@ def test_servers_stop_when_owner_is_killed(var: Path) -> None:
 def test_servers_restart_after_owner_or_servers_were_killed(var: Path) -> None:
     for victims in ("owner", "owner and postmaster", "owner and all"):
         with python(OWNER_SCRIPT, var) as owner:
-            assert owner.stdout and owner.stdout.readline(), victims
+            assert read_line(owner), victims
             postmaster, valkey = pids(var)
             with ExitStack() as stack:
                 stack.enter_context(
@@ -385,9 +402,17 @@ def test_servers_of_two_checkouts_run_at_once(var: Path, other_var: Path) -> Non
             assert valkey.get("checkout") is None
 
 
+def test_template_in_use_is_not_removed(var: Path) -> None:
+    with embedded.template(var) as data:
+        assert (data / "PG_VERSION").exists()
+
+        with pytest.raises(embedded.AlreadyRunning):
+            embedded.remove(var)
+
+
 def test_second_owner_is_refused_with_pid_of_first_owner(var: Path) -> None:
     with python(OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
 
         with pytest.raises(embedded.AlreadyRunning, match=rf"process {owner.pid} \(.*"):
             embedded.servers(var).__enter__()
@@ -401,7 +426,7 @@ def test_one_of_many_concurrent_starts_owns_servers(var: Path) -> None:
     with ExitStack() as stack:
         starters = [stack.enter_context(python(ENSURE_SCRIPT, var)) for _ in range(4)]
 
-        answers = [p.stdout.readline() for p in starters if p.stdout]
+        answers = [read_line(process) for process in starters]
 
     assert sorted(answers) == ["False\n", "False\n", "False\n", "True\n"]
 
@@ -411,7 +436,7 @@ def test_ensure_started_fails_when_owners_servers_do_not_answer(
 ) -> None:
     monkeypatch.setattr(embedded, "_ATTACH_TIMEOUT", 0.2)
     with python(OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
         os.kill(pids(var)[1], signal.SIGKILL)
 
         with pytest.raises(embedded.EmbeddedError, match="They do not answer"):
@@ -450,9 +475,8 @@ if os.fork() == 0:
 time.sleep(600)
 """
     with python(script, var) as owner:
-        assert owner.stdout
         # Printed by the fork, which by then has closed its copy of the lock.
-        survivor = int(owner.stdout.readline())
+        survivor = int(read_line(owner))
         kill(owner)
         try:
             with embedded.servers(var) as servers:
@@ -523,7 +547,7 @@ def test_next_start_stops_orphans_on_kernel_without_parent_death_signal(
     # Import other packages first: they check the platform too, on import.
     macos = "import caravel, psycopg, redis, sys; sys.platform = 'darwin'\n"
     with python(macos + OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
         before = pids(var)
         kill(owner)
 

@@ -18,7 +18,7 @@ from caravel.nostr.events import parse_event, sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays import pending
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import NoReply, RelayPool
+from caravel.nostr.relays.pool import RelayPool
 from caravel.tests.support.hostile_relay import (
     http_server,
     raw_relay,
@@ -146,24 +146,28 @@ def test_flood_of_messages_uses_limited_share_of_event_loop(pool, monkeypatch):
         message = json.dumps(["EVENT", sub, forged])
         while not stopped.is_set():
             client.websocket.send(message)
+        client.send("EVENT", sub, reply_to(id))
+        client.receive_until("CLOSE")
 
     with scripted_relay(script) as endpoint, ThreadPoolExecutor(1) as executor:
-        future = executor.submit(send_request, pool, endpoint, timeout=4)
-        wait_until(lambda: endpoint in pool._connections)
-        started_at, used = time.monotonic(), in_loop(pool, time.thread_time)
+        future = executor.submit(send_request, pool, endpoint)
+        wait_until(lambda: charged)
         charged.clear()
-        with pytest.raises((NoReply, RelayUnreachable)):
-            result_of(future, "the end of the request")
+        started_at, used = time.monotonic(), in_loop(pool, time.thread_time)
+        wait_until(lambda: time.monotonic() > started_at + 2 and charged)
         used = in_loop(pool, time.thread_time) - used
+        charges, elapsed = charged.copy(), time.monotonic() - started_at
         stopped.set()
+        # The next connection has no flood in its buffers before the reply.
         in_loop(
             pool, lambda: connection_to(pool, endpoint)._websocket.transport.abort()
         )
+        assert result_of(future, "the reply").content == "yes"
 
-        # Shares, since a busy machine takes longer for both.
-        elapsed = time.monotonic() - started_at
-        assert charged and sum(charged) / elapsed < 0.3
-        assert used / elapsed < 0.4
+    # Shares, since a busy machine takes longer for both. A long interruption of one
+    # message is paid back after it, so the last one does not count.
+    assert sum(charges[:-1]) / elapsed < 0.3
+    assert used / elapsed < 0.4
 
 
 def test_close_waits_for_unresponsive_relays_concurrently():

@@ -4,6 +4,8 @@ The bounds only end tests that hang: a busy machine needs far less time.
 """
 
 import inspect
+import select
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +48,18 @@ def result_of(future: Future[T], event: str) -> T:
     """Return the result of a future, or fail if there is none in time."""
     assert wait([future], LIMIT).done, f"not within {LIMIT:g} s: {event}"
     return future.result()
+
+
+def read_line(process: "subprocess.Popen[str]") -> str:
+    """Return the next line of a process's output, or fail if there is none in time.
+
+    Only for a process that prints one line at a time: a second one in the buffer would
+    not be noticed.
+    """
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], LIMIT)
+    assert ready, f"not within {LIMIT:g} s: a line of {process.args!r}"
+    return str(process.stdout.readline())
 
 
 def _source(condition: Callable[[], object]) -> str:

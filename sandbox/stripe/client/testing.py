@@ -9,7 +9,7 @@ import stripe
 
 from sandbox.common.server import serving
 from sandbox.stripe.api.context import ACCOUNT
-from sandbox.stripe.api.faults import ApiFault, Kind
+from sandbox.stripe.api.faults import ApiFault, Kind, When
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations
 from sandbox.stripe.server import StripeServer
@@ -65,17 +65,53 @@ class Sandbox:
         self.server.others[api_key] = app
         return Sandbox(self.server, api_key, app)
 
-    def fault(self, kind: Kind, *, method: str | None = "POST", **values: Any) -> str:
+    def fault(
+        self,
+        kind: Kind,
+        *,
+        method: str | None = "POST",
+        path: str = "",
+        params: Mapping[str, Any] | None = None,
+        when: When = "before",
+        times: int | None = 1,
+        chance: float = 1.0,
+        seconds: float = 0.0,
+        status: int = 500,
+        error: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> str:
         """Add an `ApiFault` for the next matching requests and return its id.
 
         `when="after"`: the request is executed and stored before it fails. `chance` is
         the probability for each matching request, repeatable with a seed.
         """
-        return self.app.faults.add(ApiFault(kind, method=method, **values)).id
+        fault = ApiFault(
+            kind,
+            method=method,
+            path=path,
+            params=dict(params or {}),
+            when=when,
+            times=times,
+            chance=chance,
+            seconds=seconds,
+            status=status,
+            error=dict(error or {}),
+            headers=dict(headers or {}),
+        )
+        return self.app.faults.add(fault).id
 
-    def webhook_fault(self, kind: WebhookKind, type: str = "*", **values: Any) -> str:
+    def webhook_fault(
+        self,
+        kind: WebhookKind,
+        type: str = "*",
+        *,
+        times: int | None = 1,
+        chance: float = 1.0,
+        seconds: int = 0,
+    ) -> str:
         """Add a `WebhookFault` for the next matching events and return its id."""
-        return self.app.webhook_faults.add(WebhookFault(kind, type, **values)).id
+        fault = WebhookFault(kind, type, times=times, chance=chance, seconds=seconds)
+        return self.app.webhook_faults.add(fault).id
 
     def settings(self, **changes: Any) -> AccountSettings:
         """Change some account settings and return all. Raises BadField."""

@@ -85,7 +85,8 @@ def _run(
         query = app.transact(lambda context: page.actions[name](context, token, form))
     except (StripeError, NotAllowed) as error:
         status = error.status if isinstance(error, StripeError) else 403
-        shown = _render(app, page, token, form, str(error))
+        # Without the form: its fields are no query, so `done` in it shows no notice.
+        shown = _render(app, page, token, {}, str(error))
         # The status of an unavailable page takes precedence over that of an error.
         return replace(shown, status=status) if shown.status == 200 else shown
     return redirect(f"{address}?{query}" if query else address)

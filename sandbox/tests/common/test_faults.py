@@ -1,11 +1,20 @@
 """The fault engine that all stand-ins share."""
 
+import inspect
 import threading
 
 import pytest
 
 from sandbox.common.faults import Fault, Faults
 from sandbox.common.fields import BadField
+from sandbox.nostr import SandboxRelay
+from sandbox.nostr.faults import RelayFault
+from sandbox.prices.feed import PriceFault, PriceFeed
+from sandbox.stripe.api.faults import ApiFault
+from sandbox.stripe.client.testing import Sandbox
+from sandbox.stripe.webhooks.faults import WebhookFault
+from sandbox.zooid import Zooid
+from sandbox.zooid.faults import ZooidFault
 
 
 class Drop(Fault):
@@ -87,3 +96,27 @@ def test_invalid_fault_is_not_added(values):
     with pytest.raises(BadField):
         faults.add(Drop(**values))
     assert faults.active() == []
+
+
+@pytest.mark.parametrize(
+    ("add", "fault", "different"),
+    [
+        # Most tests want a write to fail.
+        (Sandbox.fault, ApiFault, {"method"}),
+        (Sandbox.webhook_fault, WebhookFault, set()),
+        (SandboxRelay.fault, RelayFault, set()),
+        (Zooid.fault, ZooidFault, set()),
+        (PriceFeed.fault, PriceFault, {"source", "sources"}),
+    ],
+)
+def test_function_that_adds_a_fault_has_its_options_and_defaults(add, fault, different):
+    options = inspect.signature(add).parameters.values()
+    given = {option.name: option.default or None for option in options}
+    plain = fault(fault.KINDS[0])
+    expected = {name: getattr(plain, name) or None for name in fault.names()}
+
+    same = expected.keys() - {"kind", *different}
+    assert given.keys() - {"self", "kind", *different} == same
+    assert {name: given[name] for name in same} == {
+        name: expected[name] for name in same
+    }

@@ -80,11 +80,14 @@ def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
         with subtests.test("a payment stays pending"):
             start_silent_payment(run)
         pending = run.query(PENDING)
-        # The pending payment does not delay the stop.
-        stop(run)
-    with subtests.test("Ctrl-C leaves no process"):
-        wait_until_gone(var)
-        assert not (var / dev_defaults.RUN_FILE).exists()
+        assert_no_traceback(run.output())
+        assert len(processes_of(var)) >= 10
+        with subtests.test("everything stops with a reason when PostgreSQL dies"):
+            kill_postgresql(var)
+            run.process.wait(2 * LIMIT)
+            assert run.process.returncode != 0
+            assert "PostgreSQL no longer responds" in run.output()
+            wait_until_gone(var)
 
     frequent = {"BEAT_WATCH_INVOICES": "1", "BEAT_RESOLVE_PAYMENTS": "1"}
     with running(var, **frequent) as restarted:
@@ -93,29 +96,11 @@ def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
             assert ANN in restarted.get("zooid", "_sandbox/relays").text
         with subtests.test("a pending payment is not sent again"):
             assert_only_looked_up(restarted, pending)
-        assert_no_traceback(restarted.output())
-        assert len(processes_of(var)) >= 10
-        restarted.process.kill()
-        restarted.process.wait(LIMIT)
-        with subtests.test("a killed make run leaves no process"):
-            wait_until_gone(var)
-
-
-def test_everything_stops_with_a_reason_when_postgresql_dies(tmp_path):
-    var = tmp_path / "var"
-    with running(var) as run:
-        url = embedded.addresses(var).database_url
-        with psycopg.connect(url) as connection:
-            row = connection.execute("SELECT pg_backend_pid()").fetchone()
-            assert row
-            backend = Path(f"/proc/{row[0]}/stat").read_text()
-        postmaster = int(backend.rsplit(")", 1)[1].split()[1])
-        os.kill(postmaster, signal.SIGKILL)
-        run.process.wait(2 * LIMIT)
-
-    assert run.process.returncode != 0
-    assert "PostgreSQL no longer responds" in run.output()
-    wait_until_gone(var)
+        # The pending payment does not delay the stop.
+        stop(restarted)
+    with subtests.test("Ctrl-C leaves no process"):
+        wait_until_gone(var)
+        assert not (var / dev_defaults.RUN_FILE).exists()
 
 
 # --- steps
@@ -195,6 +180,14 @@ def start_silent_payment(run: Run) -> None:
     run.advance_a_month()
     wait_until(lambda: run.count_requests("slow", "pay_invoice"), "a request")
     assert run.query(PENDING)
+
+
+def kill_postgresql(var: Path) -> None:
+    with psycopg.connect(embedded.addresses(var).database_url) as connection:
+        row = connection.execute("SELECT pg_backend_pid()").fetchone()
+        assert row
+        backend = Path(f"/proc/{row[0]}/stat").read_text()
+    os.kill(int(backend.rsplit(")", 1)[1].split()[1]), signal.SIGKILL)
 
 
 def assert_only_looked_up(run: Run, pending: object) -> None:

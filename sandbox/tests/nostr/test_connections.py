@@ -9,14 +9,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from caravel.tests.support.waiting import wait_until
-from sandbox.nostr import SandboxRelay, running_relay
+from sandbox.nostr import SandboxRelay
 from sandbox.tests.support.relay_client import connected, event_of, note
-
-
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
 
 
 def test_each_of_a_thousand_subscriptions_gets_its_own_event(relay):

@@ -22,18 +22,6 @@ LONG = 10 * LIMIT
 
 
 @pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def client(relay):
-    with connected(relay.url) as client:
-        yield client
-
-
-@pytest.fixture
 def writer(relay):
     """A client without subscriptions."""
     with connected(relay.url) as client:

@@ -13,18 +13,6 @@ from sandbox.tests.support.relay_client import ANN, BOB, connected, event_of, no
 HEX = "ab" * 32
 
 
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def client(relay):
-    with connected(relay.url) as client:
-        yield client
-
-
 @pytest.mark.parametrize("kind", [1, 1059, 13194, 23194, 23195, 23196, 23197])
 def test_event_of_any_kind_is_delivered_and_stored(relay, client, kind):
     with connected(relay.url) as reader:

@@ -12,18 +12,6 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 AT = int(START.timestamp())
 
 
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def client(relay):
-    with connected(relay.url) as client:
-        yield client
-
-
 def expiring_note(at, **options):
     return note(tags=[["expiration", str(at)]], **options)
 

@@ -1,10 +1,12 @@
 """Contrast of text and background in a page."""
 
 import re
+from typing import Literal
 
 from playwright.sync_api import Page
 
 MIN_CONTRAST = 4.5
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 # Returns [text colour, background colour] of every element with text.
 COLOURS = """() => {
@@ -22,10 +24,20 @@ COLOURS = """() => {
 }"""
 
 
-def low_contrast(page: Page) -> set[tuple[str, str]]:
-    """Return the pairs of text and background colour with too little contrast."""
-    pairs = {(text, background) for text, background in page.evaluate(COLOURS)}
-    return {pair for pair in pairs if contrast(*pair) < MIN_CONTRAST}
+def low_contrast(page: Page) -> set[tuple[str, str, str]]:
+    """Return each colour scheme with its colours of too little contrast.
+
+    They are those of a text and of its background.
+    """
+    found: set[tuple[str, str, str]] = set()
+    pairs: set[tuple[str, str]] = set()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        others = pairs
+        pairs = {(text, background) for text, background in page.evaluate(COLOURS)}
+        assert pairs.isdisjoint(others), "the page ignores the colour scheme"
+        found |= {(scheme, *pair) for pair in pairs if contrast(*pair) < MIN_CONTRAST}
+    return found
 
 
 def contrast(first: str, second: str) -> float:

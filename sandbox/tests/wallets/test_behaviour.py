@@ -9,9 +9,7 @@ import time_machine
 
 from caravel.tests.support.waiting import wait_until
 from sandbox.common.nostr import Scheme, Unreadable, decrypt
-from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import running_wallets
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS,
@@ -34,33 +32,10 @@ from sandbox.wallets.behaviour import (
 NOW = 1_800_000_000
 
 
-@pytest.fixture(scope="module")
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
 @pytest.fixture
 def clock():
     with time_machine.travel(NOW, tick=False) as clock:
         yield clock
-
-
-@pytest.fixture
-def wallets(relay):
-    relay.reset()
-    with running_wallets(relay.url) as wallets:
-        yield wallets
-
-
-@pytest.fixture
-def platform(wallets):
-    return wallets.create("platform")
-
-
-@pytest.fixture
-def alice(wallets):
-    return wallets.create("alice", balance_msat=100_000)
 
 
 @pytest.fixture

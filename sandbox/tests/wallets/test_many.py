@@ -8,25 +8,12 @@ import time_machine
 
 from caravel.tests.support.waiting import LIMIT, join, wait_until
 from sandbox.common.nostr import Scheme
-from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import WalletClient
-from sandbox.wallets import Terms, running_wallets
+from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import Protocol, pays_after
 
 WALLETS = 500
-
-
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def wallets(relay):
-    with running_wallets(relay.url) as wallets:
-        yield wallets
 
 
 @pytest.fixture

@@ -8,35 +8,11 @@ import bolt11
 import pytest
 
 from sandbox.common.nostr import Scheme, pubkey_of
-from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import Renewal, Terms, running_wallets
 from sandbox.wallets.behaviour import Protocol
 
 METHODS = "pay_invoice get_info get_balance get_budget make_invoice lookup_invoice"
-
-
-@pytest.fixture(scope="module")
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def wallets(relay):
-    relay.reset()
-    with running_wallets(relay.url) as wallets:
-        yield wallets
-
-
-@pytest.fixture
-def platform(wallets):
-    return wallets.create("platform")
-
-
-@pytest.fixture
-def alice(wallets):
-    return wallets.create("alice", balance_msat=100_000)
 
 
 @pytest.fixture(params=list(Scheme))

@@ -7,16 +7,9 @@ import pytest
 from caravel.tests.support.waiting import wait_until
 from sandbox.common.nostr import is_secret_key, pubkey_of
 from sandbox.common.state import UnreadableState
-from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import NotPaid, Renewal, Terms, running_wallets
 from sandbox.wallets.keys import keys_of
-
-
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
 
 
 @pytest.fixture

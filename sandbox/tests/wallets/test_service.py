@@ -19,35 +19,12 @@ from sandbox.common.nostr import (
     sign_event,
 )
 from sandbox.common.secrets import tracked
-from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import Renewal, Terms, running_wallets
 from sandbox.wallets.behaviour import Protocol, pays_after
 from sandbox.wallets.relay_connection import RelayRefused
 
 NOW = 1_800_000_000
-
-
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def wallets(relay):
-    with running_wallets(relay.url) as wallets:
-        yield wallets
-
-
-@pytest.fixture
-def platform(wallets):
-    return wallets.create("platform")
-
-
-@pytest.fixture
-def alice(wallets):
-    return wallets.create("alice", balance_msat=100_000)
 
 
 @pytest.fixture

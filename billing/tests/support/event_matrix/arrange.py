@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from billing.tests.support.event_matrix.cases import (
     SubscriptionState,
 )
 from billing.tests.support.event_matrix.fake_worker import FakeWorker, rolled_back
+from billing.tests.support.saved_state import SavedState
 from billing.tests.support.workers import Killed
 from caravel.nostr import pubkey_of
 from lightning.clients.nwc_replies import Issued
@@ -76,6 +78,20 @@ def issue_bolt11(
     return Issued(bolt11, payment_hash)
 
 
+@dataclass(frozen=True)
+class Built:
+    """Ids of the objects that every case starts with, and the time then."""
+
+    invoice_id: str
+    subscription_id: str
+    customer_id: str
+    now: datetime
+
+
+#: What was built once, by whether the invoice is a draft, and the subscription.
+SavedSetups = dict[tuple[bool, SubscriptionState], SavedState[Built]]
+
+
 class CaseSetup:
     """A tenant with one invoice, on which cases are set up and undone one by one.
 
@@ -87,6 +103,7 @@ class CaseSetup:
         sandbox: Sandbox,
         traveller: time_machine.Traveller,
         worker: FakeWorker,
+        saved: SavedSetups,
         *,
         is_draft: bool,
         subscription: SubscriptionState,
@@ -95,9 +112,14 @@ class CaseSetup:
         self.subscription, self._is_draft = subscription, is_draft
         self.api = in_process_client(sandbox.app)
         self._traveller = traveller
-        self._build()
+        key = is_draft, subscription
+        if key not in saved:
+            saved[key] = SavedState(sandbox, self._build)
+            sandbox.reset()
+        self._now = saved[key].value.now
+        traveller.move_to(self._now)
+        self._use(saved[key].restore())
         self.remaining = self.row.amount_remaining_cents
-        self._now = timezone.now()
         sandbox.snapshot("table")
 
     @property
@@ -175,15 +197,15 @@ class CaseSetup:
 
     # --- the tenant before a case
 
-    def _build(self) -> None:
+    def _build(self) -> Built:
         self._traveller.move_to(START)
         ensure_prices(Stripe())
         get_or_create_tenant(pubkey=PUBKEY)
         create_relay(tenant_id=PUBKEY, subdomain="table", plan_id="basic")
         self._sync()
         (first,) = InvoiceCollection.objects.all()
-        self.invoice_id, self.subscription_id = first.pk, first.stripe_subscription_id
-        self.customer_id = first.stripe_customer_id
+        ids = first.pk, first.stripe_subscription_id, first.stripe_customer_id
+        self._use(Built(*ids, timezone.now()))
         if not self._is_draft:
             finalized = Stripe().invoices.finalize(first.pk)
             record_and_enqueue(finalized, self.tenant, since=first.revision)
@@ -197,6 +219,11 @@ class CaseSetup:
         setups[self.subscription]()
         self.worker.drop_messages()
         InvoiceCollection.objects.update(enqueued_at=None)
+        return Built(*ids, timezone.now())
+
+    def _use(self, built: Built) -> None:
+        self.invoice_id, self.customer_id = built.invoice_id, built.customer_id
+        self.subscription_id = built.subscription_id
 
     def _sync(self) -> None:
         self.worker.drop_messages()

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import takewhile
 from typing import Any, Self
 
 import stripe
 import time_machine
 from django.conf import settings
-from django.db import connection
-from django.db.models import Min
+from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -28,6 +28,7 @@ from billing.services.customers.catalog import ensure_prices
 from billing.tests.support.workers import Killed, Workers
 from caravel.celery import app as celery
 from caravel.core.db.work_items import WorkItem
+from caravel.tests.support import initial_rows
 from lightning.clients import nwc
 from lightning.services import rates
 from relays.models import Plan
@@ -121,6 +122,7 @@ class System:
         self.api = in_process_client(self.stripe.app)
         #: Tenants whose balance cannot be checked: see `exclude_from_balance`.
         self.excluded_tenants: set[str] = set()
+        self._client = Client()
         #: All subscription events, also those that Stripe has deleted since.
         self.subscription_events: list[dict[str, Any]] = []
         self.rounds: list[BeatRound] = []
@@ -131,7 +133,6 @@ class System:
     def __enter__(self) -> Self:
         travel = time_machine.travel(START, tick=False)
         self._clock = self._stack.enter_context(travel)
-        self._stack.callback(empty_database)
         self._stack.enter_context(self.workers.installed())
         self._reset()
         return self
@@ -252,21 +253,22 @@ class System:
             self.workers.next_at,
         ]
         moments = [datetime.fromtimestamp(due, UTC) for due in seconds if due]
-        moments += [due for due in map(self._next_value, _due_columns()) if due]
+        moments += [due for due in self._next_values() if due]
         return min((moment for moment in moments if moment > self.now), default=None)
 
-    def _next_value(self, column: tuple[type[Any], str]) -> datetime | None:
-        model, name = column
-        later = model.objects.filter(**{f"{name}__gt": self.now})
-        first: datetime | None = later.aggregate(first=Min(name))["first"]
-        return first
+    def _next_values(self) -> list[datetime | None]:
+        """Return the first later moment in each column, read by one statement."""
+        with connection.cursor() as cursor:
+            cursor.execute(_next_values_sql(), {"now": self.now})
+            row: tuple[datetime | None, ...] = cursor.fetchone()
+        return list(row)
 
     # --- the inbox
 
     def _receive(self, body: bytes, headers: Any) -> int:
         try:
             with self.workers.in_process():
-                response = Client().post(
+                response = self._client.post(
                     WEBHOOK,
                     body,
                     content_type="application/json",
@@ -277,22 +279,34 @@ class System:
         return response.status_code
 
 
-def _due_columns() -> list[tuple[type[Any], str]]:
+@cache
+def _next_values_sql() -> str:
     columns = [(model, "next_attempt_at") for model in WorkItem.__subclasses__()]
-    return [*columns, (InvoiceCollection, "suspend_at")]
+    columns.append((InvoiceCollection, "suspend_at"))
+    values = (
+        f'(SELECT MIN("{name}") FROM "{model._meta.db_table}" WHERE "{name}" > %(now)s)'
+        for model, name in columns
+    )
+    return f"SELECT {', '.join(values)}"
+
+
+@cache
+def _deletion_sql() -> str:
+    excluded = {Plan._meta.db_table, "django_migrations", "django_content_type"}
+    excluded |= {"auth_permission"}
+    names = connection.introspection.django_table_names(
+        only_existing=True, include_views=False
+    )
+    return initial_rows.deletion_sql(name for name in names if name not in excluded)
 
 
 def empty_database() -> None:
-    """Delete all rows, except plans and other rows created by migrations."""
-    excluded = {Plan._meta.db_table, "django_migrations", "django_content_type"}
-    excluded |= {"auth_permission"}
-    names = [
-        connection.ops.quote_name(name)
-        for name in connection.introspection.table_names()
-        if name not in excluded
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(names)}")
+    """Delete all rows, except plans and other rows created by migrations.
+
+    The test's teardown does so after the last system.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_deletion_sql())
 
 
 def is_refused(request: Callable[[], object]) -> bool:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import stripe
 
+from caravel.tests.support.waiting import read_line
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.api import form_encoding
 from sandbox.stripe.app import StripeApp
@@ -295,7 +296,7 @@ def test_command_serves_and_stops_on_sigterm(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        line = builders.first_line(process)
+        line = read_line(process)
 
         process.terminate()
 

@@ -329,6 +329,17 @@ def test_paid_invoice_cannot_be_paid_again(api):
     assert builders.event_types(api).count("charge.succeeded") == 1
 
 
+def test_rejected_payment_that_claims_success_shows_only_the_error(api):
+    invoice = builders.open_invoice(api)
+    pay(invoice)
+
+    form = {"card": "pm_card_visa", "done": "pay"}
+    page = words(submit(f"{invoice.hosted_invoice_url}/pay", form).text)
+
+    assert "Invoice is already paid" in page
+    assert "went through" not in page
+
+
 def test_get_on_the_form_url_redirects_to_the_page(api):
     invoice = builders.open_invoice(api)
 

@@ -341,6 +341,18 @@ def test_flow_with_hosted_confirmation_ends_with_its_message(api):
     assert 'id="payment-methods"' not in page
 
 
+def test_rejected_form_that_claims_success_shows_the_flow_again(api):
+    after = {"type": "hosted_confirmation", "hosted_confirmation": {}}
+    url = portal_url(api, builders.customer(api), CARDS, flow_data=flow_data(after))
+
+    form = {"card": "4000000000000002", "done": "add-card"}
+    page = words(submit(f"{url}/add-card", form).text)
+
+    assert "Your card was declined." in page
+    assert "Add a payment method" in page
+    assert "The card was saved" not in page
+
+
 def test_flow_with_redirect_ends_at_its_url(api):
     ann = builders.customer(api)
     target = "http://127.0.0.1:8000/bye?a=1&b=2"

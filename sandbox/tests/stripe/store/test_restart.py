@@ -10,6 +10,7 @@ import sys
 import pytest
 import stripe
 
+from caravel.tests.support.waiting import read_line
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 from sandbox.stripe.client.testing import running_sandbox
@@ -89,7 +90,7 @@ def test_killed_process_loses_no_acknowledged_write(tmp_path):
     state = tmp_path / "stripe.sqlite"
     command = [sys.executable, "-m", "sandbox.stripe", "--port", "0", "--state", state]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        url = builders.first_line(process).split()[-1]
+        url = read_line(process).split()[-1]
         transport = stripe.RequestsClient(timeout=60)
         api = stripe.StripeClient(
             "sk_test_x", base_addresses={"api": url}, http_client=transport

@@ -1,6 +1,5 @@
 """Builders of Stripe objects for tests with the sandbox."""
 
-import subprocess
 from typing import Any
 
 import pytest
@@ -198,9 +197,3 @@ def error_of(error: stripe.StripeError) -> dict[str, Any]:
     """Return the error object in the body of the response."""
     body: Any = error.json_body
     return dict(body["error"])
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    """Return the first line of a command's output."""
-    assert process.stdout is not None
-    return str(process.stdout.readline())
