@@ -1,5 +1,6 @@
 """Prices (docs: API reference, Prices)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox.stripe.api.context import Context
@@ -25,7 +26,7 @@ from sandbox.stripe.objects.fields import (
     new_metadata,
     nulls,
 )
-from sandbox.stripe.store.records import Record
+from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/prices"
 resource = Resource("price", indexes=("lookup_key", "product"))
@@ -99,15 +100,21 @@ def update(context: Context, params: Params, id: str) -> Record:
 def delete(context: Context, id: str) -> Record:
     """Delete a price that was never used, as only the dashboard can. Raises a 400."""
     price = context.get("price", id)
-    if any(
-        item["price"] == id
-        for subscription in context.store.scan("subscription")
-        for item in subscription["_items"]
-    ):
+    if id in _used(context.store):
         raise invalid("This price is in use; archive it instead.")
     context.store.delete("price", id)
     context.emit("price.deleted", price)
     return price
+
+
+def _used(store: Store) -> Iterator[str | None]:
+    """Yield the prices of subscriptions, invoice items and invoices."""
+    for subscription in store.scan("subscription"):
+        yield from (item["price"] for item in subscription["_items"])
+    yield from (item["_price"] for item in store.scan("invoiceitem"))
+    for invoice in store.scan("invoice"):
+        for line in invoice["_lines"]:
+            yield line["pricing"] and line["pricing"]["price_details"]["price"]
 
 
 def plan_of(price: Record) -> dict[str, Any]:

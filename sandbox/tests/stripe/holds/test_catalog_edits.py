@@ -47,3 +47,16 @@ def test_unused_price_can_be_deleted_in_the_dashboard(stripe_sandbox, api):
     with pytest.raises(stripe.InvalidRequestError):
         api.v1.prices.retrieve(unused.id)
     assert builders.event_types(api)[-1] == "price.deleted"
+
+
+def test_price_that_was_used_cannot_be_deleted(stripe_sandbox, api):
+    former, present = builders.price(api), builders.price(api)
+    subscription = builders.subscription(api, former)
+    item = subscription["items"].data[0].id
+    change = {"items": [{"id": item, "price": present.id}]}
+    api.v1.subscriptions.update(subscription.id, change)
+
+    for price in (former, present):
+        status, _ = control(stripe_sandbox, "DELETE", f"prices/{price.id}")
+
+        assert status == 400
