@@ -152,6 +152,9 @@ INCONSISTENCIES = [
     ("invoice", {"total_taxes": []}),
     ("invoice", {"ending_balance": -1, "amount_due": 135, "amount_remaining": 135}),
     ("invoice", {"pre_payment_credit_notes_amount": 0}),
+    ("invoiceitem", {"amount": 1}),
+    ("invoiceitem", {"invoice": None}),
+    ("discount", {"_coupon": {"duration": "once"}}),
     ("dispute", {"amount": 1}),
     ("dispute", {"status": "won"}),
     ("credit_note", {"total": 1}),
@@ -174,6 +177,7 @@ def test_audit_reports_each_kind_of_inconsistency(kind, changes):
     account.adjust(-100)
     builders.first_invoice(account.api, account.subscription)
     account.credit_note(0, 30, 100)
+    account.bill(500)
     builders.automatic(
         account.api, to=builders.paying_customer(account.api)[0], amount=400
     )

@@ -32,6 +32,8 @@ def audit(store: Store) -> list[str]:
             for charge in store.scan("charge")
             for problem in _check_charge(store, charge)
         ),
+        *_check_items(store),
+        *_check_coupons_for_one_invoice(store),
     ]
 
 
@@ -127,6 +129,19 @@ def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
         ):
             yield f"{note['number']} does not match its refunds and its transaction"
     yield from _check_links(store, issued)
+    yield from _check_credited_taxes(invoice, issued)
+
+
+def _check_credited_taxes(invoice: Record, notes: list[Record]) -> Iterator[str]:
+    """Compare the taxes of an invoice with those of its credit notes, if these have."""
+    credited = _sums(notes, "total_taxes", _tax_rate_of)
+    is_whole = sum(note["amount"] for note in notes) == invoice["total"]
+    for tax in invoice["total_taxes"] if credited else ():
+        amount, given_back = tax["amount"], credited[_tax_rate_of(tax)]
+        if not min(amount, 0) <= given_back <= max(amount, 0):
+            yield "credit notes exceed a tax"
+        if is_whole and given_back != amount:
+            yield "credit notes over the whole invoice leave a part of a tax"
 
 
 def _check_links(store: Store, notes: list[Record]) -> Iterator[str]:
@@ -195,6 +210,34 @@ def _check_disputes(store: Store, charge: Record) -> Iterator[str]:
         lasting += taken
     if lasting + charge["amount_refunded"] > charge["amount"]:
         yield "more was given and taken back than captured"
+
+
+def _check_items(store: Store) -> Iterator[str]:
+    """Compare each invoice item with the invoice lines for it."""
+    lines: dict[str, list[tuple[str, int]]] = {}
+    for invoice in store.scan("invoice"):
+        for line in invoice["_lines"]:
+            id = line["parent"][line["parent"]["type"]]["invoice_item"]
+            lines.setdefault(id, []).append((invoice["id"], line["amount"]))
+    for item in store.scan("invoiceitem"):
+        is_invoiced = store.get("invoice", item["invoice"] or "") is not None
+        expected = [(item["invoice"], item["amount"])] if is_invoiced else []
+        if lines.get(item["id"], []) != expected:
+            yield f"{item['id']} is not the line of its invoice"
+
+
+def _check_coupons_for_one_invoice(store: Store) -> Iterator[str]:
+    """Look for discounts with `duration=once` that reduce two invoices, or can."""
+    used: dict[str, set[str]] = {}
+    for invoice in store.scan("invoice"):
+        for id in _sums(invoice["_lines"], "discount_amounts", _discount_of):
+            used.setdefault(id, set()).add(invoice["id"])
+    for discount in store.scan("discount"):
+        invoices = used.get(discount["id"], set())
+        # One of an invoice stays on it.
+        is_live = not discount["_ended"] and discount["invoice"] is None
+        if discount["_coupon"]["duration"] == "once" and len(invoices) + is_live > 1:
+            yield f"{discount['id']} reduces more than one invoice"
 
 
 def _check_customer(store: Store, customer: Record) -> Iterator[str]:
