@@ -201,6 +201,27 @@ def test_a_credit_has_the_tax_rates_of_its_debit(account, price):
     assert -200 <= sum(tax.amount for tax in final.total_taxes) <= -199
 
 
+def test_a_pause_returns_the_price_after_discounts_with_its_tax(account, price):
+    payer, rate = account.customer(), tax_rate(account)
+    card = account.api.v1.payment_methods.attach("pm_card_visa", {"customer": payer.id})
+    params: Any = {
+        "customer": payer.id,
+        "items": [{"price": price.id}],
+        "billing_mode": {"type": "flexible"},
+        "default_payment_method": card.id,
+        "default_tax_rates": [rate],
+        "discounts": [coupon(account)],
+    }
+    subscription = account.api.v1.subscriptions.create(params)
+    account.advance(10 * DAY)
+
+    account.api.v1.subscriptions.pause(subscription.id)
+
+    (credit,) = contract_builders.pending(account, payer.id)
+    assert -350 < credit.amount < -300
+    assert [applied.id for applied in credit.tax_rates or ()] == [rate]
+
+
 def test_the_amount_of_a_credit_note_includes_tax(account, price):
     subscription = contract_builders.subscription(
         account, price, default_tax_rates=[tax_rate(account)]

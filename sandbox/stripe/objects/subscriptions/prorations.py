@@ -37,8 +37,12 @@ def set_debit(
     invoice_item: str | None = None,
     line: Record | None = None,
     discounts: Sequence[str] = (),
+    start: int | None = None,
 ) -> None:
-    """Record the debit for the item's current period, the base of later credits."""
+    """Record the debit for the item's current period, the base of later credits.
+
+    It can `start` later than the period.
+    """
     item["_debits"] = [
         {
             "amount": amount,
@@ -49,7 +53,7 @@ def set_debit(
             "line": line and line["id"],
             "price": item["price"],
             "quantity": item["quantity"],
-            "start": item["current_period_start"],
+            "start": item["current_period_start"] if start is None else start,
         }
     ]
 
@@ -65,21 +69,36 @@ def create_credits(
     for debit in item["_debits"]:
         # A debit whose period is over has no unused time.
         if debit["end"] > context.now:
-            line = _line_of(context, debit)
-            _create(
-                context,
-                subscription,
-                item,
-                -debit["amount"],
-                "Unused",
-                source=debit,
-                credited=_credited_items(debit, line),
-                since=since,
-                discounts=debit["discounts"],
-                tax_rates=item["_tax_rates"] or None
-                if line is None
-                else invoice_amounts.tax_rates_of(line),
-            )
+            _create_credit(context, subscription, item, debit, since)
+
+
+def _create_credit(
+    context: Context,
+    subscription: Record,
+    item: Record,
+    debit: Record,
+    since: int | None,
+) -> None:
+    line = _line_of(context, debit)
+    amount, discounts = debit["amount"], debit["discounts"]
+    # Staff can have changed the discounts of the draft.
+    if line and not debit["invoice_item"]:
+        amount = invoice_amounts.net_amount(line)
+        discounts = [entry["discount"] for entry in line["discount_amounts"]]
+    _create(
+        context,
+        subscription,
+        item,
+        -amount,
+        "Unused",
+        source=debit,
+        credited=_credited_items(debit, line),
+        since=since and max(since, debit["start"]),
+        discounts=discounts,
+        tax_rates=item["_tax_rates"] or None
+        if line is None
+        else invoice_amounts.tax_rates_of(line),
+    )
 
 
 def create_debit(context: Context, subscription: Record, item: dict[str, Any]) -> None:
@@ -97,7 +116,13 @@ def create_debit(context: Context, subscription: Record, item: dict[str, Any]) -
         tax_rates=item["_tax_rates"] or None,
     )
     # The full price, not the prorated amount: credits are computed from it exactly.
-    set_debit(item, price, invoice_item=created["id"], discounts=ids)
+    set_debit(
+        item,
+        price,
+        invoice_item=created["id"],
+        discounts=ids,
+        start=context.now,
+    )
 
 
 def _discounted_price(

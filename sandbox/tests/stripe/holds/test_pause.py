@@ -60,6 +60,23 @@ def test_credit_of_a_pause_can_be_chosen(stripe_sandbox, api, payer, since, amou
     assert pending(api, subscription) == amounts
 
 
+def test_credit_of_a_pause_does_not_exceed_a_later_debit(stripe_sandbox, api, payer):
+    subscription = builders.automatic(api, to=payer)
+    stripe_sandbox.advance(10 * DAY)
+    item = subscription["items"].data[0].id
+    api.v1.subscriptions.update(
+        subscription.id, {"items": [{"id": item, "quantity": 2}]}
+    )
+    _, debited = pending(api, subscription)
+
+    api.v1.subscriptions.pause(
+        subscription.id,
+        {"bill_for": {"unused_time_from": {"type": "item_current_period_start"}}},
+    )
+
+    assert -debited in pending(api, subscription)
+
+
 def test_credit_of_a_pause_can_be_invoiced_now(stripe_sandbox, api, payer):
     subscription = builders.automatic(api, to=payer)
     stripe_sandbox.advance(10 * DAY)

@@ -40,6 +40,20 @@ def test_a_credit_returns_what_was_paid_after_the_discount(api, stripe_sandbox, 
     assert debit.proration_details.discount_amounts == []
 
 
+def test_a_credit_returns_what_staff_made_of_a_draft(api, stripe_sandbox, weekly):
+    subscription = builders.subscription(api, weekly)
+    coupon = builders.coupon(api)
+    api.v1.invoices.update(
+        str(subscription.latest_invoice), {"discounts": [{"coupon": coupon.id}]}
+    )
+    stripe_sandbox.advance(DAY)
+
+    credit, debit = change(api, subscription, quantity=2)
+
+    assert (credit.amount, debit.amount) == (-600, 2_400)
+    assert len(credit.proration_details.discount_amounts) == 1
+
+
 def test_a_debit_is_discounted_as_the_subscription_is_now(api, stripe_sandbox, weekly):
     subscription = builders.subscription(api, weekly)
     coupon = builders.coupon(api, amount_off=700, currency="usd")

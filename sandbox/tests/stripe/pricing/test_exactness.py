@@ -30,14 +30,8 @@ TAX_RATES = st.lists(st.tuples(PERCENTAGES, st.booleans()), max_size=3)
 def test_a_cancellation_at_once_returns_all_that_was_billed(amounts, coupons, rates):
     app = StripeApp(seed=1)
     api = in_process_client(app)
-    options: Any = {
-        "discounts": [{"coupon": builders.coupon(api, **kind).id} for kind in coupons],
-        "default_tax_rates": [
-            builders.tax_rate(api, percentage, inclusive=inclusive).id
-            for percentage, inclusive in rates
-        ],
-    }
     prices = [builders.price(api, amount) for amount in amounts]
+    options = priced(api, coupons, rates)
     subscription = builders.subscription(api, *prices, **options)
     first: Any = api.v1.invoices.retrieve(str(subscription.latest_invoice))
 
@@ -49,6 +43,43 @@ def test_a_cancellation_at_once_returns_all_that_was_billed(amounts, coupons, ra
     assert final.total == -first.total
     assert final.total_excluding_tax == -first.total_excluding_tax
     assert audit.audit(app.store) == []
+
+
+@pytest.mark.search
+@settings(max_examples=search.examples(40), deadline=None)
+@given(PRICES, COUPONS, TAX_RATES)
+def test_a_pause_at_once_returns_what_a_resumption_bills_again(amounts, coupons, rates):
+    app = StripeApp(seed=1)
+    api = in_process_client(app)
+    payer, _ = builders.paying_customer(api)
+    prices = [{"price": builders.price(api, amount).id} for amount in amounts]
+    options = priced(api, coupons, rates)
+    subscription = builders.automatic(api, to=payer, items=prices, **options)
+    first = builders.newest_invoice(api, subscription)
+
+    api.v1.subscriptions.pause(subscription.id, {"invoicing_behavior": "invoice"})
+    credit = builders.newest_invoice(api, subscription)
+    resume: Any = {
+        "billing_cycle_anchor": {"type": "unchanged"},
+        "proration_behavior": "always_invoice",
+    }
+    api.v1.subscriptions.resume(subscription.id, resume)
+
+    assert credit.total == -first.total
+    assert credit.total_excluding_tax == -first.total_excluding_tax
+    assert builders.newest_invoice(api, subscription).subtotal == -credit.subtotal
+    assert audit.audit(app.store) == []
+
+
+def priced(api: Any, coupons: Any, rates: Any) -> dict[str, Any]:
+    """Return the parameters of a subscription with new discounts and tax rates."""
+    return {
+        "discounts": [{"coupon": builders.coupon(api, **kind).id} for kind in coupons],
+        "default_tax_rates": [
+            builders.tax_rate(api, percentage, inclusive=inclusive).id
+            for percentage, inclusive in rates
+        ],
+    }
 
 
 @given(st.lists(st.integers(0, 100), min_size=1), st.data())
