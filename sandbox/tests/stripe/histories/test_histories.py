@@ -84,9 +84,11 @@ class History:
             for percentage, inclusive in TAX_RATES
         ]
         self.payers = [builders.customer(self.api).id for _ in range(2)]
-        self.actions = [
+        actions = [
             getattr(self, name) for name in vars(History) if name.startswith("do_")
         ]
+        # Each history does without some actions, so that the others meet more often.
+        self.actions = self.random.sample(actions, self.random.randrange(8, 24))
         # What most other actions need, and what moves an account on.
         self.actions += 3 * [self.do_subscribe, self.do_wait]
         for payer in self.payers:
@@ -116,12 +118,19 @@ class History:
     def coin_flip(self):
         return self.random.random() < 0.5
 
-    def invoice(self):
+    def invoice(self, *statuses):
+        """Return the id of an invoice, with one of the statuses if there is any."""
         page = self.api.v1.invoices.list({"customer": self.payer, "limit": 30})
-        return self.pick(*page.data).id if page.data else "in_none"
+        found = [invoice for invoice in page.data if invoice.status in statuses]
+        invoices = found or page.data
+        return self.pick(*invoices).id if invoices else "in_none"
 
-    def subscription(self):
-        params: Any = {"customer": self.payer, "status": "all"}
+    def subscription(self, *statuses):
+        """Return the id of a subscription, by default seldom of an ended one."""
+        statuses = statuses or ("all", *3 * [None])
+        params: Any = {"customer": self.payer}
+        if status := self.pick(*statuses):
+            params["status"] = status
         page = self.api.v1.subscriptions.list(params)
         return self.pick(*page.data).id if page.data else "sub_none"
 
@@ -204,7 +213,7 @@ class History:
         }
         if self.coin_flip():
             change["discounts"] = [{"discount": self.some_discount()}]
-        self.api.v1.invoices.update(self.invoice(), change)
+        self.api.v1.invoices.update(self.invoice("draft"), change)
 
     def do_add_price(self):
         change: Any = {"items": [{"price": self.pick(*self.prices)}]}
@@ -215,7 +224,7 @@ class History:
         pause: Any = {"behavior": behavior}
         if self.coin_flip():
             pause["resumes_at"] = self.app.clock.now() + self.pick(HOUR, 20 * DAY)
-        change: Any = {"pause_collection": pause if self.coin_flip() else ""}
+        change: Any = {"pause_collection": self.pick(pause, pause, "")}
         self.api.v1.subscriptions.update(self.subscription(), change)
 
     def do_pause(self):
@@ -227,6 +236,8 @@ class History:
         self.api.v1.subscriptions.pause(self.subscription(), params)
 
     def do_resume(self):
+        if not self.api.v1.subscriptions.list({"status": "paused"}).data:
+            self.do_pause()
         params: Any = {
             "billing_cycle_anchor": {"type": self.pick("now", "unchanged")},
             "payment_behavior": self.pick(
@@ -234,7 +245,7 @@ class History:
             ),
             "proration_behavior": self.pick(*PRORATIONS),
         }
-        self.api.v1.subscriptions.resume(self.subscription(), params)
+        self.api.v1.subscriptions.resume(self.subscription("paused"), params)
 
     def do_schedule_cancellation(self):
         change: Any = {"cancel_at_period_end": self.coin_flip()}
@@ -327,7 +338,8 @@ class History:
                 self.transact(pay.settle, intent.id, failure=failure)
 
     def do_credit(self):
-        invoice = self.api.v1.invoices.retrieve(self.invoice())
+        id = self.invoice("open", "paid", "uncollectible")
+        invoice = self.api.v1.invoices.retrieve(id)
         amount = max(1, self.pick(1, 100, invoice.total))
         note: Any = {"invoice": invoice.id, "amount": amount}
         if invoice.status == "paid":
