@@ -6,6 +6,7 @@ from billing.clients.stripe.errors import (
     StripeRateLimited,
     StripeRefused,
     StripeUnavailable,
+    StripeUnreadable,
 )
 from caravel.core.exceptions import CaravelError, Forbidden
 from lightning import exceptions as lightning
@@ -17,6 +18,7 @@ STRIPE_ERRORS = (
     StripeRateLimited,
     StripeRefused,
     StripeUnavailable,
+    StripeUnreadable,
 )
 #: Raised while our own wallet issues a Lightning invoice, including the exchange rate.
 WALLET_ERRORS = (

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from sandbox.common import command
+from sandbox.stripe.api.context import ACCOUNT
 from sandbox.stripe.client.testing import WEBHOOK_SECRET, Sandbox, running_sandbox
 
 
@@ -29,6 +30,7 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
         state=options.state,
         clock_file=options.clock_file,
         api_key=options.api_key,
+        account=options.account,
         seed=options.seed,
         webhook_url=options.webhook_url,
         webhook_secret=options.webhook_secret,
@@ -56,6 +58,9 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--api-key", help="the only API key accepted (default: any test key)"
+    )
+    parser.add_argument(
+        "--account", default=ACCOUNT, help=f"acct_… id (default: {ACCOUNT})"
     )
     parser.add_argument("--webhook-url", help="webhook endpoint that receives events")
     parser.add_argument(

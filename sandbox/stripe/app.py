@@ -13,7 +13,7 @@ from sandbox.common.faults import Faults
 from sandbox.common.http import Request, Response, Steps, json_response, run
 from sandbox.stripe import API_VERSION, retention, settings
 from sandbox.stripe.api import auth, form_encoding
-from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
+from sandbox.stripe.api.context import ACCOUNT, DEFAULT_PUBLIC_URL, DELIVERY, Context
 from sandbox.stripe.api.errors import StripeError, error_body, unrecognized_url
 from sandbox.stripe.api.expand import Expansion
 from sandbox.stripe.api.faults import ApiFault
@@ -48,6 +48,7 @@ class StripeApp:
         *,
         state: str | Path | None = None,
         api_key: str | None = None,
+        account: str = ACCOUNT,
         seed: int | None = None,
         post: Post | None = None,
         retry_delays: tuple[float, ...] | None = None,
@@ -55,6 +56,8 @@ class StripeApp:
         clock_file: Path | None = None,
     ) -> None:
         self.api_key = api_key
+        self.account = account
+        self.livemode = auth.is_live(api_key)
         self.public_url = DEFAULT_PUBLIC_URL
         self.lock = threading.RLock()
         self.scheduler = Scheduler(REGISTRY)
@@ -323,7 +326,15 @@ class StripeApp:
         return Expansion(self.store, REGISTRY).apply(context.serialize(record), paths)
 
     def _run(self, work: Callable[..., Result], now: int, *args: Record) -> Result:
-        context = Context(self.store, REGISTRY.render, self.ids, now, self.public_url)
+        context = Context(
+            self.store,
+            REGISTRY.render,
+            self.ids,
+            now,
+            self.public_url,
+            self.account,
+            self.livemode,
+        )
         try:
             result = work(context, *args)
         except BaseException:

@@ -5,6 +5,7 @@ import threading
 
 from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import Server
+from sandbox.stripe.api import auth
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import routes as control
 from sandbox.stripe.pages import routes as pages
@@ -20,6 +21,8 @@ class StripeServer(Server):
         super().__init__(self._handle_request, port, name="Stripe", host=host)
         self.app = app
         app.public_url = self.url
+        #: Other accounts on this server, by their API key.
+        self.others: dict[str, StripeApp] = {}
         self._stopping = threading.Event()
         self._timers = threading.Thread(target=self._run_timers, daemon=True)
 
@@ -35,6 +38,8 @@ class StripeServer(Server):
         self.app.release_delayed()
         super().stop()
         self._timers.join()
+        for other in self.others.values():
+            other.close()
 
     def _handle_request(self, request: Request) -> Steps:
         """Pass the request to the pages, the control API or the API."""
@@ -42,7 +47,7 @@ class StripeServer(Server):
             return in_thread(pages.handle, self.app, request)
         if control.serves(request):
             return in_thread(control.handle, self.app, request)
-        return self.app.respond(request)
+        return self.others.get(auth.get_key(request), self.app).respond(request)
 
     def _run_timers(self) -> None:
         while not self._stopping.wait(TIMER_INTERVAL):

@@ -1,14 +1,17 @@
 """Prices and webhook endpoints of the Stripe account, for `stripe_setup`."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 from billing.clients.stripe.transport import (
     API_VERSION,
     StripeTransport,
+    read_nothing,
     v1,
     with_idempotency_key,
 )
+from billing.clients.stripe.types import read_text
 
 
 class Prices:
@@ -19,15 +22,18 @@ class Prices:
 
     def find(self, lookup_key: str) -> str | None:
         """Return the id of the active price with this lookup key."""
-        page = self._transport.call(
-            lambda: v1().prices.list({"lookup_keys": [lookup_key], "active": True})
+        return self._transport.call(
+            lambda: v1().prices.list({"lookup_keys": [lookup_key], "active": True}),
+            lambda page: page.data[0].id if page.data else None,
         )
-        return page.data[0].id if page.data else None
 
     def create(self, params: Mapping[str, Any], key: str) -> str:
         """Create a price, once per idempotency key; return its id."""
         args, options = with_idempotency_key(params, key)
-        return str(self._transport.call(lambda: v1().prices.create(args, options)).id)
+        return self._transport.call(
+            lambda: v1().prices.create(args, options),
+            lambda price: read_text(price, "id"),
+        )
 
 
 class WebhookEndpoints:
@@ -38,21 +44,29 @@ class WebhookEndpoints:
 
     def find(self, url: str) -> tuple[str, list[str]] | None:
         """Return the id and event types of the enabled endpoint at a URL."""
-        page = self._transport.call(lambda: v1().webhook_endpoints.list({"limit": 100}))
-        for endpoint in page.data:
-            if endpoint.url == url and endpoint.status == "enabled":
-                return endpoint.id, list(endpoint.enabled_events)
-        return None
+        return self._transport.call(
+            lambda: v1().webhook_endpoints.list({"limit": 100}),
+            partial(_find_endpoint, url),
+        )
 
     def set_events(self, endpoint_id: str, events: list[str]) -> None:
         """Set the event types that Stripe sends to an endpoint."""
         args = cast(Any, {"enabled_events": events})
-        self._transport.call(lambda: v1().webhook_endpoints.update(endpoint_id, args))
+        self._transport.call(
+            lambda: v1().webhook_endpoints.update(endpoint_id, args), read_nothing
+        )
 
     def create(self, url: str, events: list[str]) -> str:
         """Create an endpoint at our API version; return its signing secret."""
         params = {"url": url, "enabled_events": events, "api_version": API_VERSION}
-        created = self._transport.call(
-            lambda: v1().webhook_endpoints.create(cast(Any, params))
+        return self._transport.call(
+            lambda: v1().webhook_endpoints.create(cast(Any, params)),
+            lambda created: read_text(created, "secret"),
         )
-        return str(created.secret)
+
+
+def _find_endpoint(url: str, page: Any) -> tuple[str, list[str]] | None:
+    for endpoint in page.data:
+        if endpoint.url == url and endpoint.status == "enabled":
+            return endpoint.id, list(endpoint.enabled_events)
+    return None

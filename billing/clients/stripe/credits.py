@@ -26,14 +26,17 @@ class CreditNotes:
         https://docs.stripe.com/api/credit_notes/create
         """
         args, options = with_idempotency_key(params, key)
-        created = self._transport.call(lambda: v1().credit_notes.create(args, options))
-        return read_credit_note(created)
+        return self._transport.call(
+            lambda: v1().credit_notes.create(args, options), read_credit_note
+        )
 
     def list(self, *, invoice: str) -> list[CreditNote]:
         """Return the credit notes of an invoice, newest first."""
         params: stripe.params.CreditNoteListParams = {"invoice": invoice, "limit": 100}
-        pages = self._transport.paginate(lambda p: v1().credit_notes.list(p), params)
-        return [read_credit_note(found) for found in pages]
+        pages = self._transport.paginate(
+            lambda p: v1().credit_notes.list(p), params, read_credit_note
+        )
+        return list(pages)
 
 
 class CustomerBalanceTransactions:
@@ -50,15 +53,16 @@ class CustomerBalanceTransactions:
         https://docs.stripe.com/api/customer_balance_transactions/create
         """
         args, options = with_idempotency_key(params, key)
-        created = self._transport.call(
-            lambda: v1().customers.balance_transactions.create(customer, args, options)
+        return self._transport.call(
+            lambda: v1().customers.balance_transactions.create(customer, args, options),
+            read_balance_transaction,
         )
-        return read_balance_transaction(created)
 
     def list(self, customer: str) -> list[BalanceTransaction]:
         """Return a customer's balance transactions, newest first."""
         pages = self._transport.paginate(
             lambda p: v1().customers.balance_transactions.list(customer, p),
             {"limit": 100},
+            read_balance_transaction,
         )
-        return [read_balance_transaction(found) for found in pages]
+        return list(pages)

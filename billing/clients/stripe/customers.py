@@ -5,7 +5,12 @@ from typing import Any, cast
 
 import stripe
 
-from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
+from billing.clients.stripe.transport import (
+    StripeTransport,
+    read_nothing,
+    v1,
+    with_idempotency_key,
+)
 from billing.clients.stripe.types import Card, Customer, read_card, read_customer
 
 
@@ -18,8 +23,9 @@ class Customers:
     def create(self, params: Mapping[str, Any], key: str) -> Customer:
         """Create a customer, once per idempotency key."""
         args, options = with_idempotency_key(params, key)
-        created = self._transport.call(lambda: v1().customers.create(args, options))
-        return read_customer(created)
+        return self._transport.call(
+            lambda: v1().customers.create(args, options), read_customer
+        )
 
     def get(self, customer_id: str) -> Customer:
         """Return a customer, also a deleted one.
@@ -27,21 +33,26 @@ class Customers:
         Raises StripeNotFound if the account never had it: then the key is one of
         another account, and nothing follows for the customer.
         """
-        found = self._transport.call(lambda: v1().customers.retrieve(customer_id))
-        return read_customer(found)
+        return self._transport.call(
+            lambda: v1().customers.retrieve(customer_id), read_customer
+        )
 
     def set_default_card(self, customer_id: str, card_id: str) -> None:
         """Set the card that pays a customer's invoices."""
         settings = {"invoice_settings": {"default_payment_method": card_id}}
         args = cast(Any, settings)
-        self._transport.call(lambda: v1().customers.update(customer_id, args))
+        self._transport.call(
+            lambda: v1().customers.update(customer_id, args), read_nothing
+        )
 
     def list(self, *, email: str) -> list[Customer]:
         """Return the customers with exactly this e-mail address, newest first."""
         pages = self._transport.paginate(
-            lambda params: v1().customers.list(params), {"email": email, "limit": 100}
+            lambda params: v1().customers.list(params),
+            {"email": email, "limit": 100},
+            read_customer,
         )
-        return [read_customer(found) for found in pages]
+        return list(pages)
 
 
 class PaymentMethods:
@@ -57,6 +68,7 @@ class PaymentMethods:
             "type": "card",
             "limit": 100,
         }
-        pages = self._transport.paginate(lambda p: v1().payment_methods.list(p), params)
-        cards = [read_card(found) for found in pages]
+        cards = self._transport.paginate(
+            lambda p: v1().payment_methods.list(p), params, read_card
+        )
         return sorted(cards, key=lambda card: card.created, reverse=True)

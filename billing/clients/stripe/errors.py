@@ -27,6 +27,16 @@ class StripeUnavailable(StripeError):
     status = 503
 
 
+class StripeUnreadable(StripeUnavailable):
+    """Stripe answered the call, but the answer lacks what Caravel needs.
+
+    The call may have had its effect, and a retry would be answered in the same way.
+    """
+
+    code = "stripe-answer-unreadable"
+    status = 502
+
+
 class StripeRateLimited(StripeError):
     """Too many requests to Stripe.
 

@@ -4,7 +4,12 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, cast
 
-from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
+from billing.clients.stripe.transport import (
+    StripeTransport,
+    read_nothing,
+    v1,
+    with_idempotency_key,
+)
 from billing.clients.stripe.types import (
     Invoice,
     InvoicePayment,
@@ -28,27 +33,30 @@ class Invoices:
 
     def get(self, invoice_id: str) -> Invoice:
         """Return an invoice. Raises StripeNotFound, also for a deleted draft."""
-        found = self._transport.call(lambda: v1().invoices.retrieve(invoice_id, _WHOLE))
-        return read_invoice(found)
+        return self._transport.call(
+            lambda: v1().invoices.retrieve(invoice_id, _WHOLE), read_invoice
+        )
 
     def finalize(self, invoice_id: str) -> Invoice:
         """Finalize a draft, with Stripe's automatic collection off."""
         args = cast(Any, {"auto_advance": False, **_WHOLE})
-        finalized = self._transport.call(
-            lambda: v1().invoices.finalize_invoice(invoice_id, args)
+        return self._transport.call(
+            lambda: v1().invoices.finalize_invoice(invoice_id, args), read_invoice
         )
-        return read_invoice(finalized)
 
     def stop_auto_advance(self, invoice_id: str) -> None:
         """Stop Stripe from finalizing or collecting an invoice automatically."""
         self._transport.call(
-            lambda: v1().invoices.update(invoice_id, {"auto_advance": False})
+            lambda: v1().invoices.update(invoice_id, {"auto_advance": False}),
+            read_nothing,
         )
 
     def set_metadata(self, invoice_id: str, values: Mapping[str, str]) -> None:
         """Add metadata to an invoice, also to a finalized one."""
         args = cast(Any, {"metadata": dict(values)})
-        self._transport.call(lambda: v1().invoices.update(invoice_id, args))
+        self._transport.call(
+            lambda: v1().invoices.update(invoice_id, args), read_nothing
+        )
 
     def pay(self, invoice_id: str, params: Mapping[str, Any], key: str) -> Invoice:
         """Charge a card for an invoice, once per idempotency key.
@@ -57,10 +65,9 @@ class Invoices:
         https://docs.stripe.com/api/invoices/pay
         """
         args, options = with_idempotency_key({**params, **_WHOLE}, key)
-        paid = self._transport.call(
-            lambda: v1().invoices.pay(invoice_id, args, options)
+        return self._transport.call(
+            lambda: v1().invoices.pay(invoice_id, args, options), read_invoice
         )
-        return read_invoice(paid)
 
     def mark_paid_out_of_band(self, invoice_id: str) -> Invoice:
         """Mark the whole remaining amount as paid outside Stripe.
@@ -70,17 +77,18 @@ class Invoices:
         args, options = with_idempotency_key(
             {"paid_out_of_band": True, **_WHOLE}, f"mark:{uuid.uuid4()}"
         )
-        paid = self._transport.call(
-            lambda: v1().invoices.pay(invoice_id, args, options)
+        return self._transport.call(
+            lambda: v1().invoices.pay(invoice_id, args, options), read_invoice
         )
-        return read_invoice(paid)
 
     def list_lines(self, invoice_id: str) -> list[Line]:
         """Return all lines of an invoice."""
         pages = self._transport.paginate(
-            lambda p: v1().invoices.line_items.list(invoice_id, p), {"limit": 100}
+            lambda p: v1().invoices.line_items.list(invoice_id, p),
+            {"limit": 100},
+            read_line,
         )
-        return [read_line(found) for found in pages]
+        return list(pages)
 
     def list_payments(self, invoice_id: str) -> list[InvoicePayment]:
         """Return the payments of an invoice, made and pending.
@@ -89,9 +97,9 @@ class Invoices:
         """
         params = {"invoice": invoice_id, "limit": 100}
         pages = self._transport.paginate(
-            lambda p: v1().invoice_payments.list(p), params
+            lambda p: v1().invoice_payments.list(p), params, read_invoice_payment
         )
-        return [read_invoice_payment(found) for found in pages]
+        return list(pages)
 
     # Last, also in the other classes: below it, `list` in an annotation is this method.
     def list(
@@ -101,9 +109,9 @@ class Invoices:
         filters = {"subscription": subscription, "customer": customer, "status": status}
         params = {name: value for name, value in filters.items() if value}
         pages = self._transport.paginate(
-            lambda p: v1().invoices.list(p), {**params, "limit": 100}
+            lambda p: v1().invoices.list(p), {**params, "limit": 100}, read_invoice
         )
-        return [read_invoice(found) for found in pages]
+        return list(pages)
 
 
 class InvoiceItems:
@@ -115,12 +123,10 @@ class InvoiceItems:
     def list_pending(self, *, customer: str, subscription: str) -> list[Line]:
         """Return the items pending for a subscription's next invoice."""
         params = {"customer": customer, "pending": True, "limit": 100}
-        pages = self._transport.paginate(lambda p: v1().invoice_items.list(p), params)
-        return [
-            read_pending_item(found)
-            for found in pages
-            if _subscription_of(found) == subscription
-        ]
+        pages = self._transport.paginate(
+            lambda p: v1().invoice_items.list(p), params, read_pending_item
+        )
+        return [line for owner, line in pages if owner == subscription]
 
 
 class PaymentIntents:
@@ -131,11 +137,6 @@ class PaymentIntents:
 
     def get(self, intent_id: str) -> PaymentIntent:
         """Return a PaymentIntent."""
-        found = self._transport.call(lambda: v1().payment_intents.retrieve(intent_id))
-        return read_payment_intent(found)
-
-
-def _subscription_of(found: Any) -> str:
-    details = found.parent.subscription_details if found.parent else None
-    reference = details.subscription if details else ""
-    return str(getattr(reference, "id", reference) or "")
+        return self._transport.call(
+            lambda: v1().payment_intents.retrieve(intent_id), read_payment_intent
+        )

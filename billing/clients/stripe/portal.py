@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
+from billing.clients.stripe.types import read_metadata, read_text
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,29 @@ class PortalConfigurations:
     def create(self, params: Mapping[str, Any], key: str) -> PortalConfiguration:
         """Create a configuration, once per idempotency key."""
         args, options = with_idempotency_key(params, key)
-        created = self._transport.call(
-            lambda: v1().billing_portal.configurations.create(args, options)
+        return self._transport.call(
+            lambda: v1().billing_portal.configurations.create(args, options),
+            read_configuration,
         )
-        return _read_configuration(created)
 
     def update(
         self, configuration_id: str, params: Mapping[str, Any]
     ) -> PortalConfiguration:
         """Update a configuration; Stripe has no call to delete one."""
         args = cast(Any, dict(params))
-        updated = self._transport.call(
-            lambda: v1().billing_portal.configurations.update(configuration_id, args)
+        return self._transport.call(
+            lambda: v1().billing_portal.configurations.update(configuration_id, args),
+            read_configuration,
         )
-        return _read_configuration(updated)
 
     def list(self) -> list[PortalConfiguration]:
         """Return all configurations, also inactive ones, newest first."""
         pages = self._transport.paginate(
-            lambda p: v1().billing_portal.configurations.list(p), {"limit": 100}
+            lambda p: v1().billing_portal.configurations.list(p),
+            {"limit": 100},
+            read_configuration,
         )
-        return [_read_configuration(found) for found in pages]
+        return list(pages)
 
 
 class PortalSessions:
@@ -62,16 +65,18 @@ class PortalSessions:
         https://docs.stripe.com/api/customer_portal/sessions/create
         """
         args = cast(Any, dict(params))
-        made = self._transport.call(lambda: v1().billing_portal.sessions.create(args))
-        return str(made.url)
+        return self._transport.call(
+            lambda: v1().billing_portal.sessions.create(args),
+            lambda session: read_text(session, "url"),
+        )
 
 
-def _read_configuration(found: Any) -> PortalConfiguration:
+def read_configuration(found: Any) -> PortalConfiguration:
     features = found.features.to_dict()
     return PortalConfiguration(
         id=found.id,
         active=found.active,
         created=found.created,
         features={name: bool(each["enabled"]) for name, each in features.items()},
-        metadata=found.metadata.to_dict() if found.metadata else {},
+        metadata=read_metadata(found),
     )

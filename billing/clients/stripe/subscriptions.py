@@ -6,7 +6,12 @@ from typing import Any
 
 import stripe
 
-from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
+from billing.clients.stripe.transport import (
+    StripeTransport,
+    read_nothing,
+    v1,
+    with_idempotency_key,
+)
 from billing.clients.stripe.types import Subscription, read_subscription
 
 
@@ -19,18 +24,18 @@ class Subscriptions:
     def create(self, params: Mapping[str, Any], key: str) -> Subscription:
         """Create a subscription, once per idempotency key."""
         args, options = with_idempotency_key(params, key)
-        created = self._transport.call(lambda: v1().subscriptions.create(args, options))
-        return read_subscription(created)
+        return self._transport.call(
+            lambda: v1().subscriptions.create(args, options), read_subscription
+        )
 
     def get(self, subscription_id: str) -> Subscription:
         """Return a subscription, also an ended one.
 
         Raises StripeNotFound if the account never had it.
         """
-        found = self._transport.call(
-            lambda: v1().subscriptions.retrieve(subscription_id)
+        return self._transport.call(
+            lambda: v1().subscriptions.retrieve(subscription_id), read_subscription
         )
-        return read_subscription(found)
 
     def update(self, subscription_id: str, params: Mapping[str, Any]) -> Subscription:
         """Update a subscription. Pass absolute values, so that a retry is harmless.
@@ -38,17 +43,18 @@ class Subscriptions:
         All tries of one call share an idempotency key, so an item is added once.
         """
         args, options = with_idempotency_key(params, f"update:{uuid.uuid4()}")
-        updated = self._transport.call(
-            lambda: v1().subscriptions.update(subscription_id, args, options)
+        return self._transport.call(
+            lambda: v1().subscriptions.update(subscription_id, args, options),
+            read_subscription,
         )
-        return read_subscription(updated)
 
     def cancel(self, subscription_id: str, *, prorate: bool, invoice_now: bool) -> None:
         """Cancel now. Raises StripeNotFound if the subscription has ended."""
         self._transport.call(
             lambda: v1().subscriptions.cancel(
                 subscription_id, {"prorate": prorate, "invoice_now": invoice_now}
-            )
+            ),
+            read_nothing,
         )
 
     def list(self, *, customer: str, ended: bool = False) -> list[Subscription]:
@@ -59,5 +65,7 @@ class Subscriptions:
         }
         if ended:
             params["status"] = "all"
-        pages = self._transport.paginate(lambda p: v1().subscriptions.list(p), params)
-        return [read_subscription(found) for found in pages]
+        pages = self._transport.paginate(
+            lambda p: v1().subscriptions.list(p), params, read_subscription
+        )
+        return list(pages)

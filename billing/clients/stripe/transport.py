@@ -2,7 +2,8 @@
 
 Each try takes one token of the shared rate limit. Timeouts, 429 and 5xx are retried.
 A final failure says what is known: the call had no effect (StripeRefused), it may have
-had one (StripeUnavailable), or it was never executed (StripeRateLimited).
+had one (StripeUnavailable; StripeUnreadable if the answer cannot be read), or it was
+never executed (StripeRateLimited).
 """
 
 import itertools
@@ -65,8 +66,8 @@ class StripeTransport:
         self._before_try = before_try or (lambda: None)
         self._sleep = sleep or pause_for
 
-    def call(self, call: Callable[[], T]) -> T:
-        """Make a call, retrying timeouts, 429 and 5xx.
+    def call(self, call: Callable[[], Any], read: Callable[[Any], T]) -> T:
+        """Make a call and read the answer, retrying timeouts, 429 and 5xx.
 
         If one try may have had its effect, StripeUnavailable is raised whatever the
         later tries answer: a 429 or a 4xx says nothing about the first try.
@@ -74,7 +75,7 @@ class StripeTransport:
         unknown: errors.StripeUnavailable | None = None
         for attempt in itertools.count(1):
             try:
-                return self._try(call)
+                return self._try(call, read)
             except errors.StripeError as error:
                 if isinstance(error, errors.StripeUnavailable):
                     unknown = error
@@ -86,22 +87,39 @@ class StripeTransport:
             self._sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _try(self, call: Callable[[], T]) -> T:
+    def _try(self, call: Callable[[], Any], read: Callable[[Any], T]) -> T:
         acquire(sleep=self._sleep)
         self._before_try()
         release_connection()
         try:
-            return call()
+            answer = call()
         except stripe.StripeError as exc:
             raise _to_stripe_error(exc) from exc
+        try:
+            return read(answer)
+        except _UNREADABLE as exc:
+            raise errors.StripeUnreadable(f"Unreadable answer: {exc!r}") from exc
 
-    def paginate(self, fetch: Callable[[Any], Any], params: Any) -> Iterator[Any]:
+    def paginate(
+        self, fetch: Callable[[Any], Any], params: Any, read: Callable[[Any], T]
+    ) -> Iterator[T]:
+        """Yield the objects of a list, each as `read` returns it."""
+        read_page = partial(_read_page, read)
         while True:
-            page = self.call(partial(fetch, params))
-            yield from page.data
-            if not page.has_more:
+            found, last_id = self.call(partial(fetch, params), read_page)
+            yield from found
+            if not last_id:
                 return
-            params = {**params, "starting_after": page.data[-1].id}
+            params = {**params, "starting_after": last_id}
+
+
+def read_nothing(answer: Any) -> None:
+    """Ignore the answer of a call."""
+
+
+def _read_page(read: Callable[[Any], T], page: Any) -> tuple[list[T], str]:
+    """Return the objects of a page, and the last one's id if there are more pages."""
+    return list(map(read, page.data)), page.data[-1].id if page.has_more else ""
 
 
 def is_live_key() -> bool:
@@ -132,6 +150,8 @@ def with_idempotency_key(params: Mapping[str, Any], key: str) -> tuple[Any, Any]
     return dict(params), {"idempotency_key": key}
 
 
+#: Errors of a reader if a field is missing or of another type.
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 #: The SDK's errors for a 4xx with an error object. A response without one, whatever its
 #: status, may come from a proxy and says nothing about the call.
 _REFUSALS = (
@@ -189,7 +209,7 @@ def _retry_delay(error: errors.StripeError, attempt: int) -> float | None:
     """Return the seconds until the next try, or None if there is none."""
     is_temporary = isinstance(
         error, errors.StripeUnavailable | errors.StripeRateLimited
-    )
+    ) and not isinstance(error, errors.StripeUnreadable)
     last = 1 if _is_interactive.get() else TRIES
     if not is_temporary or attempt == last or error.retry_after > MAX_PAUSE:
         return None

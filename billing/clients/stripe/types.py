@@ -145,11 +145,12 @@ class BalanceTransaction:
 
 
 def read_customer(found: Any) -> Customer:
-    if getattr(found, "deleted", False):
-        return Customer(found.id, "", {}, deleted=True)
-    chosen = found.invoice_settings.default_payment_method
     return Customer(
-        found.id, found.email or "", _metadata(found), default_card=_id(chosen)
+        id=found.id,
+        email=_text(found, "email"),
+        metadata=read_metadata(found),
+        deleted=bool(_field(found, "deleted")),
+        default_card=_id(_field(found, "invoice_settings", "default_payment_method")),
     )
 
 
@@ -159,10 +160,9 @@ def read_card(found: Any) -> Card:
 
 def read_subscription(found: Any) -> Subscription:
     items = tuple(
-        Item(item.id, item.price.id, getattr(item, "quantity", None))
+        Item(item.id, item.price.id, _field(item, "quantity"))
         for item in found.items.data
     )
-    details = found.cancellation_details
     return Subscription(
         id=found.id,
         customer=_id(found.customer),
@@ -170,107 +170,125 @@ def read_subscription(found: Any) -> Subscription:
         created=found.created,
         collection_method=found.collection_method,
         items=items,
-        metadata=_metadata(found),
-        cancel_reason=(details.reason if details else None) or "",
-        canceled_at=found.canceled_at,
-        latest_invoice=_id(found.latest_invoice),
-        ended_at=found.ended_at,
+        metadata=read_metadata(found),
+        cancel_reason=_text(found, "cancellation_details", "reason"),
+        canceled_at=_field(found, "canceled_at"),
+        latest_invoice=_id(_field(found, "latest_invoice")),
+        ended_at=_field(found, "ended_at"),
     )
 
 
 def read_invoice(found: Any) -> Invoice:
-    parent = found.parent.subscription_details if found.parent else None
-    named = parent.metadata.to_dict() if parent and parent.metadata else {}
+    parent = _field(found, "parent", "subscription_details")
     return Invoice(
         id=found.id,
-        status=found.status,
-        customer=_id(found.customer),
-        subscription=_id(parent.subscription) if parent else "",
-        tenant_pubkey=named.get("tenant_pubkey", ""),
-        billing_reason=found.billing_reason or "",
+        status=_text(found, "status"),
+        customer=_id(_field(found, "customer")),
+        subscription=_id(_field(parent, "subscription")),
+        tenant_pubkey=read_metadata(parent).get("tenant_pubkey", ""),
+        billing_reason=_text(found, "billing_reason"),
         collection_method=found.collection_method,
-        auto_advance=bool(found.auto_advance),
+        auto_advance=bool(_field(found, "auto_advance")),
         currency=found.currency,
-        number=found.number or "",
-        hosted_url=found.hosted_invoice_url or "",
+        number=_text(found, "number"),
+        hosted_url=_text(found, "hosted_invoice_url"),
         total=found.total,
         amount_due=found.amount_due,
         amount_paid=found.amount_paid,
         amount_remaining=found.amount_remaining,
         credited=found.pre_payment_credit_notes_amount
         + found.post_payment_credit_notes_amount,
-        paid_off_stripe=getattr(found, "amount_paid_off_stripe", None) or 0,
+        paid_off_stripe=_field(found, "amount_paid_off_stripe") or 0,
         created=found.created,
-        due_at=found.due_date,
-        finalized_at=found.status_transitions.finalized_at,
+        due_at=_field(found, "due_date"),
+        finalized_at=_field(found, "status_transitions", "finalized_at"),
         lines=tuple(map(read_line, found.lines.data)),
-        metadata=_metadata(found),
-        paid_at=found.status_transitions.paid_at,
+        metadata=read_metadata(found),
+        paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
     )
 
 
 def read_line(found: Any) -> Line:
-    details = found.parent.subscription_item_details if found.parent else None
-    return Line(
-        id=found.id,
-        amount=found.amount,
-        price=_price(found),
-        quantity=found.quantity or 0,
-        period_start=found.period.start,
-        period_end=found.period.end,
-        proration=bool(details and details.proration),
-        description=found.description or "",
-    )
+    is_proration = _field(found, "parent", "subscription_item_details", "proration")
+    return _line(found, proration=bool(is_proration))
 
 
-def read_pending_item(found: Any) -> Line:
-    return Line(
-        id=found.id,
-        amount=found.amount,
-        price=_price(found),
-        quantity=found.quantity or 0,
-        period_start=found.period.start,
-        period_end=found.period.end,
-        proration=bool(found.proration),
-        description=found.description or "",
-    )
+def read_pending_item(found: Any) -> tuple[str, Line]:
+    """Return the subscription that an item is pending for, "" if none, and its line."""
+    subscription = _field(found, "parent", "subscription_details", "subscription")
+    return _id(subscription), _line(found, proration=found.proration)
 
 
 def read_invoice_payment(found: Any) -> InvoicePayment:
-    intent = _id(found.payment.payment_intent)
-    return InvoicePayment(found.id, found.status, intent, found.amount_paid or 0)
+    return InvoicePayment(
+        id=found.id,
+        status=found.status,
+        intent=_id(_field(found.payment, "payment_intent")),
+        amount_paid=_field(found, "amount_paid") or 0,
+    )
 
 
 def read_payment_intent(found: Any) -> PaymentIntent:
-    error = found.last_payment_error
-    tried = getattr(error, "payment_method", None) if error else None
+    tried = _field(found, "last_payment_error", "payment_method")
     return PaymentIntent(
         id=found.id,
         status=found.status,
-        card=_id(found.payment_method) or _id(tried),
-        error_code=(getattr(error, "code", None) or "") if error else "",
-        decline_code=(getattr(error, "decline_code", None) or "") if error else "",
+        card=_id(_field(found, "payment_method")) or _id(tried),
+        error_code=_text(found, "last_payment_error", "code"),
+        decline_code=_text(found, "last_payment_error", "decline_code"),
     )
 
 
 def read_credit_note(found: Any) -> CreditNote:
-    return CreditNote(found.id, found.amount, found.status, _metadata(found))
+    return CreditNote(found.id, found.amount, found.status, read_metadata(found))
 
 
 def read_balance_transaction(found: Any) -> BalanceTransaction:
-    return BalanceTransaction(found.id, found.amount, _metadata(found))
+    return BalanceTransaction(found.id, found.amount, read_metadata(found))
 
 
-def _price(found: Any) -> str:
-    details = found.pricing.price_details if found.pricing else None
-    return _id(details.price) if details else ""
+def read_text(found: Any, name: str) -> str:
+    """Return a required text field. Raises AttributeError or TypeError without it."""
+    value = getattr(found, name)
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def read_metadata(found: Any) -> dict[str, str]:
+    """Return the metadata of an object, empty if it has none."""
+    metadata = _field(found, "metadata")
+    return metadata.to_dict() if metadata else {}
+
+
+def _line(found: Any, *, proration: bool) -> Line:
+    return Line(
+        id=found.id,
+        amount=found.amount,
+        price=_id(_field(found, "pricing", "price_details", "price")),
+        quantity=_field(found, "quantity") or 0,
+        period_start=found.period.start,
+        period_end=found.period.end,
+        proration=proration,
+        description=_text(found, "description"),
+    )
+
+
+def _field(found: Any, *names: str) -> Any:
+    """Return a nested field; None if Stripe left it or its parents out, or sent null.
+
+    For optional fields only: without a required one the answer is unreadable.
+    """
+    for name in names:
+        found = getattr(found, name, None)
+    return found
+
+
+def _text(found: Any, *names: str) -> str:
+    return _field(found, *names) or ""
 
 
 def _id(reference: Any) -> str:
     """Return the id of a reference, expanded or not; "" for None."""
     return str(getattr(reference, "id", reference) or "")
-
-
-def _metadata(found: Any) -> dict[str, str]:
-    return found.metadata.to_dict() if found.metadata else {}

@@ -174,6 +174,32 @@ def test_truncated_200_is_retried_instead_of_refused(sandbox, tenant, monkeypatc
     assert len(customers(sandbox)) == 1
 
 
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS_PATH])
+def test_write_with_an_unreadable_answer_stays_pending_and_is_resolved(
+    sandbox, tenant, monkeypatch, path
+):
+    add_relay(tenant)
+    real = sdk.RequestsClient.request
+    answers: list[str] = []
+
+    def empty_once(self, method, url, headers, post_data=None):
+        body, status, answer_headers = real(self, method, url, headers, post_data)
+        if method == "post" and url.endswith(path) and not answers:
+            answers.append(url)
+            body = b"{}"
+        return body, status, answer_headers
+
+    monkeypatch.setattr(sdk.RequestsClient, "request", empty_once)
+    row = sync(tenant, SyncOutcome.FAILED)
+
+    assert row.last_error_code == "stripe-answer-unreadable"
+    assert StripeWrite.objects.pending().get().unknown_since
+    with after(minutes=1):
+        sync(tenant)
+    assert not StripeWrite.objects.pending().exists()
+    assert (len(customers(sandbox)), len(live_ids(sandbox))) == (1, 1)
+
+
 def test_body_of_a_proxy_error_is_not_recorded(sandbox, tenant):
     add_relay(tenant)
     sandbox.fault("status", path="^/v1/customers$", status=502, times=None)

@@ -18,7 +18,7 @@ NO_KEY = (
 
 def check_key(request: Request, expected: str | None) -> None:
     """Raise a 401 unless the request has a test key, or the `expected` key if set."""
-    key = _key(request.headers.get("authorization", ""))
+    key = get_key(request)
     if not key:
         raise StripeError(401, NO_KEY, stored=False)
     accepted = key == expected if expected else key.startswith(PREFIXES)
@@ -42,7 +42,14 @@ def check_version(request: Request) -> None:
         )
 
 
-def _key(header: str) -> str:
+def is_live(key: str | None) -> bool:
+    """Return whether a key is one of the live mode."""
+    return (key or "").startswith(("sk_live_", "rk_live_"))
+
+
+def get_key(request: Request) -> str:
+    """Return the API key of a request, or an empty string."""
+    header = request.headers.get("authorization", "")
     scheme, _, value = header.partition(" ")
     # Basic authentication: the key is the user name (`curl -u sk_test_…:`).
     if scheme.lower() == "basic":

@@ -19,8 +19,12 @@ NOUNS = {
     "credit_note": "credit note",
     "customer_balance_transaction": "customer balance transaction",
     "payment_method": "PaymentMethod",
+    "tax_rate": "tax rate",
+    "payment_record": "payment record",
+    "radar.early_fraud_warning": "early fraud warning",
 }
 DELIVERY = "_delivery"
+ACCOUNT = "acct_sandbox"
 # Base of page URLs while the sandbox has no socket.
 DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
 
@@ -35,6 +39,8 @@ class Context:
     ids: Ids
     now: int
     public_url: str
+    account: str = ACCOUNT
+    livemode: bool = False
     request_id: str | None = None
     idempotency_key: str | None = None
     #: Ids of the deliveries that events of this unit of work have queued.
@@ -72,7 +78,7 @@ class Context:
             "id": self.ids.new(prefix, length),
             "object": kind,
             "created": self.now,
-            "livemode": False,
+            "livemode": self.livemode,
         }
 
     def insert(self, record: Record, event: str | None = None) -> Record:
@@ -129,9 +135,7 @@ class Context:
         endpoints = subscribers(self.store, type)
         event = {
             **self.new("event", "evt"),
-            "account": None,
             "api_version": API_VERSION,
-            "context": None,
             "_data": dump_json(data),
             "_invoice": id if type == "invoice.created" else None,
             "pending_webhooks": len(endpoints),

@@ -14,12 +14,20 @@ KINDS = {
     "cn": "credit_note",
     "ch": "charge",
     "cus": "customer",
+    "di": "discount",
+    "du": "dispute",
     "in": "invoice",
     "inpay": "invoice_payment",
+    "issfr": "radar.early_fraud_warning",
     "pi": "payment_intent",
     "pm": "payment_method",
+    "pr": "payment_record",
     "price": "price",
     "prod": "product",
+    # Payments and refunds of other methods than cards.
+    "py": "charge",
+    "pyr": "refund",
+    "re": "refund",
     "sub": "subscription",
 }
 
@@ -60,10 +68,7 @@ class Expansion:
 
     def _child(self, parent: Mapping[str, Any], step: str, path: str) -> Any:
         if step in parent:
-            child = parent[step]
-            kind = KINDS.get(child.partition("_")[0]) if type(child) is str else None
-            record = self._store.get(kind, child) if kind else None
-            return self._registry.render(self._store, record) if record else child
+            return self._expanded(step, parent[step])
         # `object` is no type name in an event's `data`: there it is the object itself.
         kind = parent.get("object")
         resource = self._registry.by_name.get(kind) if isinstance(kind, str) else None
@@ -71,6 +76,17 @@ class Expansion:
             raise _not_expandable(path)
         record = self._store.get(resource.name, parent["id"])
         return resource.includable[step](self._store, record or parent)
+
+    def _expanded(self, step: str, child: Any) -> Any:
+        """Return the objects for an id or a list of ids; other values unchanged."""
+        if type(child) is list:
+            return [self._expanded(step, item) for item in child]
+        if type(child) is not str:
+            return child
+        # The id of a coupon can be any text.
+        kind = "coupon" if step == "coupon" else KINDS.get(child.partition("_")[0])
+        record = self._store.get(kind, child) if kind else None
+        return self._registry.render(self._store, record) if record else child
 
 
 def _is_nested(value: Any) -> bool:

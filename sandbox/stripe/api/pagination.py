@@ -1,6 +1,6 @@
 """Lists and cursor pagination (docs: API reference, Pagination)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -57,7 +57,7 @@ def _has(name: str, value: Any, record: Record) -> bool:
 
 
 def slice_page(
-    items: list[Record], url: str, params: Mapping[str, Any]
+    items: Sequence[Record], url: str, params: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return one page of a list that is nested in another object."""
     ids = [item["id"] for item in items]
@@ -73,7 +73,9 @@ def slice_page(
     return list_object(rest[:limit], url, has_more=len(rest) > limit)
 
 
-def list_object(data: list[Any], url: str, *, has_more: bool = False) -> dict[str, Any]:
+def list_object(
+    data: Sequence[Any], url: str, *, has_more: bool = False
+) -> dict[str, Any]:
     """Return a Stripe list object."""
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
 

@@ -16,6 +16,7 @@ METADATA_KEY_LENGTH = 40
 METADATA_VALUE_LENGTH = 500
 # ASCII: otherwise `\d` matches the digits of other scripts, which `int` accepts too.
 WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
+PERCENTAGE = re.compile(r"\d{1,3}(\.\d{1,4}0*)?", re.ASCII)
 INDEX = re.compile(r"\d{1,6}", re.ASCII)
 
 
@@ -77,6 +78,20 @@ class Integer:
 
 
 @dataclass(frozen=True, slots=True)
+class Percentage:
+    """Decimal number between two bounds, with at most four decimals."""
+
+    above: float = -1
+
+    def read(self, value: Any, name: str) -> float:
+        if not isinstance(value, str) or not PERCENTAGE.fullmatch(value):
+            raise rejected(f"Invalid decimal: {value}", param=name)
+        if not self.above < float(value) <= 100:
+            raise rejected("This value must be between 0 and 100.", param=name)
+        return float(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Boolean:
     """Boolean: `true` or `false`."""
 
@@ -120,12 +135,15 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Nested object."""
+    """Nested object; `unset` allows "" and reads it as None."""
 
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
+    unset: bool = False
 
-    def read(self, value: Any, name: str) -> dict[str, Any]:
+    def read(self, value: Any, name: str) -> dict[str, Any] | None:
+        if value == "" and self.unset:
+            return None
         _require_hash(value, name)
         return read_fields(value, self.fields, self.required, prefix=name)
 

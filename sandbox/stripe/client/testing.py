@@ -8,6 +8,7 @@ from typing import Any
 import stripe
 
 from sandbox.common.server import serving
+from sandbox.stripe.api.context import ACCOUNT
 from sandbox.stripe.api.faults import ApiFault, Kind, When
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations
@@ -24,9 +25,11 @@ WEBHOOK_SECRET = "whsec_sandbox"
 class Sandbox:
     """Running sandbox with its control functions, most of which are the app's."""
 
-    def __init__(self, server: StripeServer, api_key: str) -> None:
+    def __init__(
+        self, server: StripeServer, api_key: str, app: StripeApp | None = None
+    ) -> None:
         self.server = server
-        self.app = app = server.app
+        self.app = app = app or server.app
         self.url = server.url
         self.api_key = api_key
         self.advance = app.advance
@@ -50,6 +53,17 @@ class Sandbox:
                 **options,
             },
         )
+
+    def add_account(self, api_key: str, account: str = "acct_other") -> "Sandbox":
+        """Run a second account, with its own key, behind the same address.
+
+        Its clock moves on its own, and it has no control API and no pages.
+        """
+        app = StripeApp(api_key=api_key, account=account)
+        app.public_url = self.url
+        app.deliveries.start()
+        self.server.others[api_key] = app
+        return Sandbox(self.server, api_key, app)
 
     def fault(
         self,
@@ -138,6 +152,7 @@ def running_sandbox(
     state: str | Path | None = None,
     clock_file: Path | None = None,
     api_key: str | None = None,
+    account: str = ACCOUNT,
     seed: int | None = None,
     webhook_url: str | None = None,
     webhook_secret: str = WEBHOOK_SECRET,
@@ -154,6 +169,7 @@ def running_sandbox(
         state=state,
         clock_file=clock_file,
         api_key=api_key,
+        account=account,
         seed=seed,
         post=post,
         retry_delays=retry_delays,

@@ -7,6 +7,8 @@ from sandbox.common.control import Command, Commands
 from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects.catalog import prices
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
 from sandbox.stripe.store.records import Record
@@ -47,6 +49,41 @@ def add_card(app: StripeApp, fields: Fields, customer: str) -> Result:
     return {"payment_method": method}
 
 
+def set_discount(app: StripeApp, fields: Fields, customer: str) -> Result:
+    """Put a coupon on a customer, instead of its discount if it has one."""
+    coupon = fields.text("coupon")
+    return app.transact(
+        lambda context: context.serialize(
+            discounts.set_on_customer(context, customer, coupon)
+        )
+    )
+
+
+def list_emails(app: StripeApp, fields: Fields) -> Result:
+    """Return the e-mails about credit notes that Stripe sends, newest first."""
+    with app.lock:
+        notes = list(app.store.scan("credit_note"))
+        customers = {
+            note["customer"]: app.store.get("customer", note["customer"]) or {}
+            for note in notes
+        }
+    return {
+        "data": [
+            {"to": to, "type": note["_email_type"], "credit_note": note["id"]}
+            for note in notes
+            if (to := customers[note["customer"]].get("email"))
+            and note["_email_type"] != "none"
+        ]
+    }
+
+
+def delete_price(app: StripeApp, fields: Fields, price: str) -> Result:
+    """Delete a price that was never used, as in the dashboard."""
+    return app.transact(
+        lambda context: context.serialize(prices.delete(context, price))
+    )
+
+
 def save_portal(app: StripeApp, fields: Fields) -> Result:
     """Save the default configuration; without features, the initial one."""
     given = fields.optional(fields.mapping, "features", {})
@@ -79,9 +116,12 @@ def _serialize(context: Context, intent: Record) -> Result:
 
 
 COMMANDS: Commands = {
+    ("GET", "emails"): Command(list_emails),
     ("POST", r"customers/(\w+)/cards"): Command(add_card, ("card",)),
+    ("POST", r"customers/(\w+)/discount"): Command(set_discount, ("coupon",)),
     ("POST", r"invoices/(\w+)/pay"): Command(pay, ("card", "challenge")),
     ("POST", "portal"): Command(save_portal, ("features",)),
+    ("DELETE", r"prices/(\w+)"): Command(delete_price),
     ("POST", r"payment_intents/(\w+)/authenticate"): Command(
         authenticate, ("outcome",)
     ),

@@ -17,7 +17,7 @@ from sandbox.stripe.api.context import DELIVERY
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.control import customer_actions
+from sandbox.stripe.control import customer_actions, network_actions
 from sandbox.stripe.store.snapshots import NoSuchSnapshot
 from sandbox.stripe.webhooks.faults import WebhookFault
 
@@ -136,6 +136,7 @@ def _snapshot_name(fields: Fields) -> str:
 
 COMMANDS: Commands = {
     **customer_actions.COMMANDS,
+    **network_actions.COMMANDS,
     **fault_commands("faults", ApiFault, lambda app: app.faults),
     **fault_commands("webhooks/faults", WebhookFault, lambda app: app.webhook_faults),
     ("DELETE", "requests"): Command(clear_requests),

@@ -1,5 +1,8 @@
 """Money arithmetic with integers, in the currency's smallest unit."""
 
+from collections.abc import Sequence
+from fractions import Fraction
+from math import floor
 from typing import NamedTuple
 
 
@@ -49,3 +52,37 @@ def apply_balance(*, total: int, balance: int, minimum: int = 0) -> AmountDue:
     if net <= 0:
         return AmountDue(0, net)
     return AmountDue(0, net, net) if net < minimum else AmountDue(net, 0)
+
+
+def round_half_away(exact: Fraction) -> int:
+    """Return the nearest integer; exact halves are rounded away from zero.
+
+    So a credit is the exact opposite of the same debit. Assumed for discounts and
+    taxes: Stripe does not document it.
+    """
+    rounded = floor(abs(exact) + Fraction(1, 2))
+    return rounded if exact >= 0 else -rounded
+
+
+def round_together(exact: Sequence[Fraction]) -> list[int]:
+    """Return integers whose sum is the rounded sum of the exact numbers.
+
+    Each is rounded down, and the remaining units go to the largest fractions.
+    """
+    rounded = [floor(number) for number in exact]
+    remaining = round_half_away(sum(exact, Fraction())) - sum(rounded)
+    by_fraction = sorted(range(len(exact)), key=lambda n: rounded[n] - exact[n])
+    for number in by_fraction[:remaining]:
+        rounded[number] += 1
+    return rounded
+
+
+def spread(total: int, weights: Sequence[int]) -> list[int]:
+    """Return shares of a total in proportion to non-negative weights.
+
+    They are exact in the sum.
+    """
+    whole = sum(weights)
+    if not whole:
+        return [0] * len(weights)
+    return round_together([Fraction(total * weight, whole) for weight in weights])

@@ -64,6 +64,31 @@ def test_an_out_of_band_payment_marks_the_invoice_paid(account, invoice):
     assert paid.amount_paid_off_stripe == 1_000
 
 
+def test_fields_that_are_not_nullable_are_left_out(account, invoice):
+    opened = account.api.v1.invoices.retrieve(invoice.id)
+
+    assert not hasattr(opened, "threshold_reason")
+    assert not hasattr(opened.issuer, "account")
+
+
+def test_a_sent_invoice_is_attempted_with_its_first_charge_only(account, price):
+    marked, charged = (
+        contract_builders.first_invoice(
+            account, contract_builders.subscription(account, price)
+        )
+        for _ in range(2)
+    )
+    card = account.api.v1.payment_methods.attach(
+        "pm_card_visa", {"customer": str(charged.customer)}
+    )
+
+    marked = account.api.v1.invoices.pay(marked.id, {"paid_out_of_band": True})
+    paid = account.api.v1.invoices.pay(charged.id, {"payment_method": card.id})
+
+    assert (charged.attempted, marked.attempted, paid.attempted) == (False, False, True)
+    assert (marked.attempt_count, marked.status) == (0, "paid")
+
+
 def test_a_paid_invoice_cannot_be_paid_again(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 

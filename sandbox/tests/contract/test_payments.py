@@ -51,6 +51,14 @@ def test_a_card_payment_is_listed_among_the_invoice_payments(account, payer, inv
     ]
 
 
+def test_the_intent_of_an_open_invoice_requires_a_payment_method(account, invoice):
+    [payment] = account.api.v1.invoice_payments.list({"invoice": invoice.id}).data
+
+    intent = account.api.v1.payment_intents.retrieve(payment.payment.payment_intent)
+    assert (intent.status, intent.payment_method) == ("requires_payment_method", None)
+    assert not hasattr(payment.payment, "charge")
+
+
 def test_a_payment_out_of_band_leaves_no_paid_payment_intent(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 

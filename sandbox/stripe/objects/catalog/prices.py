@@ -1,5 +1,6 @@
 """Prices (docs: API reference, Prices)."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox.stripe.api.context import Context
@@ -18,8 +19,14 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.catalog import products
-from sandbox.stripe.objects.fields import CURRENCY, check_amount, new_metadata, nulls
-from sandbox.stripe.store.records import Record
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    check_amount,
+    copy_params,
+    new_metadata,
+    nulls,
+)
+from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/prices"
 resource = Resource("price", indexes=("lookup_key", "product"))
@@ -40,6 +47,7 @@ CREATE = Shape(
     },
     required=("currency", "unit_amount"),
 )
+UPDATE = Shape({"active": Boolean(), "metadata": Metadata(), "nickname": Text()})
 LIST = listing(active=Boolean(), lookup_keys=Array(Text()), product=Text())
 UNUSED = nulls("custom_unit_amount tiers_mode transform_quantity")
 UNUSED_IN_PLANS = nulls("tiers_mode transform_usage")
@@ -81,11 +89,32 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.post(f"{URL}/{{id}}", Shape({"active": Boolean()}))
+@resource.post(f"{URL}/{{id}}", UPDATE)
 def update(context: Context, params: Params, id: str) -> Record:
-    """Archive a price or make it active again. Raises a 404."""
-    active = params.get("active", context.get("price", id)["active"])
-    return context.change("price", id, "price.updated", active=active)
+    """Archive a price or make it active again; change its texts. Raises a 404."""
+    with context.update("price", id, "price.updated") as price:
+        copy_params(price, params, "active", "metadata", "nickname")
+    return price
+
+
+def delete(context: Context, id: str) -> Record:
+    """Delete a price that was never used, as only the dashboard can. Raises a 400."""
+    price = context.get("price", id)
+    if id in _used(context.store):
+        raise invalid("This price is in use; archive it instead.")
+    context.store.delete("price", id)
+    context.emit("price.deleted", price)
+    return price
+
+
+def _used(store: Store) -> Iterator[str | None]:
+    """Yield the prices of subscriptions, invoice items and invoices."""
+    for subscription in store.scan("subscription"):
+        yield from (item["price"] for item in subscription["_items"])
+    yield from (item["_price"] for item in store.scan("invoiceitem"))
+    for invoice in store.scan("invoice"):
+        for line in invoice["_lines"]:
+            yield line["pricing"] and line["pricing"]["price_details"]["price"]
 
 
 def plan_of(price: Record) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.params import Shape, Text
+from sandbox.stripe.api.params import Boolean, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.store.records import Record
@@ -17,7 +17,9 @@ UNUSED = nulls(
     tax_code tax_details unit_label url
     """
 )
+UPDATE = Shape({"active": Boolean(), "metadata": Metadata(), "name": Text()})
 resource.retrievable(URL)
+resource.listable(URL)
 
 
 @resource.post(URL, Shape({"id": Text(), "name": Text()}, required=("name",)))
@@ -40,3 +42,12 @@ def create(context: Context, params: Params) -> Record:
     }
     copy_params(product, params, "id")
     return context.insert(product, "product.created")
+
+
+@resource.post(f"{URL}/{{id}}", UPDATE)
+def update(context: Context, params: Params, id: str) -> Record:
+    """Archive or rename a product. Raises a 404."""
+    with context.update("product", id, "product.updated") as product:
+        copy_params(product, params, "active", "metadata", "name")
+        product["updated"] = context.now
+    return product

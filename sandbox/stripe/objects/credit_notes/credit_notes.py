@@ -10,9 +10,19 @@ from typing import Any
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import slice_page
-from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text
+from sandbox.stripe.api.params import (
+    Array,
+    Choice,
+    Hash,
+    Integer,
+    Metadata,
+    Shape,
+    Text,
+)
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import tax_rates
+from sandbox.stripe.objects.credit_notes import linked_refunds, note_taxes
 from sandbox.stripe.objects.fields import (
     check_amount,
     copy_params,
@@ -20,7 +30,9 @@ from sandbox.stripe.objects.fields import (
     nulls,
     zeros,
 )
-from sandbox.stripe.objects.invoices import pay
+from sandbox.stripe.objects.invoices import pay, payment_records
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice_amounts import is_exclusive
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "credit_note"
@@ -30,12 +42,24 @@ CREATE = Shape(
     {
         "amount": Integer(1),
         "credit_amount": Integer(0),
+        "email_type": Choice(("credit_note", "none")),
         "invoice": Text(),
         "memo": Text(unset=True),
         "metadata": Metadata(),
         "out_of_band_amount": Integer(0),
         "reason": Choice(
             ("duplicate", "fraudulent", "order_change", "product_unsatisfactory")
+        ),
+        "refund_amount": Integer(0),
+        "refunds": Array(
+            Hash(
+                {
+                    "amount_refunded": Integer(1),
+                    "refund": Text(),
+                    "type": Choice(("refund",)),
+                },
+                required=("refund",),
+            )
         ),
     },
     required=("invoice", "amount"),
@@ -45,20 +69,27 @@ INITIAL = {
         "customer_account customer_balance_transaction memo out_of_band_amount reason "
         "shipping_cost voided_at"
     ),
-    **empty_lists("discount_amounts pretax_credit_amounts refunds total_taxes"),
+    **empty_lists("discount_amounts pretax_credit_amounts"),
     **zeros("amount_shipping discount_amount"),
 }
 UNUSED_IN_LINES = {
-    **nulls("description invoice_line_item"),
-    **empty_lists("discount_amounts pretax_credit_amounts tax_rates taxes"),
+    **nulls("description"),
+    **empty_lists("discount_amounts pretax_credit_amounts"),
     **zeros("discount_amount"),
 }
-TOTALS = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
+# With linked refunds these make up the amount that exceeds what remained to be paid.
+ALLOCATIONS = ("credit_amount", "out_of_band_amount", "refund_amount")
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
-    lines = slice_page(record["_lines"], f"{URL}/{record['id']}/lines", {})
-    return {**public(store, record), "lines": lines}
+    lines = [_render_line(store, line) for line in record["_lines"]]
+    page = slice_page(lines, f"{URL}/{record['id']}/lines", {})
+    return {**public(store, record), "lines": page}
+
+
+def _render_line(store: Store, line: Record) -> dict[str, Any]:
+    rates = tax_rates.render_all(store, invoice_amounts.tax_rates_of(line))
+    return {**public(store, line), "tax_rates": rates}
 
 
 resource = Resource(KIND, indexes=("customer", "invoice"), render=_render)
@@ -70,20 +101,24 @@ resource.retrievable(URL)
 def create(context: Context, params: Params) -> Record:
     """Issue a note. It first reduces the amount due; any excess is given back.
 
-    An open invoice reduced to zero becomes paid without a payment attempt: Stripe
+    An invoice reduced to zero becomes paid without a payment attempt: Stripe
     emits `invoice.paid` but no `invoice.payment_succeeded`. Raises a 400.
     """
     invoice = context.get_referenced("invoice", params["invoice"], "invoice")
-    pre_payment, post_payment = _split(invoice, params)
+    refunds = linked_refunds.find(context, invoice, params)
+    pre_payment, post_payment = _split(context, invoice, params, refunds)
     note = _new_note(context, invoice, pre_payment, post_payment)
     copy_params(note, params, "memo", "metadata", "out_of_band_amount", "reason")
+    # The default is to send it (SDK, CreditNote.create, `email_type`).
+    note["_email_type"] = params.get("email_type", "credit_note")
+    note["refunds"] = linked_refunds.issue(context, invoice, params) + refunds
     if params.get("credit_amount"):
         # Before the insert: `credit_note.created` carries the transaction's id.
         note["customer_balance_transaction"] = _credit_balance(context, note, params)
     context.insert(note, "credit_note.created")
     _apply(context, note, sign=1)
     invoice = context.get("invoice", invoice["id"])
-    if invoice["status"] == "open" and invoice["amount_remaining"] == 0:
+    if invoice["status"] != "paid" and invoice["amount_remaining"] == 0:
         pay.mark_paid(context, invoice["id"], off_stripe=True)
     return note
 
@@ -99,21 +134,22 @@ def void(context: Context, params: Params, id: str) -> Record:
         raise invalid("This credit note has already been voided.")
     if context.get("invoice", note["invoice"])["status"] != "open":
         raise invalid("You can only void a credit note on an open invoice.")
+    payment_records.check_not_processing(context, note["invoice"])
     voided = context.change(KIND, id, status="void", voided_at=context.now)
     context.emit("credit_note.voided", voided)
     _apply(context, voided, sign=-1)
     return voided
 
 
-def _split(invoice: Record, params: Params) -> tuple[int, int]:
+def _split(
+    context: Context,
+    invoice: Record,
+    params: Params,
+    refunds: list[linked_refunds.Link],
+) -> tuple[int, int]:
     """Return the pre-payment and post-payment parts of the amount. Raises a 400."""
-    amount, status = params["amount"], invoice["status"]
-    if status not in ("open", "paid"):
-        raise invalid(
-            "Credit notes can only be created for open or paid invoices; this invoice "
-            f"is {status}.",
-            param="invoice",
-        )
+    amount = params["amount"]
+    _check_status(context, invoice)
     check_amount(amount, invoice["currency"], "amount")
     creditable = (
         invoice["total"]
@@ -125,15 +161,35 @@ def _split(invoice: Record, params: Params) -> tuple[int, int]:
             f"The credit note amount {amount} is more than what is left to credit on "
             f"this invoice: {max(creditable, 0)}."
         )
-    pre_payment = min(amount, invoice["amount_remaining"] if status == "open" else 0)
-    allocated = params.get("credit_amount", 0) + params.get("out_of_band_amount", 0)
+    pre_payment = min(amount, invoice["amount_remaining"])
+    if pre_payment:
+        payment_records.check_not_processing(context, invoice["id"])
+    allocated = sum(params.get(name, 0) for name in ALLOCATIONS)
+    allocated += sum(refund["amount_refunded"] for refund in refunds)
     if allocated != amount - pre_payment:
         raise invalid(
-            "The sum of `credit_amount`, `out_of_band_amount` and refunds must equal "
+            "The sum of credit amount, refund amount and out of band amount must equal "
             f"the post-payment amount of the credit note: {allocated} is not "
             f"{amount - pre_payment}."
         )
     return pre_payment, amount - pre_payment
+
+
+def _check_status(context: Context, invoice: Record) -> None:
+    """Raise a 400 unless the invoice is open or paid.
+
+    Docs page "Issue credit notes": for open and paid invoices. Users report that it
+    also works for uncollectible ones: hence the setting.
+    """
+    allowed = ["open", "paid"]
+    if context.settings.credit_uncollectible == "allowed":
+        allowed.append("uncollectible")
+    if invoice["status"] not in allowed:
+        raise invalid(
+            "Credit notes can only be created for open or paid invoices; this invoice "
+            f"is {invoice['status']}.",
+            param="invoice",
+        )
 
 
 def _new_note(
@@ -144,6 +200,9 @@ def _new_note(
     number = 1 + len(list(context.store.scan(KIND, index=("invoice", invoice["id"]))))
     token = context.ids.new("test", 32)
     type = "pre_payment" if pre_payment else "post_payment"
+    taxes = note_taxes.split(context, invoice, amount)
+    exclusive = sum(tax["amount"] for tax in taxes if is_exclusive(tax))
+    total_tax = sum(tax["amount"] for tax in taxes)
     return {
         **INITIAL,
         **context.new(KIND, "cn"),
@@ -154,26 +213,33 @@ def _new_note(
         "invoice": invoice["id"],
         "metadata": {},
         "number": f"{invoice['number']}-CN-{number:02d}",
-        "pdf": f"https://pay.stripe.com/credit_notes/acct_sandbox/{token}/pdf",
+        "pdf": f"https://pay.stripe.com/credit_notes/{context.account}/{token}/pdf",
         "post_payment_amount": post_payment,
         "pre_payment_amount": pre_payment,
         "status": "issued",
-        **dict.fromkeys(TOTALS, amount),
+        "subtotal": amount - exclusive,
+        "subtotal_excluding_tax": amount - total_tax,
+        "total": amount,
+        "total_excluding_tax": amount - total_tax,
+        "total_taxes": taxes,
         "type": "mixed" if pre_payment and post_payment else type,
-        "_lines": [_new_line(context, amount)],
+        "_lines": [_new_line(context, amount - exclusive, taxes)],
     }
 
 
-def _new_line(context: Context, amount: int) -> dict[str, Any]:
+def _new_line(
+    context: Context, amount: int, taxes: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return the only line of a note, a custom one (assumed)."""
     return {
         "id": context.ids.new("cnli"),
         "object": "credit_note_line_item",
         **UNUSED_IN_LINES,
         "amount": amount,
-        "livemode": False,
+        "livemode": context.livemode,
         "metadata": {},
         "quantity": 1,
+        "taxes": taxes,
         "type": "custom_line_item",
         "unit_amount": amount,
         "unit_amount_decimal": str(amount),

@@ -3,18 +3,30 @@
 from typing import Any
 
 from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import missing
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Hash, Kind, Metadata, Range, Shape, Text, listing
-from sandbox.stripe.api.routing import Params, Resource
+from sandbox.stripe.api.routing import Params, Resource, public
+from sandbox.stripe.objects.discounts import discounts
+from sandbox.stripe.objects.discounts.discounts import of_customer
 from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
-from sandbox.stripe.store.records import Record
+from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/customers"
 OBJECT_URL = f"{URL}/{{id}}"
-resource = Resource("customer", indexes=("email",))
+
+
+def _render(store: Store, record: Record) -> dict[str, Any]:
+    found = (store.get(discounts.KIND, id) for id in of_customer(store, record["id"]))
+    discount = next(filter(None, found), None)
+    rendered = discount and discounts.resource.render(store, discount)
+    return {**public(store, record), "discount": rendered}
+
+
+resource = Resource("customer", indexes=("email",), render=_render)
 FIELDS: dict[str, Kind] = {
     "email": Text(unset=True, max_length=512),
     "invoice_settings": Hash({"default_payment_method": Text(unset=True)}),
@@ -24,8 +36,7 @@ FIELDS: dict[str, Kind] = {
 }
 UNUSED = nulls(
     """
-    address business_name customer_account default_source description discount
-    individual_name shipping test_clock
+    address customer_account default_source description shipping test_clock
     """
 )
 resource.retrievable(URL)
@@ -59,6 +70,16 @@ def update(context: Context, params: Params, id: str) -> Record:
     with context.update("customer", id, "customer.updated") as customer:
         _assign(context, customer, params)
     return customer
+
+
+@resource.delete(f"{OBJECT_URL}/discount", Shape())
+def delete_discount(context: Context, params: Params, id: str) -> Record:
+    """Remove the discount of a customer. Raises a 404 if it has none."""
+    context.get_live("customer", id)
+    ids = of_customer(context.store, id)
+    if not ids:
+        raise missing("active discount for customer", id)
+    return discounts.deleted(discounts.end_and_update_owner(context, ids[0]))
 
 
 @resource.delete(OBJECT_URL, Shape())

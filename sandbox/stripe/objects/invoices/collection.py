@@ -41,6 +41,18 @@ def on_paid(context: Context, invoice: Record) -> None:
     if subscription is not None and _reactivates(context, subscription, invoice):
         set_status(context, subscription["id"], "active")
     set_delinquent(context, invoice["customer"], False)
+    _settle_resumption(context, invoice)
+
+
+def on_processing(context: Context, invoice: Record) -> None:
+    """Activate the subscription whose first invoice a bank debit is to pay.
+
+    Assumed from the docs page "How subscriptions work": it is active from then on, and
+    past due if the debit fails.
+    """
+    subscription = _subscription(context, invoice)
+    if subscription and subscription["status"] == "incomplete":
+        set_status(context, subscription["id"], "active")
 
 
 def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
@@ -52,6 +64,7 @@ def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     # An uncollectible invoice can be paid, but no longer affects its subscription.
     if charged and invoice["status"] == "open":
         make_past_due(context, invoice)
+        _resume_unpaid(context, invoice)
     # SDK docstring of Customer.delinquent: set by an automatic payment failure.
     if automatic:
         set_delinquent(context, invoice["customer"], True)
@@ -100,11 +113,12 @@ def make_past_due(context: Context, invoice: Record) -> None:
         set_status(context, subscription["id"], "past_due")
 
 
-def activate_past_due(context: Context, invoice: Record) -> None:
+def on_written_off(context: Context, invoice: Record) -> None:
     """Reactivate a past due subscription whose newest invoice is paid or written off.
 
-    Source: docs page "How subscriptions work".
+    Source: docs page "How subscriptions work". It may also end a resumption.
     """
+    _settle_resumption(context, invoice)
     subscription = _subscription(context, invoice)
     if subscription is None or subscription["status"] != "past_due":
         return
@@ -116,6 +130,49 @@ def activate_past_due(context: Context, invoice: Record) -> None:
 def set_status(context: Context, id: str, status: str) -> None:
     """Set the status of a subscription."""
     context.change("subscription", id, UPDATED, status=status)
+
+
+def finish_resumption(context: Context, id: str, status: str) -> None:
+    """End the pause of a subscription: it gets the periods that were billed."""
+    with context.update("subscription", id, UPDATED) as draft:
+        resumed = draft.pop("_resumption")
+        draft.pop("status_details", None)
+        draft.update(
+            billing_cycle_anchor=resumed["anchor"],
+            pending_update=None,
+            status=status,
+            _items=resumed["items"],
+        )
+    # SDK: "no longer paused", so also when it is past due.
+    context.emit("customer.subscription.resumed", draft)
+
+
+def _settle_resumption(context: Context, invoice: Record) -> None:
+    """Resume the subscription if the invoice is settled; if void, it stays paused."""
+    subscription = _subscription(context, invoice)
+    if not _is_resumption(subscription, invoice):
+        return
+    id = invoice["_subscription"]
+    if invoice["status"] != "void":
+        finish_resumption(context, id, "active")
+        return
+    context.change("subscription", id, UPDATED, pending_update=None, _resumption=None)
+
+
+def _resume_unpaid(context: Context, invoice: Record) -> None:
+    subscription = _subscription(context, invoice)
+    if _is_resumption(subscription, invoice):
+        id = invoice["_subscription"]
+        if context.get("subscription", id)["_resumption"]["resumes_unpaid"]:
+            finish_resumption(context, id, "past_due")
+
+
+def _is_resumption(subscription: Record | None, invoice: Record) -> bool:
+    """Return whether a paused subscription waits for this invoice."""
+    if subscription is None or subscription["status"] != "paused":
+        return False
+    pending: Record = subscription.get("_resumption") or {}
+    return bool(pending.get("invoice") == invoice["id"])
 
 
 def _newest(context: Context, subscription: str, *, drafts: bool) -> Record | None:

@@ -21,7 +21,7 @@ MAX_DELAY = 72 * 3_600
 
 def schedule(context: Context, invoice: dict[str, Any]) -> None:
     """Schedule the finalization of a new draft."""
-    if invoice["auto_advance"]:
+    if invoice["auto_advance"] and not invoice.get("_scheduled"):
         invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
     if not subscribers(context.store, CREATED):
         invoice["webhooks_delivered_at"] = context.now
@@ -30,6 +30,8 @@ def schedule(context: Context, invoice: dict[str, Any]) -> None:
 def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
     """Postpone a draft that is due if its delivery fails; return whether it was."""
     deadline = invoice["created"] + MAX_DELAY
+    if invoice.get("_scheduled"):
+        return False
     if context.now >= deadline or not _is_failing(context.store, invoice["id"]):
         return False
     context.change("invoice", invoice["id"], automatically_finalizes_at=deadline)
@@ -46,7 +48,7 @@ def record_delivery(store: Store, delivery: Record, event: Record, now: int) -> 
     at, deadline = invoice["automatically_finalizes_at"], invoice["created"] + MAX_DELAY
     failed = delivery["attempts"] > 0 or at == deadline
     updated = {**invoice, "webhooks_delivered_at": now if failed else event["created"]}
-    if failed and at:
+    if failed and at and not invoice.get("_scheduled"):
         updated["automatically_finalizes_at"] = min(
             now + DRAFT_PERIOD, max(at, deadline)
         )

@@ -4,26 +4,34 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page, slice_page
+from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import (
     Boolean,
     Choice,
     Integer,
     Kind,
     Metadata,
+    Range,
     Shape,
     Text,
     listing,
 )
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.clock.periods import Period
+from sandbox.stripe.clock.periods import DAY, Period
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import tax_rates
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
-from sandbox.stripe.objects.invoices import finalization_delay, lifecycle
+from sandbox.stripe.objects.invoices import (
+    finalization_delay,
+    finalization_failure,
+    lifecycle,
+)
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices import pay as invoice_payment
 from sandbox.stripe.objects.invoices.payment_records import render_payments
 from sandbox.stripe.objects.schemas import invoice as invoice_shape
+from sandbox.stripe.objects.schemas import invoice_amounts
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/invoices"
@@ -40,12 +48,16 @@ resource = Resource(
 
 FIELDS: dict[str, Kind] = {
     "auto_advance": Boolean(),
+    "automatically_finalizes_at": Integer(0),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
+    "default_tax_rates": tax_rates.TAX_RATES,
     "description": Text(unset=True),
+    "discounts": discounts.DISCOUNTS,
     "footer": Text(unset=True),
     "metadata": Metadata(),
 }
+MAX_SCHEDULE = 5 * 366 * DAY
 EDITABLE_ALWAYS = frozenset({"auto_advance", "expand", "metadata"})
 CREATE = Shape(
     {
@@ -59,6 +71,13 @@ PAY = Shape(
     {"off_session": Boolean(), "paid_out_of_band": Boolean(), "payment_method": Text()}
 )
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
+LIST = listing(
+    collection_method=COLLECTION_METHOD,
+    created=Range(),
+    customer=Text(),
+    status=STATUSES,
+    subscription=Text(),
+)
 
 
 @resource.post(URL, CREATE)
@@ -85,11 +104,16 @@ def create(context: Context, params: Params) -> Record:
         lines=[invoice_items.new_line_for(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
+    if "discounts" not in params:
+        inherited = discounts.of_customer(context.store, customer["id"])
+        invoice["discounts"] = discounts.applicable(context, inherited, currency)
     _assign(invoice, params)
+    _price(context, invoice, params, customer["balance"])
+    _schedule_finalization(context, invoice, params)
     return lifecycle.add(context, invoice, items)
 
 
-@resource.get(URL, listing(customer=Text(), status=STATUSES, subscription=Text()))
+@resource.get(URL, LIST)
 def list_(context: Context, params: Params) -> Record:
     """Return invoices, newest first."""
     filters = {
@@ -97,7 +121,15 @@ def list_(context: Context, params: Params) -> Record:
         "_subscription": params.get("subscription"),
         "status": params.get("status"),
     }
-    return page(context.store, "invoice", URL, params, filters=filters)
+    method = params.get("collection_method")
+    return page(
+        context.store,
+        "invoice",
+        URL,
+        params,
+        filters=filters,
+        where=lambda invoice: method in (None, invoice["collection_method"]),
+    )
 
 
 resource.retrievable(URL)
@@ -107,7 +139,7 @@ resource.retrievable(URL)
 def list_lines(context: Context, params: Params, id: str) -> Record:
     """Return all lines, in pages. The invoice object has only the first ten."""
     invoice = context.get("invoice", id)
-    return slice_page(invoice["_lines"], f"{URL}/{id}/lines", params)
+    return invoice_shape.lines_page(context.store, invoice, params)
 
 
 @resource.post(OBJECT_URL, Shape(FIELDS))
@@ -131,8 +163,12 @@ def update(context: Context, params: Params, id: str) -> Record:
         _check_due_date(params, method, has_due_date=has_due_date)
     with context.update("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
+        if {"default_tax_rates", "discounts"} & set(params):
+            _price(context, draft, params, draft["starting_balance"])
         if "auto_advance" in params:
             _set_auto_advance(context, draft, params["auto_advance"])
+        _schedule_finalization(context, draft, params)
+    discounts.consume(context, draft)
     return draft
 
 
@@ -153,7 +189,10 @@ def delete(context: Context, params: Params, id: str) -> Record:
 @resource.post(f"{OBJECT_URL}/finalize", Shape({"auto_advance": Boolean()}))
 def finalize(context: Context, params: Params, id: str) -> Record:
     """Finalize a draft. Raises a 400 for another status, or a 404."""
-    return lifecycle.finalize(context, id, params.get("auto_advance"))
+    finalized = lifecycle.finalize(context, id, params.get("auto_advance"))
+    if finalized["status"] == "draft":
+        raise finalization_failure.error_of(finalized)
+    return finalized
 
 
 @resource.post(f"{OBJECT_URL}/pay", PAY)
@@ -198,6 +237,35 @@ def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
         )
 
 
+def _price(
+    context: Context, invoice: dict[str, Any], params: Params, balance: int
+) -> None:
+    """Set the discounts and tax rates of a draft, and its amounts. Raises a 400."""
+    name = "default_tax_rates"
+    if name in params:
+        invoice[f"_{name}"] = tax_rates.require_active(context, params[name], name)
+    if "discounts" in params:
+        invoice["discounts"] = discounts.redeem(
+            context,
+            params["discounts"],
+            customer=invoice["customer"],
+            currency=invoice["currency"],
+            reusable=_reusable_discounts(context, invoice),
+            invoice=invoice["id"],
+        )
+    invoice_amounts.calculate(context.store, invoice)
+    invoice.update(invoice_amounts.due(invoice, balance))
+
+
+def _reusable_discounts(context: Context, invoice: Record) -> list[str]:
+    """Return the discounts of an invoice, its subscription and its customer."""
+    subscription = context.store.get("subscription", invoice["_subscription"] or "")
+    ids = subscription["_discounts"] if subscription else []
+    store = context.store
+    inherited = discounts.of_customer(store, invoice["customer"])
+    return [*invoice["discounts"], *discounts.live(store, ids), *inherited]
+
+
 def _assign(invoice: dict[str, Any], params: Params) -> None:
     copy_params(
         invoice, params, "collection_method", "description", "footer", "metadata"
@@ -208,6 +276,30 @@ def _assign(invoice: dict[str, Any], params: Params) -> None:
         invoice["due_date"] = None
     elif invoice["status"] == "draft":
         lifecycle.set_due_date(invoice)
+
+
+def _schedule_finalization(
+    context: Context, draft: dict[str, Any], params: Params
+) -> None:
+    """Finalize a draft at a time that staff choose. Raises a 400.
+
+    Source: docs page "Schedule invoice finalization": automatic advancement must be on;
+    undelivered events do not delay it.
+    """
+    at = params.get("automatically_finalizes_at")
+    if at is None:
+        return
+    if not draft["auto_advance"]:
+        raise invalid(
+            "`automatically_finalizes_at` requires `auto_advance` to be true.",
+            param="automatically_finalizes_at",
+        )
+    if not context.now < at <= context.now + MAX_SCHEDULE:
+        raise invalid(
+            "`automatically_finalizes_at` must be in the next five years.",
+            param="automatically_finalizes_at",
+        )
+    draft.update(automatically_finalizes_at=at, _scheduled=True)
 
 
 def _set_auto_advance(

@@ -1,30 +1,45 @@
 """Invoice items: charges and credits for a future invoice (docs: Invoice Items)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
+from sandbox.stripe.api.params import (
+    Boolean,
+    Integer,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import CURRENCY, check_amount, empty_lists, nulls
-from sandbox.stripe.objects.schemas.invoice import (
-    line_parent,
-    new_line,
-    pricing,
-    totals,
+from sandbox.stripe.objects.catalog import tax_rates as rates
+from sandbox.stripe.objects.discounts import discounts
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    check_amount,
+    copy_params,
+    empty_lists,
+    new_metadata,
+    nulls,
 )
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice import line_parent, new_line, pricing
 from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/invoiceitems"
+OBJECT_URL = f"{URL}/{{id}}"
 KIND = "invoiceitem"
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
     rendered = public(store, record)
     del rendered["created"]  # The API calls it `date`.
+    rendered["tax_rates"] = rates.render_all(store, record["_tax_rates"] or [])
     return rendered
 
 
@@ -36,10 +51,16 @@ CREATE = Shape(
         "currency": CURRENCY,
         "customer": Text(),
         "description": Text(),
+        "discountable": Boolean(),
         "invoice": Text(),
+        "metadata": Metadata(),
+        "subscription": Text(),
+        "tax_rates": rates.TAX_RATES,
     },
     required=("customer", "amount", "currency"),
 )
+UPDATE = Shape({"amount": Integer(), "description": Text(), "metadata": Metadata()})
+resource.retrievable(URL)
 
 
 @resource.post(URL, CREATE)
@@ -49,6 +70,8 @@ def create(context: Context, params: Params) -> Record:
     draft = _draft_for(context, params)
     balance_transactions.set_currency(context, customer, params["currency"], "currency")
     check_amount(params["amount"], params["currency"], "amount")
+    _check_discountable(params)
+    tax_rates = rates.require_active(context, params.get("tax_rates", []), "tax_rates")
     item = add(
         context,
         customer=customer["id"],
@@ -56,6 +79,10 @@ def create(context: Context, params: Params) -> Record:
         currency=params["currency"],
         description=params.get("description"),
         period=Period(context.now, context.now),
+        subscription=_subscription_for(context, params),
+        metadata=new_metadata(params),
+        discountable=params.get("discountable", params["amount"] >= 0),
+        tax_rates=tax_rates or None,
     )
     if draft:
         _add_to_draft(context, draft, item, customer["balance"])
@@ -76,6 +103,32 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
+@resource.post(OBJECT_URL, UPDATE)
+def update(context: Context, params: Params, id: str) -> Record:
+    """Update a pending item, or one on a draft with its line. Raises a 400 or a 404."""
+    invoice = _draft_of(context, context.get(KIND, id))
+    with context.update(KIND, id) as item:
+        copy_params(item, params, "amount", "description", "metadata")
+        check_amount(item["amount"], item["currency"], "amount")
+        _check_discountable(item)
+        if not item["discountable"]:
+            item["net_amount"] = item["amount"]
+    if invoice:
+        line = {name: item[name] for name in ("amount", "description", "metadata")}
+        _change_line(context, invoice, id, {**line, "subtotal": item["amount"]})
+    return item
+
+
+@resource.delete(OBJECT_URL, Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Delete a pending item, or one on a draft. Raises a 400 or a 404."""
+    item = context.get(KIND, id)
+    if invoice := _draft_of(context, item):
+        _change_line(context, invoice, id, None)
+    delete_item(context, item)
+    return {"id": id, "object": KIND, "deleted": True}
+
+
 def add(
     context: Context,
     *,
@@ -89,45 +142,50 @@ def add(
     price: Record | None = None,
     quantity: int = 1,
     details: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
+    discountable: bool = False,
+    tax_rates: Sequence[str] | None = None,
 ) -> Record:
     """Store a pending item and emit `invoiceitem.created`.
 
-    `details` are the `proration_details` of a proration.
+    `details` are the `proration_details` of a proration. Without `tax_rates` the
+    defaults of the invoice apply.
     """
-    # Only prorations name their subscription: the API cannot add other items to one.
-    proration = subscription is not None
+    proration = details is not None
     record: dict[str, Any] = {
         **context.new(KIND, "ii"),
         **nulls("customer_account invoice test_clock"),
-        **empty_lists("discounts invoicing_rules tax_rates"),
+        **empty_lists("discounts invoicing_rules"),
         "amount": amount,
         "currency": currency,
         "customer": customer,
         "date": context.now,
         "description": description,
-        "discountable": not proration,
+        "discountable": discountable,
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
-        "metadata": {},
-        "net_amount": amount,
+        "metadata": metadata or {},
+        # Absent for discountable items (SDK, InvoiceItem.net_amount).
+        **({} if discountable else {"net_amount": amount}),
         "parent": {
             "subscription_details": {
                 "subscription": subscription,
-                "subscription_item": item,
+                **({"subscription_item": item} if item else {}),
             },
             "type": "subscription_details",
         }
-        if proration
+        if subscription
         else None,
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
         "proration": proration,
-        "proration_details": details,
+        **({"proration_details": details} if details else {}),
         "quantity": quantity,
         "quantity_decimal": str(quantity),
         # Indexes of pending items: one is set while no invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],
+        "_tax_rates": None if tax_rates is None else list(tax_rates),
     }
     return context.insert(record, "invoiceitem.created")
 
@@ -172,8 +230,8 @@ def release_to_customer(context: Context, subscription: Record) -> None:
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:
     """Return a new invoice line for an item."""
-    proration = item["proration_details"] or {}
-    credited = proration.get("credited_items")
+    details = item.get("proration_details", {})
+    credited = details.get("credited_items")
     return new_line(
         context,
         amount=item["amount"],
@@ -182,22 +240,34 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
         period=Period(item["period"]["start"], item["period"]["end"]),
         parent=line_parent(
             invoice_item=item["id"],
-            credited=credited and credited["invoice_line_item_details"],
+            credited=credited and credited.get("invoice_line_item_details"),
             **(item["parent"] or {}).get("subscription_details", {}),
         ),
         price=context.store.get("price", item["_price"] or ""),
         quantity=item["quantity"],
         discountable=item["discountable"],
+        tax_rates=item["_tax_rates"],
+        included_discounts=[
+            entry["discount"] for entry in details.get("discount_amounts", ())
+        ],
     )
 
 
-def line_id_on(invoice: Record, item: str) -> str | None:
-    """Return the id of the invoice's line for an item, or None."""
+def line_on(invoice: Record, item: str) -> Record | None:
+    """Return the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
         parent = line["parent"]
         if parent[parent["type"]]["invoice_item"] == item:
-            return str(line["id"])
+            found: Record = line
+            return found
     return None
+
+
+def _check_discountable(params: Params) -> None:
+    if params.get("discountable") and params["amount"] < 0:
+        raise invalid(
+            "A negative invoice item can't be discountable.", param="discountable"
+        )
 
 
 def _draft_for(context: Context, params: Params) -> Record | None:
@@ -215,6 +285,47 @@ def _draft_for(context: Context, params: Params) -> Record | None:
     return invoice
 
 
+def _subscription_for(context: Context, params: Params) -> str | None:
+    """Return the subscription on whose next invoice an item goes. Raises a 400."""
+    if "subscription" not in params:
+        return None
+    name = "subscription"
+    subscription = context.get_referenced(name, params[name], name)
+    # Assumed for an ended one: it has no next invoice.
+    if subscription["customer"] != params["customer"] or subscription["ended_at"]:
+        raise missing(name, params[name], param=name, status=400)
+    return str(subscription["id"])
+
+
+def _draft_of(context: Context, item: Record) -> Record | None:
+    """Return the draft that an item is on, or None. Raises a 400 if it is finalized."""
+    invoice = context.store.get("invoice", item["invoice"] or "")
+    if invoice and invoice["status"] != "draft":
+        raise invalid(
+            "This invoice item is on a finalized invoice and can't be changed.",
+            code="invoice_not_editable",
+        )
+    return invoice
+
+
+def _change_line(
+    context: Context, invoice: Record, item: str, changes: Record | None
+) -> None:
+    """Change the line of an item on a draft, or remove it."""
+    old = line_on(invoice, item)
+    customer = context.store.get("customer", invoice["customer"]) or {}
+    balance = customer.get("balance", invoice["starting_balance"])
+    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
+        draft["_lines"] = [
+            {**line, **(changes or {})} if line == old else line
+            for line in draft["_lines"]
+            if changes is not None or line != old
+        ]
+        invoice_amounts.calculate(context.store, draft)
+        draft.update(invoice_amounts.due(draft, balance))
+    discounts.consume(context, draft)
+
+
 def _add_to_draft(
     context: Context, invoice: Record, item: Record, balance: int
 ) -> None:
@@ -222,4 +333,6 @@ def _add_to_draft(
     line = {**new_line_for(context, item), "invoice": invoice["id"]}
     with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
-        draft.update(totals(draft["_lines"], balance, draft["currency"]))
+        invoice_amounts.calculate(context.store, draft)
+        draft.update(invoice_amounts.due(draft, balance))
+    discounts.consume(context, draft)

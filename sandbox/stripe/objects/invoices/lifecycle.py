@@ -13,20 +13,19 @@ from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY, Period
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.invoices import (
     collection,
     finalization_delay,
+    finalization_failure,
     pay,
     payment_records,
 )
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE, UPDATED
-from sandbox.stripe.objects.schemas.invoice import (
-    compute_amount_due,
-    new_invoice,
-    subscription_parent,
-    totals,
-)
+from sandbox.stripe.objects.schemas import invoice_amounts
+from sandbox.stripe.objects.schemas.invoice import new_invoice, subscription_parent
+from sandbox.stripe.objects.schemas.invoice_amounts import compute_amount_due
 from sandbox.stripe.store.records import Record
 
 # These invoices also include the customer's pending items without a subscription
@@ -61,11 +60,14 @@ def bill_subscription(
             *reversed(lines),
         ],
         parent=subscription_parent(subscription),
+        discounts=discounts.of_subscription(context, subscription),
+        default_tax_rates=subscription["_default_tax_rates"],
     )
     invoice["_days_until_due"] = subscription["days_until_due"]
     # While a subscription is unpaid, its new invoices stay drafts (docs page "How
-    # subscriptions work").
-    invoice["auto_advance"] = subscription["status"] != "unpaid"
+    # subscriptions work"); paused collection is up to `paused_collection`.
+    held = subscription["status"] == "unpaid" or subscription["pause_collection"]
+    invoice["auto_advance"] = not held
     return add(context, invoice, items)
 
 
@@ -74,7 +76,9 @@ def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Recor
     set_due_date(invoice)
     invoice_items.attach(context, items, invoice["id"])
     finalization_delay.schedule(context, invoice)
-    return context.insert(invoice, finalization_delay.CREATED)
+    created = context.insert(invoice, finalization_delay.CREATED)
+    discounts.consume(context, created, updating=created["_subscription"])
+    return created
 
 
 def set_due_date(draft: dict[str, Any]) -> None:
@@ -91,14 +95,17 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     """Finalize a draft: assign its number and apply the customer balance.
 
     An invoice with nothing due becomes paid; under automatic collection it is charged.
-    Raises a 400 for another status.
+    If it cannot be finalized, it stays a draft. Raises a 400 for another status.
     """
-    if context.get("invoice", id)["status"] != "draft":
+    draft = context.get("invoice", id)
+    if draft["status"] != "draft":
         raise invalid(
             "This invoice is already finalized, you can't re-finalize a non-draft "
             "invoice.",
             code="invoice_not_editable",
         )
+    if finalization_failure.record(context, draft):
+        return context.get("invoice", id)
     with context.update("invoice", id, UPDATED) as invoice:
         _open(context, invoice)
         if auto_advance is not None:
@@ -110,11 +117,20 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
         pay.mark_paid(context, id, off_stripe=False)
         return context.get("invoice", id)
     automatic = invoice["collection_method"] == "charge_automatically"
-    method = collection.payment_method(context, invoice) if automatic else None
-    payment_records.create_default(context, invoice, method)
+    payment_records.create_default(context, invoice)
     if automatic and invoice["auto_advance"]:
+        method = collection.payment_method(context, invoice)
         pay.attempt(context, id, method, automatic=True)
     return context.get("invoice", id)
+
+
+def void_draft(context: Context, id: str) -> None:
+    """Void a draft at once; the customer balance is not used."""
+    with context.update("invoice", id, UPDATED) as invoice:
+        _open(context, invoice, balance=0)
+    # A negative total, or one below the minimum charge: voiding takes it back.
+    _post_balance(context, invoice)
+    void(context, id)
 
 
 def void(context: Context, id: str) -> Record:
@@ -127,6 +143,7 @@ def void(context: Context, id: str) -> Record:
         raise invalid("Invoices with `paid` payments cannot be voided.")
     if status not in COLLECTIBLE:
         raise _not_open()
+    payment_records.check_not_processing(context, id)
     with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now
@@ -135,11 +152,13 @@ def void(context: Context, id: str) -> Record:
     context.emit("invoice.voided", invoice)
     payment_records.cancel(context, id, "void_invoice")
     # `delinquent` stays: only paying or writing off resets it (SDK docstring).
-    collection.activate_past_due(context, invoice)
+    collection.on_written_off(context, invoice)
     return invoice
 
 
-def mark_uncollectible(context: Context, id: str) -> Record:
+def mark_uncollectible(
+    context: Context, id: str, *, reason: str = "user_forgiven"
+) -> Record:
     """Mark an open invoice uncollectible; it can still be paid. Raises a 400."""
     status = context.get("invoice", id)["status"]
     if status == "uncollectible":
@@ -149,9 +168,9 @@ def mark_uncollectible(context: Context, id: str) -> Record:
     with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="uncollectible", auto_advance=False)
         invoice["status_transitions"]["marked_uncollectible_at"] = context.now
-        invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
+        invoice["status_details"] = {"uncollectible": {"reason": reason}}
     context.emit("invoice.marked_uncollectible", invoice)
-    collection.activate_past_due(context, invoice)
+    collection.on_written_off(context, invoice)
     collection.set_delinquent(context, invoice["customer"], False)
     return invoice
 
@@ -166,21 +185,25 @@ def stop_collection(context: Context, customer: str) -> None:
             context.change("invoice", invoice["id"], UPDATED, auto_advance=False)
 
 
-def _open(context: Context, invoice: dict[str, Any]) -> None:
+def _open(
+    context: Context, invoice: dict[str, Any], *, balance: int | None = None
+) -> None:
     customer = _customer(context, invoice["customer"])
     currency = invoice["currency"]
-    invoice.update(totals(invoice["_lines"], customer["balance"], currency))
+    balance = customer["balance"] if balance is None else balance
+    invoice.update(invoice_amounts.due(invoice, balance))
     sequence = _next_number(context, customer)
     token = context.ids.new("test", 32)
     invoice.update(
         automatically_finalizes_at=None,
-        attempted=invoice["collection_method"] == "send_invoice",
         effective_at=context.now,
         ending_balance=compute_amount_due(
             invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
         hosted_invoice_url=f"{context.public_url}{page_urls.INVOICE_PATH}{token}",
-        invoice_pdf=f"https://pay.stripe.com/invoice/acct_sandbox/{token}/pdf",
+        # SDK: cleared when the invoice is successfully finalized.
+        last_finalization_error=None,
+        invoice_pdf=f"https://pay.stripe.com/invoice/{context.account}/{token}/pdf",
         number=f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",
         _token=token,

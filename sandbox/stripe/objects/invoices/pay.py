@@ -11,6 +11,7 @@ from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.invoices import collection, payment_records
 from sandbox.stripe.objects.payments import outcomes, payment_intents, payment_methods
 from sandbox.stripe.objects.payments.outcomes import Outcome
+from sandbox.stripe.objects.schemas.test_bank_accounts import CURRENCIES
 from sandbox.stripe.store.records import Record
 
 COLLECTIBLE = ("open", "uncollectible")
@@ -25,6 +26,9 @@ def pay(context: Context, id: str, params: Params) -> Record:
     invoice = get_payable(context, id)
     if params.get("paid_out_of_band"):
         mark_paid(context, id, off_stripe=True)
+        if context.settings.out_of_band_payments == "payment_record":
+            amount = invoice["amount_remaining"]
+            payment_records.add_external(context, invoice, amount)
         return context.get("invoice", id)
     name = "payment_method"
     method = params.get(name)
@@ -53,6 +57,7 @@ def get_payable(context: Context, id: str) -> Record:
             f"This invoice can't be paid because its status is {invoice['status']}; "
             "only open or uncollectible invoices can be paid."
         )
+    payment_records.check_not_processing(context, id)
     return invoice
 
 
@@ -64,9 +69,10 @@ def attempt(
     off_session: bool = True,
     automatic: bool = False,
 ) -> bool:
-    """Charge the invoice; return whether it is paid now. Raises a 400.
+    """Charge the invoice; return whether it is paid, or a bank debit is on its way.
 
     Without a payment method nothing is charged, and a failed attempt is recorded.
+    Raises a 400.
     """
     invoice = context.get("invoice", id)
     _check_minimum(invoice)
@@ -74,6 +80,7 @@ def attempt(
     if card is None:
         _record_failure(context, id, automatic=automatic)
         return False
+    _check_currency(invoice, card)
     outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
     intent = payment_records.get_intent_id(context, invoice)
     payment_intents.execute(context, intent, card, outcome)
@@ -102,6 +109,20 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> None:
     _record_outcome(context, id, outcome, automatic=False)
 
 
+def settle(context: Context, intent: str, *, failure: str | None = None) -> None:
+    """End the processing of a bank debit, and with it the attempt to pay its invoice.
+
+    A failure has the same effects as a declined card. Raises a 400 or a 404.
+    """
+    payment_intents.settle(context, intent, failure=failure)
+    id = context.get("payment_intent", intent)["_invoice"]
+    if failure is None:
+        mark_paid(context, id, off_stripe=False, charged=True)
+        return
+    method = context.get("invoice", id)["collection_method"]
+    _record_failure(context, id, automatic=method == "charge_automatically")
+
+
 def mark_paid(
     context: Context, id: str, *, off_stripe: bool, charged: bool = False
 ) -> None:
@@ -112,12 +133,13 @@ def mark_paid(
             amount_paid=invoice["amount_paid"] + due,
             amount_remaining=0,
             attempt_count=max(invoice["attempt_count"], int(charged)),
-            attempted=True,
+            # Out of band nothing is attempted: recordings of sent invoices.
+            attempted=invoice["attempted"] or not off_stripe,
             auto_advance=False,
             status="paid",
-            status_details=None,
             _paid_off_stripe=due if off_stripe else 0,
         )
+        invoice.pop("status_details", None)
         invoice["status_transitions"]["paid_at"] = context.now
     context.emit("invoice.paid", invoice)
     # Not emitted for out-of-band payments (docs: Invoicing integration, payment
@@ -126,6 +148,17 @@ def mark_paid(
         context.emit("invoice.payment_succeeded", invoice)
     payment_records.close_default(context, id)
     collection.on_paid(context, invoice)
+
+
+def _check_currency(invoice: Record, method: Record) -> None:
+    """Raise a 400 if the payment method cannot pay in the invoice's currency."""
+    currency = CURRENCIES.get(method["type"], invoice["currency"])
+    if currency != invoice["currency"]:
+        raise invalid(
+            f"The payment method {method['type']} only pays in {currency}.",
+            param="payment_method",
+            code="payment_method_currency_mismatch",
+        )
 
 
 def _check_minimum(invoice: Record) -> None:
@@ -149,7 +182,14 @@ def _record_outcome(
     if outcome.challenge or outcome.decline:
         _record_failure(context, id, automatic=automatic, challenge=outcome.challenge)
         return False
-    mark_paid(context, id, off_stripe=False, charged=True)
+    if outcome.processing:
+        # The invoice stays open meanwhile (docs page "Status transitions").
+        changes = {"attempt_count": 1, "attempted": True}
+        collection.on_processing(
+            context, context.change("invoice", id, UPDATED, **changes)
+        )
+    else:
+        mark_paid(context, id, off_stripe=False, charged=True)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Invoice payments: the link between an invoice and its payment intent.
+"""Invoice payments: the link between an invoice and what paid it.
 
 Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 """
@@ -6,10 +6,11 @@ Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.pagination import list_object
-from sandbox.stripe.api.params import Text
-from sandbox.stripe.api.routing import Resource, public
-from sandbox.stripe.objects.payments import payment_intents
+from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.pagination import list_object, page
+from sandbox.stripe.api.params import Choice, Hash, Text, listing
+from sandbox.stripe.api.routing import Params, Resource, public
+from sandbox.stripe.objects.payments import external_payments, payment_intents
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "invoice_payment"
@@ -18,20 +19,43 @@ URL = "/v1/invoice_payments"
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
     rendered = public(store, record)
-    intent = store.get("payment_intent", record["payment"]["payment_intent"])
+    intent = store.get("payment_intent", record["payment"].get("payment_intent", ""))
     # Until it is closed, it requests what remains of the invoice.
     if record["status"] == "open" and intent:
         rendered["amount_requested"] = payment_intents.current_amount(store, intent)
     return rendered
 
 
-resource = Resource(KIND, indexes=("invoice",), render=_render)
-resource.listable(URL, invoice=Text())
+resource = Resource(KIND, indexes=("invoice", "status"), render=_render)
+resource.retrievable(URL)
+PAYMENT = Hash(
+    {
+        "payment_intent": Text(),
+        "payment_record": Text(),
+        "type": Choice(("payment_intent", "payment_record")),
+    },
+    required=("type",),
+)
+STATUS = Choice(("canceled", "open", "paid"))
 
 
-def create_default(context: Context, invoice: Record, method: str | None) -> Record:
+@resource.get(URL, listing(invoice=Text(), payment=PAYMENT, status=STATUS))
+def list_(context: Context, params: Params) -> Record:
+    """Return the payments of invoices, newest first."""
+    payment = params.get("payment", {})
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        filters={name: params.get(name) for name in ("invoice", "status")},
+        where=lambda record: payment.items() <= record["payment"].items(),
+    )
+
+
+def create_default(context: Context, invoice: Record) -> Record:
     """Create the default payment of an invoice, and its intent."""
-    intent = payment_intents.create(context, invoice, method)
+    intent = payment_intents.create(context, invoice)
     return context.insert(
         {
             **context.new(KIND, "inpay"),
@@ -40,12 +64,7 @@ def create_default(context: Context, invoice: Record, method: str | None) -> Rec
             "currency": invoice["currency"],
             "invoice": invoice["id"],
             "is_default": True,
-            "payment": {
-                "charge": None,
-                "payment_intent": intent["id"],
-                "payment_record": None,
-                "type": "payment_intent",
-            },
+            "payment": {"payment_intent": intent["id"], "type": "payment_intent"},
             "status": "open",
             "status_transitions": {"canceled_at": None, "paid_at": None},
         }
@@ -58,13 +77,64 @@ def get_intent_id(context: Context, invoice: Record) -> str:
     Creates the default payment if the invoice has none.
     """
     payment = find_default(context.store, invoice["id"])
-    payment = payment or create_default(context, invoice, None)
+    payment = payment or create_default(context, invoice)
     return str(payment["payment"]["payment_intent"])
+
+
+def add_external(context: Context, invoice: Record, amount: int) -> None:
+    """List a payment out of band, with a payment record.
+
+    Source: API reference, "Attach a payment to an Invoice": a PaymentIntent or an out
+    of band payment is added to the list. Others only saw the canceled default payment.
+    """
+    record = external_payments.create(context, invoice, amount)
+    payment = {
+        **context.new(KIND, "inpay"),
+        "amount_paid": amount,
+        "amount_requested": amount,
+        "currency": invoice["currency"],
+        "invoice": invoice["id"],
+        "is_default": False,
+        "payment": {"payment_record": record["id"], "type": "payment_record"},
+        "status": "paid",
+        "status_transitions": {"canceled_at": None, "paid_at": context.now},
+    }
+    context.insert(payment, "invoice_payment.paid")
+
+
+def check_not_processing(context: Context, invoice: str) -> None:
+    """Raise a 400 while a bank debit for the invoice is being processed.
+
+    Assumed for all that would change what the debit pays: docs page "How PaymentIntents
+    work" only says that such an intent cannot be confirmed, and hardly ever canceled.
+    """
+    if is_processing(context, invoice):
+        raise invalid(
+            "The payment of this invoice is still processing.",
+            code="payment_intent_unexpected_state",
+        )
+
+
+def is_processing(context: Context, invoice: str) -> bool:
+    """Return whether a bank debit for the invoice is being processed."""
+    payment = find_default(context.store, invoice)
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = context.store.get("payment_intent", id)
+    return intent is not None and intent["status"] == "processing"
 
 
 def find_default(store: Store, invoice: str) -> Record | None:
     """Return the default payment of an invoice, or None (drafts, nothing due)."""
-    return next(store.scan(KIND, index=("invoice", invoice)), None)
+    payments = store.scan(KIND, index=("invoice", invoice))
+    return next((payment for payment in payments if payment["is_default"]), None)
+
+
+def find_charge(store: Store, invoice: str) -> Record | None:
+    """Return the last charge of the default payment of an invoice, or None."""
+    payment = find_default(store, invoice)
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = store.get("payment_intent", id) or {}
+    return store.get("charge", intent.get("latest_charge") or "")
 
 
 def close_default(context: Context, invoice: str) -> None:

@@ -15,17 +15,23 @@ PROGRESS = "_script"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Outcome of a charge; it succeeds with neither a decline nor a challenge."""
+    """Outcome of a charge; it succeeds with neither a decline nor one of the others.
+
+    `processing`: a bank debit, whose real outcome follows days later.
+    """
 
     decline: Decline | None = None
     challenge: bool = False
+    processing: bool = False
 
 
 def next_outcome(
     context: Context, invoice: Record, method: Record, *, off_session: bool
 ) -> Outcome:
     """Return the outcome of the next attempt; a script advances by one step."""
-    for id, metadata in _metadata_sources(context, invoice):
+    if "_bank_account" in method:
+        return Outcome(processing=True)
+    for id, metadata in metadata_sources(context, invoice):
         if SCRIPT in metadata:
             step = _next_step(context, id, metadata[SCRIPT])
             decline = None if step in ("succeed", "requires_action") else Decline(step)
@@ -44,9 +50,7 @@ def outcome_of_card(method: Record) -> Outcome:
     return Outcome(decline=Decline(reason) if reason else None)
 
 
-def _metadata_sources(
-    context: Context, invoice: Record
-) -> Iterator[tuple[str, Record]]:
+def metadata_sources(context: Context, invoice: Record) -> Iterator[tuple[str, Record]]:
     """Yield id and metadata of the invoice, its subscription and its customer.
 
     A subscription still being created is not stored yet: its metadata is taken from

@@ -7,7 +7,7 @@ here an intent is confirmed by paying its invoice, and canceled with it.
 from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
-from sandbox.stripe.api.errors import StripeError
+from sandbox.stripe.api.errors import StripeError, invalid
 from sandbox.stripe.api.params import Text
 from sandbox.stripe.api.routing import Resource, public
 from sandbox.stripe.objects.fields import nulls, zeros
@@ -24,21 +24,16 @@ DESCRIPTIONS = {
 }
 INITIAL = {
     **nulls(
-        "allowed_payment_method_types amount_details application "
-        "application_fee_amount automatic_payment_methods canceled_at "
-        "cancellation_reason customer_account excluded_payment_method_types hooks "
-        "last_payment_error latest_charge managed_payments next_action on_behalf_of "
+        "allowed_payment_method_types application application_fee_amount "
+        "automatic_payment_methods canceled_at cancellation_reason customer_account "
+        "excluded_payment_method_types last_payment_error latest_charge "
+        "managed_payments next_action on_behalf_of "
         "payment_method_configuration_details payment_method_options payment_record "
-        "presentment_details processing receipt_email review setup_future_usage "
-        "shipping source statement_descriptor statement_descriptor_suffix "
-        "transfer_data transfer_group"
+        "processing receipt_email review setup_future_usage shipping source "
+        "statement_descriptor statement_descriptor_suffix transfer_data transfer_group"
     ),
     **zeros("amount_capturable amount_received"),
 }
-NULL_ERROR_FIELDS = nulls(
-    "advice_code charge decline_code network_advice_code network_decline_code param "
-    "payment_intent request_log_url setup_intent source"
-)
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
@@ -61,8 +56,11 @@ def current_amount(store: Store, record: Record) -> int:
     return int(invoice["amount_remaining"])
 
 
-def create(context: Context, invoice: Record, method: str | None) -> Record:
-    """Store the intent for an invoice that is being finalized."""
+def create(context: Context, invoice: Record) -> Record:
+    """Store the intent for an invoice that is being finalized.
+
+    It gets a payment method with the first attempt: recordings of open invoices.
+    """
     base, reason = context.new(KIND, "pi"), invoice["billing_reason"]
     intent = {
         **INITIAL,
@@ -79,9 +77,9 @@ def create(context: Context, invoice: Record, method: str | None) -> Record:
             "customer_reference": None,
             "order_reference": invoice["id"],
         },
-        "payment_method": method,
+        "payment_method": None,
         "payment_method_types": ["card"],
-        "status": "requires_confirmation" if method else "requires_payment_method",
+        "status": "requires_payment_method",
         "_invoice": invoice["id"],
     }
     return context.insert(intent, "payment_intent.created")
@@ -103,25 +101,44 @@ def execute(
     # Credit notes may have reduced the amount since the intent was created.
     intent = {**intent, "amount": current_amount(context.store, intent)}
     charge = charges.create(
-        context, intent, method, outcome.decline, authenticated=authenticated
+        context, intent, method, outcome, authenticated=authenticated
     )
+    if outcome.processing:
+        _process(context, id, method, charge)
+        return
     if outcome.decline:
         error = {"charge": charge["id"], **outcome.decline.error_fields()}
         _fail(context, id, method, error, latest_charge=charge["id"])
         return
-    _update(
-        context,
-        id,
-        "payment_intent.succeeded",
-        amount=charge["amount"],
-        amount_received=charge["amount"],
-        last_payment_error=None,
-        latest_charge=charge["id"],
-        next_action=None,
-        payment_method=method["id"],
-        status="succeeded",
-    )
-    payment_methods.record_charge(context, method)
+    _succeed(context, id, method, charge)
+
+
+def settle(context: Context, id: str, *, failure: str | None = None) -> None:
+    """End the processing of a bank debit: it succeeds, or fails with a code.
+
+    Raises a 400 if the intent is not `processing`.
+    """
+    intent = context.get(KIND, id)
+    if intent["status"] != "processing":
+        raise invalid(
+            f"This PaymentIntent's status is {intent['status']}: no bank debit is "
+            "being processed.",
+            code="payment_intent_unexpected_state",
+        )
+    method = context.get("payment_method", intent["payment_method"])
+    charge = charges.settle(context, intent["latest_charge"], method, failure)
+    if failure is None:
+        _succeed(context, id, method, charge)
+        return
+    error = {
+        "charge": charge["id"],
+        # Assumed, with the bank's reason as `decline_code`.
+        "code": "payment_intent_payment_attempt_failed",
+        "decline_code": failure,
+        "message": charge["failure_message"],
+        "type": "invalid_request_error",
+    }
+    _fail(context, id, method, error)
 
 
 def fail_authentication(context: Context, id: str, method: Record) -> None:
@@ -180,8 +197,41 @@ def failure_error(context: Context, id: str) -> StripeError:
         error["message"],
         committed=True,
         payment_intent=rendered,
-        **{name: error[name] for name in names},
+        **{name: error[name] for name in names if name in error},
     )
+
+
+def _succeed(context: Context, id: str, method: Record, charge: Record) -> None:
+    _update(
+        context,
+        id,
+        "payment_intent.succeeded",
+        amount=charge["amount"],
+        amount_received=charge["amount"],
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        next_action=None,
+        payment_method=method["id"],
+        status="succeeded",
+    )
+    payment_methods.record_charge(context, method)
+
+
+def _process(context: Context, id: str, method: Record, charge: Record) -> None:
+    """Wait for a bank debit (docs page "How PaymentIntents work", `processing`)."""
+    _update(
+        context,
+        id,
+        "payment_intent.processing",
+        amount=charge["amount"],
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        next_action=None,
+        payment_method=method["id"],
+        payment_method_types=["card", method["type"]],
+        status="processing",
+    )
+    payment_methods.record_charge(context, method)
 
 
 def _challenge(context: Context, id: str, method: Record) -> None:
@@ -216,10 +266,9 @@ def _fail(
         id,
         "payment_intent.payment_failed",
         last_payment_error={
-            **NULL_ERROR_FIELDS,
             "doc_url": f"https://stripe.com/docs/error-codes/{code}",
             "payment_method": clone(context.serialize(method)),
-            "payment_method_type": "card",
+            "payment_method_type": method["type"],
             **error,
         },
         next_action=None,

@@ -1,16 +1,29 @@
-"""Payment methods, all of them test cards (docs: API reference, PaymentMethods)."""
+"""Payment methods: test cards and test bank accounts.
+
+Source: API reference, PaymentMethods.
+"""
 
 import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Choice, Shape, Text, listing
+from sandbox.stripe.api.params import (
+    Choice,
+    Hash,
+    Integer,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import nulls
+from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.objects.schemas import test_cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
+from sandbox.stripe.objects.schemas.test_bank_accounts import ACCOUNTS
 from sandbox.stripe.store.records import Record
 
 KIND = "payment_method"
@@ -18,6 +31,16 @@ URL = "/v1/payment_methods"
 OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(KIND, indexes=("customer",))
 
+UPDATE = Shape(
+    {
+        "allow_redisplay": Choice(("always", "limited", "unspecified")),
+        "billing_details": Hash(
+            dict.fromkeys(("email", "name", "phone"), Text(unset=True))
+        ),
+        "card": Hash({"exp_month": Integer(1, 12), "exp_year": Integer(1970, 9_999)}),
+        "metadata": Metadata(),
+    }
+)
 TYPE = Choice(("card", "link", "sepa_debit", "us_bank_account"))
 NULL_CARD_FIELDS = nulls("description generated_from iin issuer wallet")
 
@@ -51,7 +74,10 @@ def attach_to(context: Context, params: Params, id: str) -> Record:
     """
     context.get_referenced("customer", params["customer"], "customer")
     name = test_cards.name_from_id(id)
-    method = _create(context, name) if name else context.get(KIND, id)
+    if name or id in ACCOUNTS:
+        method = create_from_name(context, id)
+    else:
+        method = context.get(KIND, id)
     return attach(context, method, params["customer"])
 
 
@@ -66,9 +92,43 @@ def detach_one(context: Context, params: Params, id: str) -> Record:
     return detach(context, id)
 
 
-def create_from_card(context: Context, card: str) -> Record:
-    """Create a payment method from a test card's name or number. Raises a 402."""
-    name = test_cards.name_from_id(card) or test_cards.name_from_number(card)
+@resource.post(OBJECT_URL, UPDATE)
+def update(context: Context, params: Params, id: str) -> Record:
+    """Update a payment method that is attached to a customer. Raises a 400 or a 404."""
+    if context.get(KIND, id)["customer"] is None:
+        raise invalid("You must attach this PaymentMethod to a customer to update it.")
+    with context.update(KIND, id, "payment_method.updated") as method:
+        copy_params(method, params, "allow_redisplay", "metadata")
+        method["billing_details"].update(params.get("billing_details", {}))
+        if "card" in params:
+            if method["type"] != "card":
+                raise invalid("This PaymentMethod is not a card.", param="card")
+            method["card"].update(params["card"])
+    return method
+
+
+def reissue(context: Context, id: str, card: str) -> Record:
+    """Replace a saved card in place, as the network does; it has another number.
+
+    Sources: docs page "Automatic card updates"; SDK docstring of `card.fingerprint`
+    ("uniquely identifies this particular card number"). Raises a 400 or a 404.
+    """
+    name = test_cards.name_from_id(card)
+    if name is None or context.get(KIND, id)["type"] != "card":
+        raise invalid("Only a test card can replace a card.")
+    with context.update(KIND, id, "payment_method.automatically_updated") as method:
+        method.update(card=_card_fields(context, name), _card=name)
+    return method
+
+
+def create_from_name(context: Context, id: str) -> Record:
+    """Create a payment method from the name of a test card or bank account.
+
+    The number of a test card will do, too. Raises a 402.
+    """
+    if id in ACCOUNTS:
+        return _create_bank_account(context, id)
+    name = test_cards.name_from_id(id) or test_cards.name_from_number(id)
     return _create(context, name)
 
 
@@ -79,7 +139,6 @@ def attach(
 
     Attaching it again to the same customer changes nothing (assumed).
     """
-    card = test_cards.CARDS[method["_card"]]
     if method["_spent"]:
         raise invalid(
             "This PaymentMethod was previously used without being attached to a "
@@ -91,7 +150,8 @@ def attach(
         raise invalid(
             "The payment method you provided has already been attached to a customer."
         )
-    if not card.attachable and card.decline_reason:
+    card = test_cards.CARDS.get(method.get("_card", ""))
+    if card and not card.attachable and card.decline_reason:
         raise test_cards.decline_error(test_cards.Decline(card.decline_reason))
     set_up = set_up or method["_set_up"]
     attached = context.change(KIND, method["id"], customer=customer, _set_up=set_up)
@@ -150,45 +210,69 @@ def is_attached(context: Context, id: str | None, customer: str) -> bool:
 
 def _create(context: Context, name: str) -> Record:
     """Store a payment method for a test card, not attached to a customer."""
+    method = {
+        **_new_method(context, "card"),
+        "card": _card_fields(context, name),
+        "_card": name,
+        # True once set up for off-session charges.
+        "_set_up": test_cards.CARDS[name].set_up,
+    }
+    return context.insert(method)
+
+
+def _card_fields(context: Context, name: str) -> dict[str, Any]:
     card = test_cards.CARDS[name]
     today = datetime.fromtimestamp(context.now, UTC)
-    method = {
+    return {
+        **NULL_CARD_FIELDS,
+        "brand": card.brand,
+        "checks": {
+            **nulls("address_line1_check address_postal_code_check"),
+            "cvc_check": "pass",
+        },
+        "country": "US",
+        "display_brand": card.brand,
+        "exp_month": today.month,
+        "exp_year": today.year + 1,
+        "fingerprint": hashlib.sha256(card.number.encode()).hexdigest()[:16],
+        "funding": card.funding,
+        "last4": card.last4,
+        "networks": {"available": [card.brand], "preferred": None},
+        "regulated_status": "unregulated",
+        "three_d_secure_usage": {"supported": True},
+    }
+
+
+def _create_bank_account(context: Context, name: str) -> Record:
+    """Store a payment method for a test bank account."""
+    account = ACCOUNTS[name]
+    method = _new_method(context, account.type)
+    method["billing_details"] |= {"email": "jane@example.com", "name": "Jane Doe"}
+    return context.insert(
+        {
+            **method,
+            account.type: account.of_method(),
+            "_bank_account": name,
+            "_set_up": True,
+        }
+    )
+
+
+def _new_method(context: Context, type: str) -> dict[str, Any]:
+    return {
         **context.new(KIND, "pm"),
         "allow_redisplay": "unspecified",
         "billing_details": {
             "address": nulls("city country line1 line2 postal_code state"),
             **nulls("email name phone tax_id"),
         },
-        "card": {
-            **NULL_CARD_FIELDS,
-            "brand": card.brand,
-            "checks": {
-                **nulls("address_line1_check address_postal_code_check"),
-                "cvc_check": "pass",
-            },
-            "country": "US",
-            "display_brand": card.brand,
-            "exp_month": today.month,
-            "exp_year": today.year + 1,
-            "fingerprint": hashlib.sha256(card.number.encode()).hexdigest()[:16],
-            "funding": card.funding,
-            "last4": card.last4,
-            "networks": {"available": [card.brand], "preferred": None},
-            "regulated_status": "unregulated",
-            "three_d_secure_usage": {"supported": True},
-        },
         "customer": None,
         "customer_account": None,
         "metadata": {},
-        "radar_options": None,
-        "type": "card",
-        "_card": name,
-        # True once set up for off-session charges.
-        "_set_up": card.set_up,
+        "type": type,
         # True once charged without a customer, or detached: unusable from then on.
         "_spent": False,
     }
-    return context.insert(method)
 
 
 def _clear_defaults(context: Context, customer: str, method: str) -> None:

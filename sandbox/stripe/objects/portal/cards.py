@@ -17,7 +17,8 @@ FEATURE = "payment_method_update"
 def list_cards(context: Context, session: Record) -> list[Record]:
     """Return the customer's cards, newest first."""
     index = ("customer", session["customer"])
-    return list(context.store.scan(payment_methods.KIND, index=index))
+    methods = context.store.scan(payment_methods.KIND, index=index)
+    return [method for method in methods if method["type"] == "card"]
 
 
 def default_id(context: Context, session: Record) -> str | None:

@@ -15,12 +15,13 @@ def pay(
 ) -> Record:
     """Pay an open invoice on session with a new card; return the PaymentIntent.
 
-    `card` is the name or number of a test card. `challenge` is the outcome of its 3D
-    Secure challenge, `succeeded` or `failed`; None leaves it pending. After a decline
-    the intent has the error. Raises a 400, 402 or 404 if nothing was attempted.
+    `card` is the name or number of a test card, or the name of a test bank account.
+    `challenge` is the outcome of its 3D Secure challenge, `succeeded` or `failed`; None
+    leaves it pending. After a decline the intent has the error. Raises a 400, 402 or
+    404 if nothing was attempted.
     """
     invoice = invoice_payment.get_payable(context, invoice_id)
-    method = payment_methods.create_from_card(context, card)
+    method = payment_methods.create_from_name(context, card)
     invoice_payment.attempt(context, invoice_id, method["id"], off_session=False)
     id = payment_records.get_intent_id(context, invoice)
     intent = context.get("payment_intent", id)
@@ -42,7 +43,7 @@ def add_card(context: Context, customer_id: str, card: str) -> Record:
     a 402 or a 404.
     """
     customer = context.get_live("customer", customer_id)
-    method = payment_methods.create_from_card(context, card)
+    method = payment_methods.create_from_name(context, card)
     saved = payment_methods.attach(context, method, customer["id"], set_up=True)
     payment_methods.set_default(context, customer["id"], saved["id"])
     return saved

@@ -1,15 +1,15 @@
 """Fields of invoices and their lines (SDK types Invoice, InvoiceLineItem)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.pagination import slice_page
 from sandbox.stripe.api.routing import public
 from sandbox.stripe.clock.periods import Period
-from sandbox.stripe.money import currencies
-from sandbox.stripe.money.rounding import AmountDue, apply_balance
+from sandbox.stripe.objects.catalog import tax_rates
 from sandbox.stripe.objects.fields import empty_lists, nulls, zeros
+from sandbox.stripe.objects.schemas import invoice_amounts
 from sandbox.stripe.store.records import Record, Store
 
 UNUSED = {
@@ -17,20 +17,16 @@ UNUSED = {
         "account_tax_ids application custom_fields customer_account "
         "default_payment_method default_source from_invoice last_finalization_error "
         "latest_revision on_behalf_of receipt_number rendering shipping_cost "
-        "shipping_details statement_descriptor test_clock threshold_reason"
+        "shipping_details statement_descriptor test_clock"
     ),
-    **empty_lists(
-        "customer_tax_ids default_tax_rates discounts total_discount_amounts "
-        "total_pretax_credit_amounts total_taxes"
-    ),
+    **empty_lists("customer_tax_ids"),
     **zeros("amount_overpaid amount_shipping"),
 }
-UNUSED_IN_LINES = empty_lists("discount_amounts discounts pretax_credit_amounts taxes")
 INITIAL = {
     **nulls(
         "automatically_finalizes_at description due_date effective_at ending_balance "
         "footer hosted_invoice_url invoice_pdf next_payment_attempt number "
-        "status_details webhooks_delivered_at _days_until_due _subscription _token"
+        "webhooks_delivered_at _days_until_due _subscription _token"
     ),
     **zeros(
         "amount_paid attempt_count post_payment_credit_notes_amount "
@@ -45,41 +41,27 @@ def render(store: Store, record: Record) -> dict[str, Any]:
     The amounts of a draft follow the customer's current balance.
     """
     rendered = public(store, record)
+    rendered["default_tax_rates"] = tax_rates.render_all(
+        store, record["_default_tax_rates"]
+    )
     customer = store.get("customer", record["customer"]) or {}
     # A deleted customer has no balance: the stored amounts stay.
     if record["status"] == "draft" and "balance" in customer:
-        rendered.update(
-            totals(record["_lines"], customer["balance"], record["currency"])
-        )
+        rendered.update(invoice_amounts.due(record, customer["balance"]))
     # An automatic charge follows the finalization; there are no retries.
     automatic = record["collection_method"] == "charge_automatically"
     if automatic and record["auto_advance"]:
         rendered["next_payment_attempt"] = record["automatically_finalizes_at"]
-    rendered["lines"] = slice_page(
-        record["_lines"], f"/v1/invoices/{record['id']}/lines", {}
-    )
+    rendered["lines"] = lines_page(store, record, {})
     return rendered
 
 
-def totals(lines: Sequence[Record], balance: int, currency: str) -> dict[str, int]:
-    """Return the totals of a draft with these lines and this customer balance."""
-    total = sum(line["amount"] for line in lines)
-    due = compute_amount_due(total, balance, currency).amount_due
-    return {
-        "amount_due": due,
-        "amount_remaining": due,
-        "starting_balance": balance,
-        "subtotal": total,
-        "subtotal_excluding_tax": total,
-        "total": total,
-        "total_excluding_tax": total,
-    }
-
-
-def compute_amount_due(total: int, balance: int, currency: str) -> AmountDue:
-    """Apply the balance to a total, respecting the currency's minimum charge."""
-    minimum = currencies.minimum_charge(currency)
-    return apply_balance(total=total, balance=balance, minimum=minimum)
+def lines_page(
+    store: Store, record: Record, params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a page of an invoice's lines. Raises a 400 for an invalid cursor."""
+    lines = [public(store, line) for line in record["_lines"]]
+    return slice_page(lines, f"/v1/invoices/{record['id']}/lines", params)
 
 
 def new_line(
@@ -94,18 +76,24 @@ def new_line(
     quantity: int,
     metadata: dict[str, str] | None = None,
     discountable: bool = True,
+    tax_rates: Sequence[str] | None = None,
+    included_discounts: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return a line that is not on an invoice yet."""
+    """Return a line that is not on an invoice yet.
+
+    `included_discounts` have already reduced its amount. Without `tax_rates` the
+    defaults of the invoice apply.
+    """
     return {
         "id": context.ids.new("il"),
         "object": "line_item",
-        **UNUSED_IN_LINES,
+        **empty_lists("discounts taxes"),
         "amount": amount,
         "currency": currency,
         "description": description,
         "discountable": discountable,
         "invoice": None,
-        "livemode": False,
+        "livemode": context.livemode,
         "metadata": metadata or {},
         "parent": parent,
         "period": {"end": period.end, "start": period.start},
@@ -114,6 +102,8 @@ def new_line(
         "quantity_decimal": str(quantity),
         "subscription": parent[parent["type"]]["subscription"],
         "subtotal": amount,
+        "_included_discounts": list(included_discounts),
+        "_tax_rates": None if tax_rates is None else list(tax_rates),
     }
 
 
@@ -161,7 +151,6 @@ def subscription_parent(subscription: Record) -> dict[str, Any]:
         "subscription_details": {
             "metadata": dict(subscription["metadata"]),
             "subscription": subscription["id"],
-            "subscription_proration_date": None,
         },
         "type": "subscription_details",
     }
@@ -183,8 +172,10 @@ def new_invoice(
     period: Period,
     lines: Sequence[dict[str, Any]],
     parent: dict[str, Any] | None = None,
+    discounts: Sequence[str] = (),
+    default_tax_rates: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return a draft with these lines and totals."""
+    """Return a draft with these lines and its totals."""
     invoice: dict[str, Any] = {
         **UNUSED,
         **INITIAL,
@@ -207,7 +198,8 @@ def new_invoice(
         "customer_phone": customer["phone"],
         "customer_shipping": customer["shipping"],
         "customer_tax_exempt": customer["tax_exempt"],
-        "issuer": {"account": None, "type": "self"},
+        "discounts": list(discounts),
+        "issuer": {"type": "self"},
         "metadata": {},
         "parent": parent,
         "payment_settings": nulls(
@@ -223,10 +215,12 @@ def new_invoice(
         "_gives_up_at": None,
         "_overdue_at": None,
         "_passed_due": False,
+        "_default_tax_rates": list(default_tax_rates),
         "_lines": [],
     }
     for line in lines:
         invoice["_lines"].append({**line, "invoice": invoice["id"]})
     invoice["_subscription"] = subscription_of(invoice)
-    invoice.update(totals(invoice["_lines"], customer["balance"], currency))
+    invoice_amounts.calculate(context.store, invoice)
+    invoice.update(invoice_amounts.due(invoice, customer["balance"]))
     return invoice

@@ -6,7 +6,9 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.pagination import list_object
 from sandbox.stripe.api.routing import public
 from sandbox.stripe.clock.periods import Period
+from sandbox.stripe.objects.catalog import tax_rates
 from sandbox.stripe.objects.catalog.prices import plan_of
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.fields import empty_lists, nulls
 from sandbox.stripe.store.records import Record, Store
 
@@ -17,10 +19,10 @@ UNUSED = {
         "billing_thresholds customer_account default_source description "
         "managed_payments next_pending_invoice_item_invoice on_behalf_of "
         "pause_collection pending_invoice_item_interval pending_setup_intent "
-        "pending_update presentment_details schedule status_details test_clock "
+        "pending_update schedule test_clock "
         "transfer_data trial_end trial_start"
     ),
-    **empty_lists("billing_schedules default_tax_rates discounts"),
+    **empty_lists("billing_schedules"),
 }
 INITIAL = nulls(
     "cancel_at canceled_at days_until_due default_payment_method ended_at "
@@ -31,6 +33,10 @@ INITIAL = nulls(
 def render(store: Store, record: Record) -> dict[str, Any]:
     """Return the subscription with its items, oldest first."""
     rendered = public(store, record)
+    rendered["default_tax_rates"] = tax_rates.render_all(
+        store, record["_default_tax_rates"]
+    )
+    rendered["discounts"] = discounts.live(store, record["_discounts"])
     rendered["items"] = list_object(
         [_render_item(store, item) for item in record["_items"]],
         f"/v1/subscription_items?subscription={record['id']}",
@@ -44,6 +50,7 @@ def _render_item(store: Store, item: Record) -> dict[str, Any]:
         **public(store, item),
         "plan": plan_of(price),
         "price": public(store, price),
+        "tax_rates": tax_rates.render_all(store, item["_tax_rates"]),
     }
 
 
@@ -54,17 +61,18 @@ def new_item(
     return {
         "id": context.ids.new("si", 14),
         "object": "subscription_item",
-        **nulls("billed_until billing_thresholds current_trial"),
+        **nulls("billing_thresholds current_trial"),
         "created": context.now,
         "current_period_end": period.end,
         "current_period_start": period.start,
-        **empty_lists("discounts tax_rates"),
+        **empty_lists("discounts"),
         "metadata": {},
         "price": price,
         "quantity": 1,
         "subscription": subscription,
         # Debits of the current period, the base of later credits.
         "_debits": [],
+        "_tax_rates": [],
     }
 
 
@@ -77,7 +85,6 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
         "billing_mode": {
             "flexible": {"proration_discounts": "included"},
             "type": "flexible",
-            "updated_at": None,
         },
         "cancel_at_period_end": False,
         "cancellation_details": nulls("comment feedback feedback_option reason"),
@@ -86,7 +93,7 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
         "customer": customer,
         "invoice_settings": {
             **nulls("account_tax_ids custom_fields description footer"),
-            "issuer": {"account": None, "type": "self"},
+            "issuer": {"type": "self"},
         },
         "metadata": {},
         "payment_settings": {
@@ -101,6 +108,8 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
                 "missing_payment_method": "create_invoice",
             }
         },
+        "_default_tax_rates": [],
+        "_discounts": [],
         "_items": [],
         **UNUSED,
         **INITIAL,

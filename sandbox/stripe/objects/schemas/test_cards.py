@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sandbox.stripe.api.errors import StripeError
 
 Authentication = Literal["never", "unless_set_up", "always"]
+Refunds = Literal["succeed", "pend", "fail"]
 
 # Reasons with their own error code. The error code of all others is `card_declined`,
 # with the reason as decline code (docs: "Decline codes", "Error codes").
@@ -84,18 +85,23 @@ class Decline:
 
     def error_fields(self) -> dict[str, Any]:
         """Return the fields of the error that reports this decline."""
-        return {
+        fields = {
             "advice_code": self.advice_code,
             "code": self.code,
-            "decline_code": self.decline_code,
             "message": self.message,
             "type": "card_error",
         }
+        if self.decline_code:
+            fields["decline_code"] = self.decline_code
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A test card. Charges fail with `decline_reason`, after any authentication."""
+    """A test card. Charges fail with `decline_reason`, after any authentication.
+
+    A charge that succeeds is disputed with the reason `dispute`, if any.
+    """
 
     number: str
     brand: str = "visa"
@@ -104,6 +110,10 @@ class Card:
     attachable: bool = True
     authentication: Authentication = "never"
     set_up: bool = False
+    refunds: Refunds = "succeed"
+    dispute: str | None = None
+    is_inquiry: bool = False
+    fraud_warning: bool = False
 
     @property
     def last4(self) -> str:
@@ -154,6 +164,16 @@ CARDS: Mapping[str, Card] = {
     "authenticationRequiredChargeDeclinedInsufficientFunds": Card(
         "4000008260003178", decline_reason="insufficient_funds", authentication="always"
     ),
+    "createDispute": Card("4000000000000259", dispute="fraudulent"),
+    "createDisputeProductNotReceived": Card(
+        "4000000000002685", dispute="product_not_received"
+    ),
+    "createDisputeInquiry": Card(
+        "4000000000001976", dispute="general", is_inquiry=True
+    ),
+    "createIssuerFraudRecord": Card("4000000000005423", fraud_warning=True),
+    "pendingRefund": Card("4000000000007726", refunds="pend"),
+    "refundFail": Card("4000000000005126", refunds="fail"),
 }
 # Three cards share a number: it stands for the first of them.
 BY_NUMBER: Mapping[str, str] = {

@@ -3,7 +3,7 @@
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import missing
 from sandbox.stripe.clock.periods import Period
-from sandbox.stripe.objects.invoices import items, lifecycle
+from sandbox.stripe.objects.invoices import items, lifecycle, paused_collection
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import prorations
 from sandbox.stripe.store.records import Record
@@ -41,21 +41,27 @@ def cancel(
 
 def cancel_as_scheduled(context: Context, id: str) -> None:
     """Execute a scheduled cancellation and bill the pending items."""
-    final = _final_invoice(context, context.get("subscription", id))
-    _end(context, id, final, "cancellation_requested")
+    subscription = context.get("subscription", id)
+    reason = subscription["cancellation_details"]["reason"]
+    final = _final_invoice(context, subscription)
+    _end(context, id, final, reason or "cancellation_requested")
 
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:
     started = min(item["current_period_start"] for item in subscription["_items"])
     period = Period(started, context.now)
-    return lifecycle.bill_subscription(context, subscription, period=period)
+    invoice = lifecycle.bill_subscription(context, subscription, period=period)
+    if invoice:
+        paused_collection.apply(context, subscription, invoice)
+    return invoice
 
 
 def _end(context: Context, id: str, final: Record | None, reason: str) -> Record:
     with context.update("subscription", id) as ended:
         # A scheduled cancellation keeps the time of its request.
         ended["canceled_at"] = ended["canceled_at"] or context.now
-        ended.update(ended_at=context.now, status="canceled")
+        ended.update(ended_at=context.now, pending_update=None, status="canceled")
+        ended.pop("status_details", None)
         ended["cancellation_details"]["reason"] = reason
         if final:
             ended["latest_invoice"] = final["id"]

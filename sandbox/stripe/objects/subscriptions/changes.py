@@ -7,6 +7,7 @@ from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.params import Boolean, Hash, Integer, Kind, Metadata, Text
 from sandbox.stripe.clock.periods import period_at
+from sandbox.stripe.objects.catalog import tax_rates
 from sandbox.stripe.objects.fields import copy_params
 from sandbox.stripe.objects.schemas.subscription import new_item
 from sandbox.stripe.objects.subscriptions import prorations
@@ -17,6 +18,7 @@ NEW_ITEM: dict[str, Kind] = {
     "metadata": Metadata(),
     "price": Text(),
     "quantity": Integer(0, 999_999_999),
+    "tax_rates": tax_rates.TAX_RATES,
 }
 ITEM = Hash(NEW_ITEM, required=("price",))
 ITEM_CHANGE = Hash({**NEW_ITEM, "deleted": Boolean(), "id": Text()})
@@ -55,7 +57,7 @@ def _add(
     interval = price["recurring"]["interval"]
     period = period_at(subscription["billing_cycle_anchor"], interval, context.now)
     item = new_item(context, subscription["id"], price["id"], period)
-    copy_params(item, change, "metadata", "quantity")
+    _assign(context, item, change)
     subscription["_items"].append(item)
 
 
@@ -75,7 +77,15 @@ def _change(
         price = _get_usable_price(context, subscription, change["price"], param)
         _require_same_interval(context, item, price, param)
         item["price"] = price["id"]
+    _assign(context, item, change)
+
+
+def _assign(context: Context, item: dict[str, Any], change: Change) -> None:
     copy_params(item, change, "metadata", "quantity")
+    if "tax_rates" in change:
+        item["_tax_rates"] = tax_rates.require_active(
+            context, change["tax_rates"], "items[tax_rates]"
+        )
 
 
 def _get_usable_price(
@@ -87,6 +97,15 @@ def _get_usable_price(
     if not price["active"]:
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.",
+            param=param,
+        )
+    # Docs page "Manage products and prices": it cannot be added to new subscriptions,
+    # existing ones go on. Text: https://github.com/stripe/stripe-go/issues/1031
+    if not context.get("product", price["product"])["active"]:
+        raise invalid(
+            f"The product {price['product']} is marked as inactive, and thus no new "
+            "subscriptions can be create to any plans of this product. You provided "
+            f"the plan {id}.",
             param=param,
         )
     if price["recurring"] is None:

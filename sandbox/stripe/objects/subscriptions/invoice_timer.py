@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
-from sandbox.stripe.objects.invoices import collection, lifecycle
+from sandbox.stripe.objects.invoices import collection, lifecycle, paused_collection
 from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -46,7 +46,8 @@ def _give_up(context: Context, invoice: Record) -> None:
     context.change("invoice", invoice["id"], _gives_up_at=None)
     id, outcome = subscription_of(invoice), context.settings.after_last_retry
     subscription = context.store.get("subscription", id) if id else None
-    if subscription is None or subscription["status"] in ENDED:
+    # A paused one stays so (docs page "Pause subscriptions").
+    if subscription is None or subscription["status"] in {*ENDED, "paused"}:
         return
     if not collection.is_latest(context, subscription["id"], invoice):
         return
@@ -71,6 +72,8 @@ def _open_timers(invoice: Record) -> Iterator[tuple[int | None, Action]]:
 
 
 def _next_timer(invoice: Record) -> tuple[int, Action] | None:
+    if (at := paused_collection.acts_at(invoice)) is not None:
+        return at, paused_collection.act
     if invoice["status"] != "open":
         at = lifecycle.TIMER.due_at(invoice)
         return None if at is None else (at, lifecycle.TIMER.run)

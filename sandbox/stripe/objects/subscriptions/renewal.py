@@ -5,21 +5,25 @@ invoice is finalized at once under `charge_automatically`, an hour later under
 `send_invoice`; an incomplete subscription expires after 23 hours.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import Period, period_at
-from sandbox.stripe.money import currencies
-from sandbox.stripe.objects.fields import quantity_text
-from sandbox.stripe.objects.invoices import collection, lifecycle, pay
-from sandbox.stripe.objects.schemas.invoice import line_parent, new_line
+from sandbox.stripe.objects.invoices import (
+    collection,
+    lifecycle,
+    paused_collection,
+    pay,
+)
+from sandbox.stripe.objects.invoices.collection import UPDATED
 from sandbox.stripe.objects.schemas.subscription import ENDED
-from sandbox.stripe.objects.subscriptions import cancel, prorations
+from sandbox.stripe.objects.subscriptions import billing, cancel, resumption
 from sandbox.stripe.store.records import Record
 
+Action = Callable[[Context, str], None]
 INCOMPLETE_LIFETIME = 23 * 3_600
-UPDATED = "customer.subscription.updated"
 
 
 def start(context: Context, subscription: dict[str, Any]) -> None:
@@ -28,7 +32,7 @@ def start(context: Context, subscription: dict[str, Any]) -> None:
     Without a payment method it starts incomplete, as in the API reference ("if the
     first invoice can't be paid"); some users report a 400 there.
     """
-    invoice = _bill(
+    invoice = billing.bill(
         context,
         subscription,
         subscription["_items"],
@@ -39,7 +43,7 @@ def start(context: Context, subscription: dict[str, Any]) -> None:
         return
     # No retries: the first invoice is paid within 23 hours or voided.
     first = lifecycle.finalize(context, invoice["id"], auto_advance=False)
-    if first["status"] == "paid":
+    if first["status"] != "open":
         return
     subscription["status"] = "incomplete"
     method = collection.payment_method(context, first, subscription)
@@ -47,55 +51,6 @@ def start(context: Context, subscription: dict[str, Any]) -> None:
         context, first["id"], method, off_session=False, automatic=True
     ):
         subscription["status"] = "active"
-
-
-def _bill(
-    context: Context,
-    subscription: dict[str, Any],
-    items: list[dict[str, Any]],
-    *,
-    reason: str,
-    period: Period,
-) -> Record | None:
-    """Create a draft for the items' current period, and record their debits."""
-    lines = [_line(context, subscription, item) for item in items]
-    invoice = lifecycle.bill_subscription(
-        context, subscription, lines, reason=reason, period=period
-    )
-    if invoice is None:
-        return None
-    subscription["latest_invoice"] = invoice["id"]
-    for item, line in zip(items, lines, strict=True):
-        item["billed_until"] = item["current_period_end"]
-        prorations.set_debit(
-            item, line["amount"], line=line["id"], invoice=invoice["id"]
-        )
-    return invoice
-
-
-def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any]:
-    price = context.get("price", item["price"])
-    return new_line(
-        context,
-        amount=prorations.full_price(context, item),
-        currency=subscription["currency"],
-        description=line_description(context, price, item["quantity"]),
-        period=Period(item["current_period_start"], item["current_period_end"]),
-        parent=line_parent(
-            subscription=subscription["id"], subscription_item=item["id"]
-        ),
-        price=price,
-        quantity=item["quantity"],
-        metadata=dict(subscription["metadata"]),
-    )
-
-
-def line_description(context: Context, price: Record, quantity: int) -> str:
-    """Return an invoice line's description: "2 × Basic (at $10.00 / month)"."""
-    name = context.get("product", price["product"])["name"]
-    unit = currencies.text(price["unit_amount"], price["currency"])
-    interval = price["recurring"]["interval"]
-    return f"{quantity_text(quantity, name)} (at {unit} / {interval})"
 
 
 def _renew(context: Context, id: str) -> None:
@@ -113,13 +68,15 @@ def _renew(context: Context, id: str) -> None:
             interval = context.get("price", item["price"])["recurring"]["interval"]
             start, end = period_at(anchor, interval, item["current_period_end"])
             item.update(current_period_start=start, current_period_end=end)
-        _bill(
+        invoice = billing.bill(
             context,
             subscription,
             ended,
             reason="subscription_cycle",
             period=Period(started, context.now),
         )
+    if invoice:
+        paused_collection.apply(context, subscription, invoice)
 
 
 def _expire(context: Context, id: str) -> None:
@@ -132,24 +89,41 @@ def _expire(context: Context, id: str) -> None:
     context.change("subscription", id, UPDATED, **ended)
 
 
-def _due_at(subscription: Record) -> int | None:
+def _next_timer(subscription: Record) -> tuple[int, Action] | None:
+    """Return the next due time with its action; the first of those due at a time."""
     if subscription["status"] in ENDED:
         return None
     if subscription["status"] == "incomplete":
-        return int(subscription["created"]) + INCOMPLETE_LIFETIME
-    due: int = min(item["current_period_end"] for item in subscription["_items"])
-    return min(due, subscription["cancel_at"] or due)
+        return int(subscription["created"]) + INCOMPLETE_LIFETIME, _expire
+    timers: list[tuple[int | None, Action]] = [
+        # Before a renewal due at the same time: its invoice is collected.
+        (
+            (subscription["pause_collection"] or {}).get("resumes_at"),
+            _resume_collection,
+        ),
+        # Before a renewal due at the same time: no further period is billed.
+        (subscription["cancel_at"], cancel.cancel_as_scheduled),
+        (resumption.expires_at(subscription), resumption.expire),
+    ]
+    if subscription["status"] != "paused":
+        ends = [item["current_period_end"] for item in subscription["_items"]]
+        timers.append((min(ends), _renew))
+    due = [(at, action) for at, action in timers if at is not None]
+    return min(due, key=lambda timer: timer[0], default=None)
+
+
+def _resume_collection(context: Context, id: str) -> None:
+    context.change("subscription", id, UPDATED, pause_collection=None)
+
+
+def _due_at(subscription: Record) -> int | None:
+    timer = _next_timer(subscription)
+    return timer and timer[0]
 
 
 def _run(context: Context, subscription: Record) -> None:
-    id = subscription["id"]
-    if subscription["status"] == "incomplete":
-        _expire(context, id)
-    # Before a renewal due at the same time: no further period is billed.
-    elif subscription["cancel_at"] and subscription["cancel_at"] <= context.now:
-        cancel.cancel_as_scheduled(context, id)
-    else:
-        _renew(context, id)
+    if timer := _next_timer(subscription):
+        timer[1](context, subscription["id"])
 
 
 TIMER = Timer(_due_at, _run)

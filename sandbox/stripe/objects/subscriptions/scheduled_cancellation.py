@@ -34,9 +34,14 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
     at_period_end = params.get("cancel_at_period_end", draft["cancel_at_period_end"])
     # Sent again unchanged, it keeps `canceled_at`: the time of the first request.
     if at_period_end != draft["cancel_at_period_end"]:
+        if at_period_end and draft["status"] == "paused":
+            raise invalid(
+                "A paused subscription cannot be canceled at the end of its period.",
+                param="cancel_at_period_end",
+            )
         scheduled = end if at_period_end else None
         _set_cancel_at(context, draft, scheduled, at_period_end=at_period_end)
-    elif at_period_end:
+    elif at_period_end and draft["status"] != "paused":
         # The items may have changed (assumed).
         draft["cancel_at"] = end
     if "cancel_at" in params:

@@ -5,8 +5,12 @@ from typing import Any
 
 from sandbox.common.http import dump_json
 from sandbox.stripe.objects import page_urls
+from sandbox.stripe.objects.catalog import tax_rates
+from sandbox.stripe.objects.discounts import discounts
 from sandbox.stripe.objects.fields import quantity_text
+from sandbox.stripe.objects.invoices import payment_records
 from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.stripe.pages import price_labels
 from sandbox.stripe.store.records import Record, Store
 
 Row = dict[str, Any]
@@ -15,7 +19,7 @@ HOSTED = {"invoice": page_urls.INVOICE_PATH, page_urls.SESSION: page_urls.SESSIO
 
 
 def customer(store: Store, record: Record) -> Row:
-    """Return a customer with the id and label of its default `card`, or None."""
+    """Return a customer with the ids and labels of its default `card` and discount."""
     # The tombstone of a deleted customer has its last state, but no other fields.
     record = record.get("_last", record)
     id = record["invoice_settings"]["default_payment_method"]
@@ -25,25 +29,46 @@ def customer(store: Store, record: Record) -> Row:
         card = method.get("card") or {}
         label = f"{card['brand']} •••• {card['last4']}" if card else method["type"]
         card = {"id": id, "label": label}
-    return {**record, "card": card}
+    ids = discounts.of_customer(store, record["id"])
+    labels = [{"id": id, "label": price_labels.discount(store, id)} for id in ids]
+    return {**record, "card": card, "discounts": labels}
 
 
 def subscription(store: Store, record: Record) -> Row:
-    """Return a subscription with its `prices`, `period_end` and `invoice_number`."""
+    """Return a subscription as its table shows it.
+
+    With `discounts`, `prices`, `tax_rates`, `period_end` and `invoice_number`.
+    """
     items = record["_items"]
     invoice: Any = store.get("invoice", record["latest_invoice"] or "") or {}
     return {
         **record,
+        "discounts": [
+            {"id": id, "label": price_labels.discount(store, id)}
+            for id in discounts.live(store, record["_discounts"])
+        ],
         "prices": [_price(store, item) for item in items],
+        "tax_rates": tax_rates.render_all(store, record["_default_tax_rates"]),
         "period_end": max((item["current_period_end"] for item in items), default=None),
         "invoice_number": invoice.get("number"),
     }
 
 
 def invoice(store: Store, record: Record) -> Row:
-    """Return an invoice with `all_lines` and the URL of its hosted `page`, or None."""
-    content = REGISTRY.render(store, record)
-    return {**content, "all_lines": record["_lines"], "page": hosted_page(record)}
+    """Return an invoice with `all_lines`, `price_sums` and its hosted `page`, or None.
+
+    Also with its last `charge` and the newest `dispute` of it, or None.
+    """
+    charge = payment_records.find_charge(store, record["id"])
+    index = ("charge", charge["id"] if charge else "")
+    return {
+        **REGISTRY.render(store, record),
+        "all_lines": record["_lines"],
+        "price_sums": price_labels.between_subtotal_and_total(store, record),
+        "charge": charge,
+        "dispute": next(store.scan("dispute", index=index), None),
+        "page": hosted_page(record),
+    }
 
 
 def event(record: Record) -> Row:

@@ -14,6 +14,7 @@ from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.invoices import payment_records
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE
 from sandbox.stripe.objects.portal import hosted_actions
+from sandbox.stripe.pages import price_labels
 from sandbox.stripe.pages.hosted.rendering import not_found, render
 from sandbox.stripe.store.records import Record
 
@@ -53,6 +54,7 @@ def page(context: Context, token: str, query: Form, error: str) -> Response:
         notice=PAID if just_paid else "",
         invoice=invoice,
         lines=invoice["_lines"][:MAX_LINES],
+        price_sums=price_labels.between_subtotal_and_total(context.store, invoice),
         omitted_lines=len(invoice["_lines"][MAX_LINES:]),
         credit_notes=_credit_notes(context, invoice),
         now=context.now,
@@ -76,19 +78,23 @@ def _payment(context: Context, invoice: Record) -> dict[str, Any]:
     payment = payment_records.find_default(context.store, invoice["id"])
     id = payment["payment"]["payment_intent"] if payment else ""
     intent = context.store.get("payment_intent", id) or {}
-    status, is_payable = intent.get("status"), invoice["status"] in COLLECTIBLE
-    challenged_card = paid_card = None
+    status = intent.get("status")
+    is_payable = invoice["status"] in COLLECTIBLE and status != "processing"
+    challenged_card = paid_card = charge = None
     if is_payable and status == "requires_action":
         method = context.get("payment_method", intent["payment_method"])
         challenged_card = method["card"]
     if status == "succeeded":
         charge = context.get("charge", intent["latest_charge"])
-        paid_card = charge["payment_method_details"]["card"]
+        paid_card = charge["payment_method_details"].get("card")
     return {
         "challenged_card": challenged_card,
+        "given_back": charge["amount_refunded"] if charge else 0,
+        "is_processing": status == "processing",
         "failure": intent.get("last_payment_error") if is_payable else None,
         "is_payable": is_payable,
         "paid_card": paid_card,
+        "paid_debit": bool(charge) and paid_card is None,
     }
 
 

@@ -16,7 +16,7 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal import actions, cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
-from sandbox.stripe.objects.subscriptions.renewal import line_description
+from sandbox.stripe.objects.subscriptions.billing import line_description
 from sandbox.stripe.pages.hosted.rendering import not_found, render, web_address
 from sandbox.stripe.store.records import Record
 

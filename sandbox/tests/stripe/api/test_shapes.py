@@ -1,11 +1,14 @@
-"""Objects of every type, with as many fields as possible, match stripe-python."""
+"""Objects of every type, with as many fields as possible, match Stripe's SDKs."""
 
 from typing import Any
 
 import pytest
 import stripe
 
-from sandbox.tests.support.stripe import builders
+from sandbox.stripe.objects.discounts import discounts
+from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.tests.support.stripe import builders, types
+from sandbox.tests.support.stripe.conformance import stored_problems
 from sandbox.tests.support.stripe.types import problems
 
 
@@ -135,8 +138,114 @@ def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
     }
 
 
-@pytest.mark.parametrize("fixture", ["objects", "card_payment_objects"])
-def test_every_declared_field_is_present_with_its_type(request, fixture):
+@pytest.fixture
+def reversal_objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
+    """Objects of money given back and taken back, and of payments without cards."""
+    stripe_sandbox.settings(out_of_band_payments="payment_record")
+    charge = builders.paid_charge(api, "pm_card_createIssuerFraudRecord")
+    refund = api.v1.refunds.create({"charge": charge.id, "amount": 100})
+    note = api.v1.credit_notes.create(
+        {
+            "invoice": builders.invoice_of(api, charge).id,
+            "amount": 100,
+            "refunds": [{"refund": refund.id}],
+        }
+    )
+    disputed = builders.paid_charge(api, "pm_card_createDispute")
+    debits = [
+        builders.paid_charge(api, "pm_usBankAccount_dispute"),
+        builders.paid_charge(
+            api, "pm_success_de", prices=(builders.price(api, currency="eur"),)
+        ),
+    ]
+    outside = builders.open_invoice(api)
+    api.v1.invoices.pay(outside.id, {"paid_out_of_band": True})
+    stripe_sandbox.advance(5 * builders.DAY)
+    payment = api.v1.invoice_payments.list({"invoice": outside.id}).data[0]
+    record = api.v1.payment_records.retrieve(payment.payment.payment_record)
+    warnings = api.v1.radar.early_fraud_warnings.list()
+    pending = api.v1.refunds.create({"charge": debits[1].id})
+    failed = api.v1.refunds.create(
+        {"charge": builders.paid_charge(api, "pm_card_refundFail").id}
+    )
+    dispute = api.v1.disputes.list({"charge": disputed.id}).data[0]
+    lost = api.v1.disputes.list({"charge": debits[0].id}).data[0]
+    stripe_sandbox.advance(builders.DAY)
+    return {
+        "refund": (stripe.Refund, refund),
+        "pending refund": (stripe.Refund, pending),
+        "failed refund": (stripe.Refund, api.v1.refunds.retrieve(failed.id)),
+        "linked note": (stripe.CreditNote, note),
+        "dispute": (stripe.Dispute, dispute),
+        "dispute of a debit": (stripe.Dispute, lost),
+        "payment out of band": (stripe.InvoicePayment, payment),
+        "payment record": (stripe.PaymentRecord, record),
+        "fraud warning": (stripe.radar.EarlyFraudWarning, warnings.data[0]),
+        **{
+            f"debit from {debit.payment_method}": (stripe.Charge, debit)
+            for debit in debits
+        },
+        **{
+            f"account {debit.payment_method}": (
+                stripe.PaymentMethod,
+                api.v1.payment_methods.retrieve(debit.payment_method),
+            )
+            for debit in debits
+        },
+    }
+
+
+@pytest.fixture
+def pricing_objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
+    """Objects of discounts and taxes."""
+    payer = builders.customer(api)
+    coupons = [
+        builders.coupon(api, duration="repeating", duration_in_months=3, name="Half"),
+        builders.coupon(api, amount_off=100, currency="usd"),
+    ]
+    rates = [builders.tax_rate(api, 20), builders.tax_rate(api, 5.5, inclusive=True)]
+    stripe_sandbox.app.transact(
+        lambda context: discounts.set_on_customer(context, payer.id, coupons[0].id)
+    )
+    subscription = builders.subscription(
+        api,
+        to=payer,
+        discounts=[{"coupon": coupon.id} for coupon in coupons],
+        default_tax_rates=[rate.id for rate in rates],
+        expand=["discounts"],
+    )
+    draft = api.v1.invoices.retrieve(subscription.latest_invoice)
+    invoice = builders.first_invoice(api, subscription)
+    note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
+    item = subscription.items.data[0].id
+    changed = api.v1.subscriptions.update(
+        subscription.id,
+        {"items": [{"id": item, "quantity": 2, "tax_rates": [rates[0].id]}]},
+    )
+    pending = api.v1.invoice_items.list({"customer": payer.id}).data
+    objects: dict[str, tuple[type, Any]] = {
+        "coupon": (stripe.Coupon, coupons[0]),
+        "coupon of an amount": (stripe.Coupon, coupons[1]),
+        "tax rate": (stripe.TaxRate, rates[0]),
+        "customer": (stripe.Customer, api.v1.customers.retrieve(payer.id)),
+        "subscription": (stripe.Subscription, subscription),
+        "changed subscription": (stripe.Subscription, changed),
+        "discount": (stripe.Discount, subscription.discounts[0]),
+        "draft": (stripe.Invoice, draft),
+        "invoice": (stripe.Invoice, invoice),
+        "line": (stripe.InvoiceLineItem, invoice.lines.data[0]),
+        "note": (stripe.CreditNote, note),
+        **{f"item {item.amount}": (stripe.InvoiceItem, item) for item in pending},
+    }
+    deleted = api.v1.subscriptions.delete_discount(subscription.id)
+    return {**objects, "deleted discount": (stripe.Discount, deleted)}
+
+
+FIXTURES = ["objects", "card_payment_objects", "reversal_objects", "pricing_objects"]
+
+
+@pytest.mark.parametrize("fixture", FIXTURES)
+def test_required_fields_are_present_and_no_optional_one_is_null(request, fixture):
     differences = {
         name: problems(cls, instance.to_dict(for_json=True), name)
         for name, (cls, instance) in request.getfixturevalue(fixture).items()
@@ -145,6 +254,17 @@ def test_every_declared_field_is_present_with_its_type(request, fixture):
     assert {
         name: problem_list for name, problem_list in differences.items() if problem_list
     } == {}
+
+
+def test_every_stored_object_and_event_matches(
+    objects, card_payment_objects, reversal_objects, pricing_objects, stripe_sandbox
+):
+    stripe_sandbox.advance(70 * builders.DAY)
+
+    sent = set(stripe_sandbox.app.store.counts()) & types.resources().keys()
+    # The account itself is not stored.
+    assert sent | {"account"} == set(REGISTRY.by_name)
+    assert stored_problems(stripe_sandbox.app) == []
 
 
 def test_expandable_fields_are_present_when_expanded_only(api):

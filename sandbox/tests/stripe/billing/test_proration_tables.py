@@ -225,7 +225,7 @@ def test_second_change_credits_debit_of_first_change():
     assert account.pending() == [-667, 1_667, -667, 1_333]
     by_item = credit.proration_details.credited_items
     assert (by_item.type, by_item.invoice_item) == ("invoice_item", first_debit.id)
-    assert by_item.invoice_line_item_details is None
+    assert not hasattr(by_item, "invoice_line_item_details")
     by_line = first_credit.proration_details.credited_items
     assert by_line.type == "invoice_line_items"
     assert by_line.invoice_line_item_details.invoice == (

@@ -336,7 +336,6 @@ def test_cancel_at_within_period_ends_subscription_without_prorations(
         (lambda start: {"cancel_at": "max_billed_until"}, "Invalid integer"),
         (lambda start: {"trial_end": "now"}, "unknown parameter"),
         (lambda start: {"payment_behavior": "allow_incomplete"}, "unknown parameter"),
-        (lambda start: {"pause_collection": {"behavior": "void"}}, "unknown parameter"),
     ],
 )
 def test_update_with_invalid_or_unsupported_parameters_is_refused(api, make, message):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from caravel.tests.support import search
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.objects.reversals import disputes
 from sandbox.tests.support.stripe import audit, builders
 from sandbox.tests.support.stripe.builders import DAY
 
@@ -22,6 +23,7 @@ STEPS = st.one_of(
     st.tuples(st.just("mark_uncollectible"), INDEXES),
     st.tuples(st.just("adjust"), st.integers(-1_500, 1_500)),
     st.tuples(st.just("quantity"), st.integers(1, 4)),
+    st.tuples(st.just("price"), st.integers(1, 100), st.integers(0, 25)),
     st.tuples(st.just("wait"), st.integers(1, 40 * DAY)),
 )
 
@@ -37,6 +39,8 @@ class Account:
             self.api,
             builders.price(self.api, 333),
             to=self.api.v1.customers.retrieve(self.payer),
+            default_tax_rates=[builders.tax_rate(self.api, 20).id],
+            discounts=[{"coupon": builders.coupon(self.api, percent_off=12.5).id}],
         )
 
     def run(self, action, *args):
@@ -114,6 +118,14 @@ class Account:
             self.subscription.id, {"items": [{"id": item, "quantity": quantity}]}
         )
 
+    def price(self, percent_off, tax):
+        coupon = builders.coupon(self.api, percent_off=percent_off)
+        rate = builders.tax_rate(self.api, tax, inclusive=tax % 2 == 1)
+        self.api.v1.subscriptions.update(
+            self.subscription.id,
+            {"discounts": [{"coupon": coupon.id}], "default_tax_rates": [rate.id]},
+        )
+
     def wait(self, seconds):
         self.app.advance(seconds)
 
@@ -134,11 +146,26 @@ INCONSISTENCIES = [
     ("invoice", {"status": "paid"}),
     ("invoice", {"status": "void"}),
     ("invoice", {"total": 1}),
+    ("invoice", {"subtotal": 1}),
+    ("invoice", {"total_excluding_tax": 1}),
+    ("invoice", {"total_discount_amounts": []}),
+    ("invoice", {"total_taxes": []}),
     ("invoice", {"ending_balance": -1, "amount_due": 135, "amount_remaining": 135}),
     ("invoice", {"pre_payment_credit_notes_amount": 0}),
+    ("invoiceitem", {"amount": 1}),
+    ("invoiceitem", {"invoice": None}),
+    ("discount", {"_coupon": {"duration": "once"}}),
+    ("dispute", {"amount": 1}),
+    ("dispute", {"status": "won"}),
     ("credit_note", {"total": 1}),
+    ("credit_note", {"subtotal": 1}),
+    ("credit_note", {"total_taxes": []}),
     ("credit_note", {"status": "void"}),
     ("credit_note", {"out_of_band_amount": 1}),
+    ("charge", {"amount_captured": 0}),
+    ("charge", {"amount_refunded": 1}),
+    ("charge", {"disputed": False}),
+    ("charge", {"refunded": True}),
     ("customer", {"balance": 1}),
     ("customer_balance_transaction", {"amount": 1}),
 ]
@@ -150,10 +177,19 @@ def test_audit_reports_each_kind_of_inconsistency(kind, changes):
     account.adjust(-100)
     builders.first_invoice(account.api, account.subscription)
     account.credit_note(0, 30, 100)
+    account.bill(500)
+    builders.automatic(
+        account.api, to=builders.paying_customer(account.api)[0], amount=400
+    )
+    charge = account.api.v1.charges.list().data[0].id
+    account.api.v1.refunds.create({"charge": charge, "amount": 2})
+    account.app.transact(
+        lambda context: disputes.open_dispute(context, context.get("charge", charge))
+    )
     store = account.app.store
     before = audit.audit(store)
 
-    changed = {**next(store.scan(kind)), **changes}
+    changed = {**next(store.scan(kind, newest_first=False)), **changes}
     store.put(kind, changed)
 
     assert before == []

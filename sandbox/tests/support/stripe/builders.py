@@ -50,6 +50,22 @@ def subscription(
     return api.v1.subscriptions.create(fields)
 
 
+def coupon(api: stripe.StripeClient, **params: Any) -> stripe.Coupon:
+    """Create a coupon, by default of 50 % forever."""
+    kind = {} if "amount_off" in params else {"percent_off": 50}
+    fields: Any = {"duration": "forever", **kind, **params}
+    return api.v1.coupons.create(fields)
+
+
+def tax_rate(
+    api: stripe.StripeClient, percentage: float = 20, *, inclusive: bool = False
+) -> stripe.TaxRate:
+    """Create a tax rate."""
+    return api.v1.tax_rates.create(
+        {"display_name": "VAT", "inclusive": inclusive, "percentage": percentage}
+    )
+
+
 def first_invoice(
     api: stripe.StripeClient, subscription: stripe.Subscription
 ) -> stripe.Invoice:
@@ -103,6 +119,27 @@ def intent_of(api: stripe.StripeClient, invoice: str) -> Any:
         {"invoice": invoice, "expand": ["data.payment.payment_intent"]}
     )
     return payments.data[0].payment.payment_intent
+
+
+def paid_charge(
+    api: stripe.StripeClient,
+    card_name: str = "pm_card_visa",
+    *,
+    prices: tuple[stripe.Price, ...] = (),
+) -> Any:
+    """Return the charge of an invoice over $10 that is paid with a test card."""
+    payer = customer(api)
+    method = card(api, payer.id, card_name)
+    invoice = first_invoice(api, subscription(api, *prices, to=payer))
+    api.v1.invoices.pay(invoice.id, {"payment_method": method.id})
+    return api.v1.charges.retrieve(intent_of(api, invoice.id).latest_charge)
+
+
+def invoice_of(api: stripe.StripeClient, charge: stripe.Charge) -> Any:
+    """Return the invoice that a charge has paid."""
+    payment = {"type": "payment_intent", "payment_intent": charge.payment_intent}
+    params: Any = {"payment": payment, "expand": ["data.invoice"]}
+    return api.v1.invoice_payments.list(params).data[0].invoice
 
 
 def pay_error(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sandbox.common.http import Request, Response, Steps
 from sandbox.stripe.api import form_encoding
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.tests.support.stripe import types
 
 
@@ -22,7 +24,11 @@ class ConformanceChecker:
 
     def check(self, request: Request, response: Response) -> None:
         """Check one request and its response."""
-        if not request.path.startswith("/v1/") or response.status != 200:
+        if not request.path.startswith("/v1/"):
+            return
+        if response.status == 402:
+            self._check_error(request, json.loads(response.body)["error"])
+        if response.status != 200:
             return
         operation = types.operation(request.method, request.path)
         if operation is None:
@@ -38,6 +44,12 @@ class ConformanceChecker:
         for event in _events_in(content):
             self._record(request, types.event_problems(event))
 
+    def _check_error(self, request: Request, error: dict[str, Any]) -> None:
+        for name in ("payment_intent", "payment_method"):
+            if isinstance(record := error.get(name), dict):
+                cls = types.resources()[name]
+                self._record(request, types.response_problems(cls, record))
+
     def pop_problems(self) -> list[str]:
         """Return the problems and clear the list."""
         problems, self._problems = self._problems, []
@@ -47,6 +59,18 @@ class ConformanceChecker:
         self._problems += [
             f"{request.method} {request.path}: {problem}" for problem in problems
         ]
+
+
+def stored_problems(app: StripeApp) -> list[str]:
+    """Return the problems of all objects and events of an account, as it sends them."""
+    rendered = [
+        (cls, REGISTRY.render(app.store, record))
+        for name, cls in types.resources().items()
+        for record in app.store.scan(name)
+    ]
+    problems = [types.response_problems(cls, content) for cls, content in rendered]
+    events = [content for _, content in rendered if content["object"] == "event"]
+    return list(chain(*problems, *map(types.event_problems, events)))
 
 
 def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -22,51 +22,12 @@ import stripe
 from stripe._object_classes import OBJECT_CLASSES
 from typing_extensions import get_type_hints, is_typeddict
 
+from sandbox.tests.support.stripe import optional_fields
+
 ROOT = Path(str(stripe.__file__)).parent
-PACKAGES = (ROOT, ROOT / "billing_portal", ROOT / "test_helpers")
+PACKAGES = (ROOT, ROOT / "billing_portal", ROOT / "radar", ROOT / "test_helpers")
 OPTIONS = frozenset(stripe.RequestOptions.__annotations__)
 
-# Fields that Stripe only sends when they are expanded, or never to an account like
-# that of the sandbox.
-OMITTED: dict[type, set[str]] = {
-    stripe.Customer: {
-        "cash_balance",
-        "deleted",
-        "invoice_credit_balance",
-        "sources",
-        "subscriptions",
-        "tax",
-        "tax_ids",
-    },
-    stripe.Invoice: {
-        "amount_paid_off_stripe",
-        "confirmation_secret",
-        "deleted",
-        "payments",
-    },
-    stripe.Price: {"currency_options", "deleted", "tiers"},
-    stripe.Plan: {"deleted", "tiers"},
-    stripe.Product: {"deleted"},
-    stripe.SubscriptionItem: {"deleted"},
-    stripe.InvoiceItem: {"deleted"},
-    stripe.WebhookEndpoint: {"deleted", "secret"},
-    stripe.Event.Data: {"previous_attributes"},
-    # Of the fields for each type of payment method, only that of its own type.
-    stripe.PaymentMethod: {
-        name
-        for name in stripe.PaymentMethod.__annotations__
-        if hasattr(stripe.PaymentMethod, name.title().replace("_", ""))
-    }
-    - {"billing_details", "card", "radar_options"},
-    stripe.PaymentIntent.NextAction: (
-        set(stripe.PaymentIntent.NextAction.__annotations__)
-        - {"type", "use_stripe_sdk"}
-    ),
-    stripe.Charge: {"refunds"},
-    stripe.Charge.PaymentMethodDetails: (
-        set(stripe.Charge.PaymentMethodDetails.__annotations__) - {"card", "type"}
-    ),
-}
 DELETED = frozenset({"deleted", "id", "object"})
 
 
@@ -128,7 +89,7 @@ def event_problems(event: Mapping[str, Any]) -> list[str]:
     cls = resources().get(record["object"])
     if cls is None:
         return [f"{type}: the SDK has no {record['object']}"]
-    unknown = set(event["data"].get("previous_attributes", {})) - set(record)
+    unknown = set(event["data"].get("previous_attributes", {})) - set(resolved(cls))
     return [
         *mismatches(cls, record, type),
         *(f"{type}: previous {name} is no attribute" for name in sorted(unknown)),
@@ -275,14 +236,17 @@ def problems(cls: type, value: Any, path: str) -> list[str]:
         return [f"{path}: {type(value).__name__} instead of an object"]
     if value.get("deleted") and set(value) <= DELETED:
         return []
-    hints, omitted = resolved(cls), OMITTED.get(cls, set())
-    differences = []
+    hints, differences = resolved(cls), []
     for name, annotation in hints.items():
         here = f"{path}.{name}"
-        if name in value:
+        if name not in value:
+            absent = optional_fields.may_be_absent(cls, name)
+            differences += [] if absent else [f"{here}: absent"]
+        elif value[name] is None:
+            null = optional_fields.may_be_null(cls, name, annotation)
+            differences += [] if null else [f"{here}: null"]
+        else:
             differences += mismatches(annotation, value[name], here)
-        elif name not in omitted:
-            differences.append(f"{here}: absent")
     unknown = set(value) - set(hints)
     return [*differences, *(f"{path}.{name}: not declared" for name in unknown)]
 
@@ -314,7 +278,13 @@ def mismatches(annotation: Any, value: Any, path: str) -> list[str]:
     """Return why a value does not have the annotated type."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        options = [mismatches(option, value, path) for option in get_args(annotation)]
+        # Not of an object: that it is no id, or not null.
+        scalars = (str, type(None)) if isinstance(value, dict) else ()
+        options = [
+            mismatches(option, value, path)
+            for option in get_args(annotation)
+            if option not in scalars
+        ]
         return [] if [] in options else min(options, key=len)
     if origin is list:
         item = get_args(annotation)[0]

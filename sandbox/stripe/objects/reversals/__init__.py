@@ -1,0 +1,1 @@
+"""Money given back and taken back: refunds, disputes, early fraud warnings."""
