@@ -1,12 +1,14 @@
 from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
 from billing.models.credits import Credit
 from billing.models.events import StripeEvent
+from billing.models.reversals import Reversal
 from billing.models.subscriptions import StripeWrite, SubscriptionSync
 
 __all__ = [
     "CardAttempt",
     "Credit",
     "InvoiceCollection",
+    "Reversal",
     "Settlement",
     "StripeEvent",
     "StripeWrite",

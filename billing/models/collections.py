@@ -84,6 +84,14 @@ class InvoiceCollection(WorkItem):
     amount_due_cents = models.BigIntegerField(default=0)
     amount_paid_cents = models.BigIntegerField(default=0)
     amount_remaining_cents = models.BigIntegerField(default=0)
+    unserved_cents = models.PositiveBigIntegerField(
+        default=0,
+        help_text="What its lines cost after the end of the subscription.",
+    )
+    dispute_debt_cents = models.PositiveBigIntegerField(
+        default=0,
+        help_text="Disputed money that the tenant owes again, for served time.",
+    )
     period_start = models.DateTimeField(null=True, blank=True)
     period_end = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(help_text="When Stripe created it.")

@@ -25,7 +25,8 @@ class Credit(WorkItem):
 
     It first reduces an open invoice by `note_cents`. The rest changes the customer's
     balance by `balance_cents`, which is negative if a remainder of the invoice is
-    carried over. Both are null until the credit is allocated.
+    carried over. Both are null until the credit is allocated. A negative amount
+    corrects earlier credits, of which too much was given back: it is a debit.
     """
 
     class Reason(models.TextChoices):
@@ -45,7 +46,7 @@ class Credit(WorkItem):
         help_text="Identifies the cause: one credit per reason and source.",
     )
     currency = models.CharField(max_length=3)
-    amount_cents = models.PositiveBigIntegerField()
+    amount_cents = models.BigIntegerField()
     collection = models.ForeignKey(
         InvoiceCollection,
         models.PROTECT,
@@ -78,7 +79,7 @@ class Credit(WorkItem):
                 name="credit_posted_at_iff_posted",
             ),
             models.CheckConstraint(
-                condition=Q(amount_cents__gt=0), name="credit_amount_positive"
+                condition=~Q(amount_cents=0), name="credit_amount_not_zero"
             ),
         ]
         indexes = [
