@@ -4,6 +4,7 @@ from django.utils import timezone
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.collection import collect
 from billing.services.credits import posting
+from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
 from billing.services.events import process
 from billing.services.subscriptions import sync
@@ -59,6 +60,11 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     queue.mark_all_stale()
     sweep_stale_tenants.delay()
+
+
+@shared_task(queue="stripe")
+def check_prices() -> None:
+    catalog.refresh_prices()
 
 
 @shared_task

@@ -3,6 +3,7 @@
 from caravel.celery import app
 
 NAMES = {
+    "billing.tasks.check_prices",
     "billing.tasks.check_wallet",
     "billing.tasks.check_wallets",
     "billing.tasks.collect_invoice",

@@ -21,6 +21,7 @@ from billing.clients.stripe.types import (
     Invoice,
     Item,
     Line,
+    Price,
     Subscription,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Item",
     "Line",
     "PortalConfiguration",
+    "Price",
     "Stripe",
     "Subscription",
     "is_live_key",

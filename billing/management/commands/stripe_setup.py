@@ -6,7 +6,7 @@ from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import StripeError
 from billing.services.customers.catalog import ensure_prices
 from billing.services.customers.portal import ensure_configurations
-from billing.services.events.process import HANDLERS
+from billing.services.events.process import EVENT_TYPES
 from billing.services.sync.queue import mark_all_stale
 
 
@@ -42,7 +42,7 @@ class Command(BaseCommand):
     def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:
         if found := stripe.webhook_endpoints.find(url):
             endpoint, events = found
-            missing = HANDLERS.keys() - events
+            missing = EVENT_TYPES - {*events}
             if missing and "*" not in events:
                 complete = sorted({*events, *missing})
                 stripe.webhook_endpoints.set_events(endpoint, complete)
@@ -50,5 +50,5 @@ class Command(BaseCommand):
                 f"webhook: found {endpoint}; its secret was shown when it was created"
             )
             return
-        secret = stripe.webhook_endpoints.create(url, sorted(HANDLERS))
+        secret = stripe.webhook_endpoints.create(url, sorted(EVENT_TYPES))
         self.stdout.write(f"webhook: created\nSTRIPE_WEBHOOK_SECRET={secret}")
