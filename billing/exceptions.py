@@ -3,12 +3,6 @@
 from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
-class PriceMissing(Conflict):
-    """A paid plan has no price at Stripe: run `stripe_setup`."""
-
-    code = "plan-price-missing"
-
-
 class CustomerGone(Conflict):
     """The customer was deleted at Stripe; the next sync creates another."""
 

@@ -34,6 +34,18 @@ class SubscriptionSync(WorkItem):
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
 
+    terms = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Discounts and taxes of its subscription, for the next one.",
+    )
+    foreign_ids = models.JSONField(
+        "not ours",
+        default=list,
+        blank=True,
+        help_text="Objects of its customer that Caravel does not bill or collect.",
+    )
+
     objects = SubscriptionSyncQuerySet.as_manager()
 
     class Meta:
