@@ -55,7 +55,7 @@ def sellable_items(
         price_problem=""
     )
     unsellable = set(problems.values_list("stripe_price_id", flat=True))
-    current = _current_or_oldest_live(subscriptions, current_id) if unsellable else None
+    current = current_or_oldest_live(subscriptions, current_id) if unsellable else None
     present = {item.price for item in current.items} if current else set()
     return {
         price: quantity
@@ -110,7 +110,7 @@ def diff_subscriptions(
     current_id: str | None,
 ) -> SubscriptionDiff:
     """Compare a tenant's desired items with its own subscriptions."""
-    current = _current_or_oldest_live(subscriptions, current_id) if desired else None
+    current = current_or_oldest_live(subscriptions, current_id) if desired else None
     duplicates = tuple(
         sub
         for sub in subscriptions
@@ -132,7 +132,7 @@ def cap_to_current(
     No quantity exceeds that of the current subscription; without one there are none.
     If `prices` are given, this concerns only these.
     """
-    current = _current_or_oldest_live(subscriptions, current_id)
+    current = current_or_oldest_live(subscriptions, current_id)
     items = current.items if current else ()
     present = {item.price: item.quantity or 0 for item in items}
     capped = {
@@ -156,7 +156,7 @@ def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
     return diff.is_in_sync
 
 
-def _current_or_oldest_live(
+def current_or_oldest_live(
     candidates: Sequence[Subscription], current_id: str | None
 ) -> Subscription | None:
     """Return the current subscription if it is live, else the oldest live one."""

@@ -29,6 +29,7 @@ from billing.services.subscriptions.create import (
 from billing.services.subscriptions.diff import (
     SubscriptionDiff,
     cap_to_current,
+    current_or_oldest_live,
     desired_items,
     diff_subscriptions,
     sellable_items,
@@ -158,6 +159,8 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
         listed = stripe.subscriptions.list(customer=customer)
     subscriptions = own_subscriptions(tenant, listed)
     discover_invoices(stripe, tenant, subscriptions)
+    if live := current_or_oldest_live(subscriptions, current_id):
+        store_terms(tenant.pk, read_terms(stripe, tenant.pk, live))
     if ended := _find_ended(stripe, current_id, subscriptions):
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
@@ -215,7 +218,6 @@ def _apply(stripe: Stripe, reconciliation: Reconciliation) -> dict[str, str]:
     if current and current.id != reconciliation.current_id:
         save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
     if current:
-        store_terms(tenant.pk, read_terms(stripe, tenant.pk, current))
         update = SubscriptionUpdate(stripe, tenant, current)
         refusals = update.run(reconciliation.desired)
         # Without any item that Stripe accepts, the subscription is cancelled.
