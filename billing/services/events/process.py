@@ -69,12 +69,16 @@ def process_event(*, event_id: str) -> StripeEvent:
 
 
 def requeue_event(*, event_id: str) -> bool:
-    """Enqueue a failed or parked event again; return False for any other."""
-    given_up = StripeEvent.objects.filter(status__in=[Status.FAILED, Status.PARKED])
+    """Make an event due again, also a processed one; return False if it is unknown.
+
+    Its effect is what the object's present state at Stripe asks for.
+    """
     now = timezone.now()
     return bool(
-        given_up.filter(pk=event_id).update(
+        StripeEvent.objects.filter(pk=event_id).update(
             status=Status.RECEIVED,
+            processed_at=None,
+            outcome="",
             failures=0,
             received_at=now,
             next_attempt_at=now,
@@ -96,6 +100,9 @@ def _process(event: StripeEvent) -> None:
 
 
 def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
+    if event.tenant:
+        # Processed before: the tenant may have another customer since.
+        return event.tenant
     tenant = Tenant.objects.by_customer(customer).first() if customer else None
     if tenant is None and event.type.startswith("invoice."):
         # An invoice outlives its customer.
