@@ -6,6 +6,7 @@ from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.dunning import suspension, wallet_check
 from billing.services.events import process
+from billing.services.pull import events as pulled_events
 from billing.services.subscriptions import sync
 from billing.services.sync import queue
 
@@ -59,6 +60,11 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     queue.mark_all_stale()
     sweep_stale_tenants.delay()
+
+
+@shared_task(queue="stripe")
+def pull_stripe_events() -> None:
+    pulled_events.pull_events()
 
 
 @shared_task

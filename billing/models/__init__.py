@@ -1,5 +1,6 @@
 from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
 from billing.models.credits import Credit
+from billing.models.cursors import StripeCursor
 from billing.models.events import StripeEvent
 from billing.models.reversals import Reversal
 from billing.models.subscriptions import StripeWrite, SubscriptionSync
@@ -10,6 +11,7 @@ __all__ = [
     "InvoiceCollection",
     "Reversal",
     "Settlement",
+    "StripeCursor",
     "StripeEvent",
     "StripeWrite",
     "SubscriptionSync",

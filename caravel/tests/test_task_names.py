@@ -8,6 +8,7 @@ NAMES = {
     "billing.tasks.collect_invoice",
     "billing.tasks.post_credit",
     "billing.tasks.process_stripe_event",
+    "billing.tasks.pull_stripe_events",
     "billing.tasks.reconcile_subscriptions",
     "billing.tasks.review_dunning",
     "billing.tasks.review_tenant",
