@@ -7,6 +7,7 @@ from billing.services.credits import posting
 from billing.services.dunning import suspension, wallet_check
 from billing.services.events import process
 from billing.services.pull import events as pulled_events
+from billing.services.pull import objects
 from billing.services.subscriptions import sync
 from billing.services.sync import queue
 
@@ -60,6 +61,12 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     queue.mark_all_stale()
     sweep_stale_tenants.delay()
+    discover_objects.delay()
+
+
+@shared_task(queue="stripe")
+def discover_objects() -> None:
+    objects.discover_objects()
 
 
 @shared_task(queue="stripe")

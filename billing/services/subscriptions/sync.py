@@ -122,6 +122,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
         subscriptions = stripe.subscriptions.list(customer=customer)
     discover_invoices(stripe, tenant, subscriptions)
     if ended := _find_ended(stripe, current_id, subscriptions):
+        discover_invoices(stripe, tenant, [ended])
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
     if refresh_payment_block(tenant_id=tenant.pk):
