@@ -5,7 +5,7 @@ from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionS
 from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import process
+from billing.services.events import endpoint, process
 from billing.services.subscriptions import sync
 from billing.services.sync import queue
 
@@ -59,6 +59,12 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     queue.mark_all_stale()
     sweep_stale_tenants.delay()
+    complete_webhook_events.delay()
+
+
+@shared_task(queue="stripe")
+def complete_webhook_events() -> None:
+    endpoint.complete_own_events()
 
 
 @shared_task

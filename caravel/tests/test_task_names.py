@@ -6,6 +6,7 @@ NAMES = {
     "billing.tasks.check_wallet",
     "billing.tasks.check_wallets",
     "billing.tasks.collect_invoice",
+    "billing.tasks.complete_webhook_events",
     "billing.tasks.post_credit",
     "billing.tasks.process_stripe_event",
     "billing.tasks.reconcile_subscriptions",

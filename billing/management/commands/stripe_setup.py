@@ -6,6 +6,7 @@ from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import StripeError
 from billing.services.customers.catalog import ensure_prices
 from billing.services.customers.portal import ensure_configurations
+from billing.services.events.endpoint import complete_events
 from billing.services.events.process import HANDLERS
 from billing.services.sync.queue import mark_all_stale
 
@@ -24,28 +25,25 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, webhook_url: str | None, **options: Any) -> None:
-        stripe = Stripe()
         try:
-            for price in ensure_prices(stripe):
-                verb = "created" if price.created else "found"
-                self.stdout.write(f"{price.plan_id}: {verb} {price.price_id}")
-            for portal in ensure_configurations(stripe):
-                verb = "created" if portal.created else "found"
-                self.stdout.write(f"portal {portal.name}: {verb} {portal.id}")
-            if webhook_url:
-                self._ensure_endpoint(stripe, webhook_url)
+            self._set_up(Stripe(), webhook_url)
         except StripeError as exc:
             raise CommandError(str(exc)) from exc
         # The syncs of tenants whose plan had no price wait for a retry: retry now.
         mark_all_stale()
 
+    def _set_up(self, stripe: Stripe, webhook_url: str | None) -> None:
+        for price in ensure_prices(stripe):
+            verb = "created" if price.created else "found"
+            self.stdout.write(f"{price.plan_id}: {verb} {price.price_id}")
+        for portal in ensure_configurations(stripe):
+            verb = "created" if portal.created else "found"
+            self.stdout.write(f"portal {portal.name}: {verb} {portal.id}")
+        if webhook_url:
+            self._ensure_endpoint(stripe, webhook_url)
+
     def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:
-        if found := stripe.webhook_endpoints.find(url):
-            endpoint, events = found
-            missing = HANDLERS.keys() - events
-            if missing and "*" not in events:
-                complete = sorted({*events, *missing})
-                stripe.webhook_endpoints.set_events(endpoint, complete)
+        if endpoint := complete_events(stripe, url):
             self.stdout.write(
                 f"webhook: found {endpoint}; its secret was shown when it was created"
             )
