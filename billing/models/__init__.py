@@ -1,3 +1,4 @@
+from billing.models.account import StripeAccount
 from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
 from billing.models.credits import Credit
 from billing.models.events import StripeEvent
@@ -10,6 +11,7 @@ __all__ = [
     "InvoiceCollection",
     "Reversal",
     "Settlement",
+    "StripeAccount",
     "StripeEvent",
     "StripeWrite",
     "SubscriptionSync",

@@ -4,6 +4,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import StripeError
+from billing.exceptions import StripeAccountInUse
+from billing.services.customers import stripe_account
 from billing.services.customers.catalog import ensure_prices
 from billing.services.customers.portal import ensure_configurations
 from billing.services.events.endpoint import complete_events
@@ -23,11 +25,25 @@ class Command(BaseCommand):
             "--webhook-url",
             help="https://YOUR.HOST/stripe/webhook; its secret is printed only once",
         )
+        parser.add_argument(
+            "--switch-account",
+            action="store_true",
+            help="use the account of a new STRIPE_SECRET_KEY; only without customers",
+        )
 
-    def handle(self, *args: Any, webhook_url: str | None, **options: Any) -> None:
+    def handle(
+        self,
+        *args: Any,
+        webhook_url: str | None,
+        switch_account: bool,
+        **options: Any,
+    ) -> None:
         try:
+            if switch_account:
+                account = stripe_account.switch_account()
+                self.stdout.write(f"The database belongs to {account} now.")
             self._set_up(Stripe(), webhook_url)
-        except StripeError as exc:
+        except (StripeError, StripeAccountInUse) as exc:
             raise CommandError(str(exc)) from exc
         # The syncs of tenants whose plan had no price wait for a retry: retry now.
         mark_all_stale()

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import (
+    StripeNotExecuted,
     StripeNotFound,
-    StripeRateLimited,
     StripeUnavailable,
 )
 from billing.exceptions import UnknownCustomer
@@ -145,7 +145,7 @@ def _park(event: StripeEvent) -> None:
 def _record_failure(event: StripeEvent, error: Exception) -> None:
     columns = failure_columns(error, failures=event.failures, now=timezone.now())
     # Never give up while Stripe is unavailable: the event is still true afterwards.
-    is_unavailable = isinstance(error, StripeUnavailable | StripeRateLimited)
+    is_unavailable = isinstance(error, StripeUnavailable | StripeNotExecuted)
     given_up = event.failures + 1 >= MAX_FAILURES and not is_unavailable
     if given_up:
         columns["status"] = Status.FAILED
