@@ -19,6 +19,8 @@ logger = structlog.get_logger(__name__)
 
 #: The columns of a relay on which its tenant's subscription depends.
 _BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+#: The columns of a tenant that its customer at Stripe has, too.
+_CUSTOMER_FIELDS = {"display_name", "email"}
 
 
 @receiver(post_save, sender=Relay, dispatch_uid="billing.relay_saved")
@@ -75,6 +77,19 @@ def collect_by_new_wallet(
     start_attempt_for_tenant(
         tenant_id=instance.pk, first=InvoiceCollection.Action.WALLET
     )
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.customer_details_saved")
+def mark_stale_on_customer_details(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    is_set = update_fields is not None and bool(_CUSTOMER_FIELDS & update_fields)
+    if not raw and is_set and instance.stripe_customer_id:
+        mark_stale(tenant_id=instance.pk)
 
 
 @receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_exempted")
