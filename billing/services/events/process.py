@@ -36,12 +36,16 @@ HANDLERS: dict[str, Handler] = {
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
     "invoice.created": invoices.invoice_changed,
+    "invoice.updated": invoices.invoice_changed,
     "invoice.finalized": invoices.invoice_changed,
     "invoice.paid": invoices.invoice_changed,
     "invoice.payment_failed": invoices.invoice_changed,
     "invoice.overdue": invoices.invoice_overdue,
     "invoice.voided": invoices.invoice_changed,
     "invoice.marked_uncollectible": invoices.invoice_changed,
+    "credit_note.created": invoices.credit_note_changed,
+    "credit_note.updated": invoices.credit_note_changed,
+    "credit_note.voided": invoices.credit_note_changed,
     "payment_method.attached": invoices.card_attached,
     "payment_method.detached": invoices.card_detached,
     "customer.deleted": invoices.customer_deleted,
@@ -97,10 +101,11 @@ def _process(event: StripeEvent) -> None:
 
 def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
     tenant = Tenant.objects.by_customer(customer).first() if customer else None
-    if tenant is None and event.type.startswith("invoice."):
+    if tenant is None and event.type.startswith(("invoice.", "credit_note.")):
         # An invoice outlives its customer.
+        sent = event.data["object"]
         rows = InvoiceCollection.objects.select_related("tenant")
-        invoice = rows.filter(pk=event.data["object"].get("id", "")).first()
+        invoice = rows.filter(pk=sent.get("invoice") or sent.get("id", "")).first()
         return invoice.tenant if invoice else None
     return tenant
 
