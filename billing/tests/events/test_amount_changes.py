@@ -1,4 +1,4 @@
-"""What staff change on an invoice is read at once: events on invoices and notes."""
+"""Changes of an invoice by staff are read at once: events on invoices and notes."""
 
 import json
 from datetime import timedelta
