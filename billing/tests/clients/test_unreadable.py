@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, get_args
@@ -266,7 +266,7 @@ def calls():
 
 
 def arguments(method):
-    values = {bool: True, int: 1, str: "x", list[str]: ["x"]}
+    values = {bool: True, int: 1, str: "x", list[str]: ["x"], Sequence[str]: ["x"]}
     return {
         name: values.get(parameter.annotation, {})
         for name, parameter in inspect.signature(method).parameters.items()
@@ -287,7 +287,7 @@ def test_no_call_fails_without_a_code(
     monkeypatch.setattr(sdk.RequestsClient, "request", answer)
 
     try:
-        found = getattr(getattr(Stripe(), resource), name)(**arguments)
+        found = consume(getattr(getattr(Stripe(), resource), name)(**arguments))
     except errors.StripeUnreadable as exc:
         assert exc.code == "stripe-answer-unreadable"
     else:
