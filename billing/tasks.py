@@ -5,7 +5,7 @@ from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionS
 from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import process
+from billing.services.events import endpoint, process
 from billing.services.pull import events as pulled_events
 from billing.services.pull import objects
 from billing.services.subscriptions import sync
@@ -72,6 +72,12 @@ def discover_objects() -> None:
 @shared_task(queue="stripe")
 def pull_stripe_events() -> None:
     pulled_events.pull_events()
+    complete_webhook_events.delay()
+
+
+@shared_task(queue="stripe")
+def complete_webhook_events() -> None:
+    endpoint.complete_own_events()
 
 
 @shared_task

@@ -7,6 +7,7 @@ NAMES = {
     "billing.tasks.check_wallets",
     "billing.tasks.collect_invoice",
     "billing.tasks.discover_objects",
+    "billing.tasks.complete_webhook_events",
     "billing.tasks.post_credit",
     "billing.tasks.process_stripe_event",
     "billing.tasks.pull_stripe_events",

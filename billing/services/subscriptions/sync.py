@@ -15,6 +15,7 @@ from billing.services.customers.customer import (
     detect_deleted_customer,
     ensure_customer,
     is_gone,
+    update_customer,
 )
 from billing.services.dunning.payment_block import refresh_payment_block
 from billing.services.invoices.records import discover_invoices
@@ -118,6 +119,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     if not tenant.stripe_customer_id and not desired:
         return None
     customer = ensure_customer(stripe, tenant)
+    update_customer(stripe, tenant)
     with detect_deleted_customer(stripe, customer):
         subscriptions = stripe.subscriptions.list(customer=customer)
     discover_invoices(stripe, tenant, subscriptions)
