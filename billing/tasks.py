@@ -62,6 +62,7 @@ def reconcile_subscriptions() -> None:
     queue.mark_all_stale()
     sweep_stale_tenants.delay()
     discover_objects.delay()
+    complete_webhook_events.delay()
 
 
 @shared_task(queue="stripe")
@@ -72,7 +73,6 @@ def discover_objects() -> None:
 @shared_task(queue="stripe")
 def pull_stripe_events() -> None:
     pulled_events.pull_events()
-    complete_webhook_events.delay()
 
 
 @shared_task(queue="stripe")
