@@ -4,6 +4,7 @@ from django.utils import timezone
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.collection import collect
 from billing.services.credits import posting
+from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
 from billing.services.events import endpoint, process
 from billing.services.pull import events as pulled_events
@@ -78,6 +79,11 @@ def pull_stripe_events() -> None:
 @shared_task(queue="stripe")
 def complete_webhook_events() -> None:
     endpoint.complete_own_events()
+
+
+@shared_task(queue="stripe")
+def check_prices() -> None:
+    catalog.refresh_prices()
 
 
 @shared_task

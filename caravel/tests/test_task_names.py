@@ -3,6 +3,7 @@
 from caravel.celery import app
 
 NAMES = {
+    "billing.tasks.check_prices",
     "billing.tasks.check_wallet",
     "billing.tasks.check_wallets",
     "billing.tasks.collect_invoice",
@@ -19,6 +20,7 @@ NAMES = {
     "billing.tasks.sweep_stale_tenants",
     "billing.tasks.sweep_stripe_events",
     "billing.tasks.sync_subscription",
+    "caravel.tasks.mail_alert",
     "lightning.tasks.ask_wallet",
     "lightning.tasks.check_payment_hashes",
     "lightning.tasks.resolve_payments",

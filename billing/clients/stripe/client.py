@@ -22,6 +22,7 @@ from billing.clients.stripe.types import (
     Invoice,
     Item,
     Line,
+    Price,
     Subscription,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "Item",
     "Line",
     "PortalConfiguration",
+    "Price",
     "Stripe",
     "Subscription",
     "is_live_key",

@@ -15,7 +15,7 @@ from billing.clients.stripe.errors import (
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import invoices
+from billing.services.events import catalog, invoices
 from billing.services.events.effects import Effect, no_effect
 from billing.services.events.subscriptions import subscription_changed
 from caravel.core.db.work_items import failure_columns
@@ -50,6 +50,13 @@ HANDLERS: dict[str, Handler] = {
     "payment_method.detached": invoices.card_detached,
     "customer.deleted": invoices.customer_deleted,
 }
+#: Handlers of events that concern no single tenant.
+ACCOUNT_HANDLERS: dict[str, Callable[[Stripe, StripeEvent], Effect]] = {
+    "price.updated": catalog.price_changed,
+    "price.deleted": catalog.price_changed,
+    "product.updated": catalog.product_changed,
+}
+EVENT_TYPES = HANDLERS.keys() | ACCOUNT_HANDLERS.keys()
 
 
 def process_event(*, event_id: str) -> StripeEvent:
@@ -92,6 +99,8 @@ def requeue_event(*, event_id: str) -> bool:
 
 
 def _process(event: StripeEvent) -> None:
+    if account_handler := ACCOUNT_HANDLERS.get(event.type):
+        return _finish(event, None, account_handler(Stripe(), event))
     handler = HANDLERS.get(event.type)
     if handler is None:
         return _finish(event, None, no_effect("no handler for this type"))
