@@ -16,6 +16,7 @@ from pynostr.key import PrivateKey
 
 from billing.clients.stripe import transport
 from billing.clients.stripe.client import Stripe
+from billing.services.customers import stripe_account
 from billing.services.customers.catalog import ensure_prices
 from billing.tests.support.saved_state import MAX_AGE, SavedState
 from caravel.core.db.encrypted_text import Secret
@@ -117,6 +118,15 @@ def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
         with django_db_blocker.unblock():
             stack.enter_context(initial_rows.restored_after_each_test())
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _account_is_checked() -> None:
+    """Start as a process that has compared its Stripe account with the database's.
+
+    Tests have many accounts and databases; those of the check begin without.
+    """
+    stripe_account.process.is_checked = True
 
 
 @pytest.fixture(scope="session")

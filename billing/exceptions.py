@@ -3,6 +3,12 @@
 from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
+class StripeAccountInUse(Conflict):
+    """The database has objects of its Stripe account, and cannot move to another."""
+
+    code = "stripe-account-in-use"
+
+
 class CustomerGone(Conflict):
     """The customer was deleted at Stripe; the next sync creates another."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from billing.clients.stripe.catalog import Coupons, Prices, WebhookEndpoints
 from billing.clients.stripe.credits import CreditNotes, CustomerBalanceTransactions
 from billing.clients.stripe.customers import Customers, PaymentMethods
+from billing.clients.stripe.events import Events
 from billing.clients.stripe.invoices import InvoiceItems, Invoices, PaymentIntents
 from billing.clients.stripe.portal import (
     PortalConfiguration,
@@ -63,6 +64,7 @@ class Stripe:
         self.invoice_items = InvoiceItems(transport)
         self.payment_intents = PaymentIntents(transport)
         self.credit_notes = CreditNotes(transport)
+        self.events = Events(transport)
         self.prices = Prices(transport)
         self.coupons = Coupons(transport)
         self.webhook_endpoints = WebhookEndpoints(transport)

@@ -17,6 +17,7 @@ class Customer:
     metadata: Mapping[str, str]
     deleted: bool = False
     default_card: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,7 @@ def read_customer(found: Any) -> Customer:
         metadata=read_metadata(found),
         deleted=bool(_field(found, "deleted")),
         default_card=_id(_field(found, "invoice_settings", "default_payment_method")),
+        name=_text(found, "name"),
     )
 
 

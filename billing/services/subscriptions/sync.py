@@ -16,6 +16,7 @@ from billing.services.customers.customer import (
     detect_deleted_customer,
     ensure_customer,
     is_gone,
+    update_customer,
 )
 from billing.services.dunning.payment_block import refresh_payment_block
 from billing.services.invoices.ownership import own_subscriptions
@@ -155,6 +156,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     if not tenant.stripe_customer_id and not desired:
         return None
     customer = ensure_customer(stripe, tenant)
+    update_customer(stripe, tenant)
     with detect_deleted_customer(stripe, customer):
         listed = stripe.subscriptions.list(customer=customer)
     subscriptions = own_subscriptions(tenant, listed)
@@ -162,6 +164,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     if live := current_or_oldest_live(subscriptions, current_id):
         store_terms(tenant.pk, read_terms(stripe, tenant.pk, live))
     if ended := _find_ended(stripe, current_id, subscriptions):
+        discover_invoices(stripe, tenant, [ended])
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
     if record_unnoticed_ends(stripe, tenant, subscriptions):

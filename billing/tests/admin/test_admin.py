@@ -5,7 +5,13 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Credit, StripeEvent, StripeWrite, SubscriptionSync
+from billing.models import (
+    Credit,
+    StripeCursor,
+    StripeEvent,
+    StripeWrite,
+    SubscriptionSync,
+)
 from billing.services.credits.posting import record_credit
 from billing.tasks import post_credit, process_stripe_event, sync_subscription
 from billing.tests.factories import StripeEventFactory
@@ -263,20 +269,23 @@ def test_stale_tenant_is_found_and_synced_now(admin_client, enqueued_ids, on_com
         assert page.context["cl"].result_count == count
 
 
-def test_failed_event_is_processed_again(admin_client, enqueued_ids, on_commit):
-    failed = StripeEventFactory(status="failed")
-    waiting = StripeEventFactory()
+def test_event_in_any_state_is_processed_again(admin_client, enqueued_ids, on_commit):
+    events = [
+        StripeEventFactory(status="failed"),
+        StripeEventFactory(status="parked"),
+        StripeEventFactory(status="processed", processed_at=timezone.now()),
+        StripeEventFactory(),
+    ]
 
     with on_commit():
-        run_action(admin_client, StripeEvent, "process_again", failed, waiting)
+        run_action(admin_client, StripeEvent, "process_again", *events)
 
-    failed.refresh_from_db()
-    assert failed.status == "received"
-    assert enqueued_ids == [failed.pk]
+    assert StripeEvent.objects.received().count() == 4
+    assert sorted(enqueued_ids) == sorted(event.pk for event in events)
 
 
 @pytest.mark.parametrize(
-    "model", [StripeEvent, StripeWrite, SubscriptionSync, Activity]
+    "model", [StripeCursor, StripeEvent, StripeWrite, SubscriptionSync, Activity]
 )
 def test_money_rows_are_read_only(admin_client, model):
     model_admin = admin.site._registry[model]
