@@ -53,7 +53,8 @@ class Item:
 class Subscription:
     """A subscription. Until it is canceled, `cancel_reason` is "".
 
-    With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
+    With a scheduled cancellation `canceled_at` is earlier than `ended_at`. `item_terms`
+    are discounts and tax rates of its items.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Subscription:
     ended_at: int | None = None
     discounts: tuple[str, ...] = ()
     tax_rates: tuple[str, ...] = ()
+    item_terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,12 @@ def read_subscription(found: Any) -> Subscription:
         ended_at=_field(found, "ended_at"),
         discounts=tuple(map(_id, _field(found, "discounts") or ())),
         tax_rates=tuple(map(_id, _field(found, "default_tax_rates") or ())),
+        item_terms=tuple(
+            _id(term)
+            for item in found.items.data
+            for name in ("discounts", "tax_rates")
+            for term in _field(item, name) or ()
+        ),
     )
 
 
@@ -241,8 +249,9 @@ def read_discounts(found: Any) -> list[Discount]:
 def read_coupon(found: Any) -> Coupon:
     """Return a coupon; what it applies to has to be expanded."""
     terms = {name: _field(found, name) for name in ("amount_off", "currency", "name")}
-    percent, products = found.percent_off, _field(found, "applies_to", "products")
+    percent = _field(found, "percent_off")
     terms["percent_off"] = None if percent is None else float(percent)
+    products = _field(found, "applies_to", "products")
     terms["applies_to"] = {"products": list(products)} if products else None
     return Coupon(
         id=found.id,

@@ -317,3 +317,20 @@ def test_archived_tax_rate_is_reported_and_left_out(sandbox, tenant):
     newest = sandbox.client().v1.invoices.list({"limit": 1}).data[0]
     assert newest.total == 500
     assert len(lost_terms(logs)) == 1
+
+
+def test_tax_rate_of_an_item_is_reported(sandbox, tenant):
+    rate = builders.tax_rate(sandbox.client())
+    subscription = sandbox.client().v1.subscriptions.retrieve(
+        tenant.stripe_subscription_id
+    )
+    sandbox.client().v1.subscriptions.update(
+        subscription.id,
+        {"items": [{"id": subscription["items"].data[0].id, "tax_rates": [rate.id]}]},
+    )
+
+    with capture_logs() as logs:
+        replace_subscription(tenant)
+
+    (alert,) = lost_terms(logs)
+    assert rate.id in alert["message"]
