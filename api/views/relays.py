@@ -30,6 +30,7 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
     exceptions.PaymentOverdue,
+    exceptions.BillingOnHold,
 ]
 
 
@@ -126,6 +127,7 @@ class RelayActivateView(ApiView):
             exceptions.RelayIsDelinquent,
             TenantClosed,
             exceptions.PaymentOverdue,
+            exceptions.BillingOnHold,
         ],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import structlog
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
@@ -12,8 +11,7 @@ from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
 from billing.services.invoices.holds import scheduled_at
-
-logger = structlog.get_logger(__name__)
+from caravel.core.alerts import alert_support
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -84,6 +82,12 @@ def _record_refusal(collection: InvoiceCollection, refusal: StripeRefused) -> No
         finalization_refused_at=collection.finalization_refused_at or timezone.now(),
     )
     review_tenant(tenant_id=collection.tenant_id)
-    logger.error(
-        "finalization_refused", invoice=collection.pk, code=code, error=str(refusal)
+    # While it lasts: an alert with the same fields is mailed once a day.
+    alert_support(
+        "finalization_refused",
+        f"Stripe refuses to finalize a draft: {refusal}. Its tenant is served and not "
+        "charged until this is repaired; it cannot buy more.",
+        tenant=collection.tenant_id,
+        invoice=collection.pk,
+        code=code,
     )

@@ -35,8 +35,12 @@ Handler = Callable[[Stripe, StripeEvent, Tenant], Effect]
 HANDLERS: dict[str, Handler] = {
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
+    "customer.subscription.paused": subscription_changed,
+    "customer.subscription.resumed": subscription_changed,
     "invoice.created": invoices.invoice_changed,
+    "invoice.updated": invoices.invoice_updated,
     "invoice.finalized": invoices.invoice_changed,
+    "invoice.finalization_failed": invoices.finalization_failed,
     "invoice.paid": invoices.invoice_changed,
     "invoice.payment_failed": invoices.invoice_changed,
     "invoice.overdue": invoices.invoice_overdue,

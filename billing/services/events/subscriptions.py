@@ -1,15 +1,16 @@
-"""Handles `customer.subscription.updated` and `customer.subscription.deleted`."""
+"""Handles events on subscriptions."""
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import StripeEvent
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
-from billing.services.subscriptions.diff import is_in_sync
+from billing.services.subscriptions.diff import PAUSED, is_in_sync
 from billing.services.subscriptions.ended import (
     EndReason,
     handle_subscription_ended,
     is_inactive,
 )
+from billing.services.subscriptions.pauses import record_pauses
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
@@ -24,9 +25,7 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
         return no_effect(EndReason.NOT_CURRENT)
     subscription = stripe.subscriptions.get(subscription_id)
     if not is_inactive(subscription):
-        if is_in_sync(tenant, subscription):
-            return no_effect("matches the relays")
-        return lambda: _enqueue_sync(tenant)
+        return lambda: _record_state(tenant, subscription)
     customer = str(tenant.stripe_customer_id)
     if is_gone(stripe, customer):
         return lambda: recreate_customer(tenant, customer)
@@ -39,6 +38,12 @@ def _handle_end(tenant: Tenant, subscription: Subscription) -> str:
     return reason
 
 
-def _enqueue_sync(tenant: Tenant) -> str:
+def _record_state(tenant: Tenant, subscription: Subscription) -> str:
+    """Record pauses; enqueue a sync if the subscription differs from the relays."""
+    record_pauses(tenant_id=tenant.pk, subscription=subscription)
+    if subscription.status == PAUSED:
+        return "paused at Stripe: paid relays are off until it is resumed"
+    if is_in_sync(Tenant.objects.get(pk=tenant.pk), subscription):
+        return "matches the relays"
     mark_stale(tenant_id=tenant.pk)
     return "differs from the relays: sync enqueued"

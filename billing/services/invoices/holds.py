@@ -56,7 +56,7 @@ def is_left_to_staff(invoice: Invoice) -> bool:
 
 
 def _is_written_off_in_pause(invoice: Invoice) -> bool:
-    """Return whether Stripe itself wrote an invoice off: `pause_collection` asks for it.
+    """Return whether Stripe itself wrote an invoice off, as `pause_collection` asked.
 
     The reason is optional. Without it only the time tells: Stripe acts when it
     finalizes the invoice, a person later. Could only be assumed.

@@ -14,7 +14,10 @@ from tenants.models import Tenant
 #: Statuses of a subscription that serves and bills.
 LIVE = frozenset({"active", "trialing", "past_due"})
 #: Statuses of a subscription that does neither, but has not ended: it is cancelled.
-LIMBO = frozenset({"unpaid", "paused", "incomplete"})
+LIMBO = frozenset({"unpaid", "incomplete"})
+#: Status of a subscription that does neither because a person wants it so: it is left
+#: alone. https://docs.stripe.com/billing/subscriptions/pause
+PAUSED = "paused"
 
 
 def desired_items(tenant_id: str) -> dict[str, int]:
@@ -86,7 +89,7 @@ def cap_to_current(
     tenant_pubkey: str,
     current_id: str | None,
 ) -> dict[str, int]:
-    """Return the desired items that a tenant with a payment block gets.
+    """Return the desired items that a tenant whose purchases are blocked gets.
 
     No quantity exceeds that of the current subscription; without one there are none.
     """
@@ -106,7 +109,7 @@ def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
     except PriceMissing:
         return False
     pubkey, current_id = tenant.pubkey, tenant.stripe_subscription_id
-    if tenant.must_pay_first:
+    if tenant.is_purchase_blocked:
         desired = cap_to_current(
             desired, [subscription], tenant_pubkey=pubkey, current_id=current_id
         )
@@ -114,6 +117,25 @@ def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
         desired, [subscription], tenant_pubkey=pubkey, current_id=current_id
     )
     return diff.is_in_sync
+
+
+def find_current(
+    subscriptions: Sequence[Subscription],
+    *,
+    tenant_pubkey: str,
+    current_id: str | None,
+) -> Subscription | None:
+    """Return the tenant's current subscription if it is live or paused.
+
+    Else the oldest live one; if there is none, the oldest paused one.
+    """
+    candidates = _belonging_to(tenant_pubkey, subscriptions, current_id)
+    paused = [sub for sub in candidates if sub.status == PAUSED]
+    paused.sort(key=lambda sub: (sub.id != current_id, sub.created, sub.id))
+    if paused and paused[0].id == current_id:
+        return paused[0]
+    live = _current_or_oldest_live(candidates, current_id)
+    return live or (paused[0] if paused else None)
 
 
 def _belonging_to(

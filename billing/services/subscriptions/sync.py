@@ -16,7 +16,10 @@ from billing.services.customers.customer import (
     ensure_customer,
     is_gone,
 )
-from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.dunning.payment_block import (
+    paused_since,
+    refresh_payment_block,
+)
 from billing.services.invoices.records import discover_invoices
 from billing.services.subscriptions.cancel import cancel, resume_cancellations
 from billing.services.subscriptions.create import (
@@ -25,16 +28,19 @@ from billing.services.subscriptions.create import (
     send_invoice_params,
 )
 from billing.services.subscriptions.diff import (
+    PAUSED,
     SubscriptionDiff,
     cap_to_current,
     desired_items,
     diff_subscriptions,
+    find_current,
 )
 from billing.services.subscriptions.ended import (
     clear_subscription,
     handle_subscription_ended,
     is_inactive,
 )
+from billing.services.subscriptions.pauses import record_pauses
 from billing.services.sync.lease import Lease
 from billing.services.sync.queue import mark_stale
 from caravel.core.exceptions import CaravelError
@@ -111,7 +117,8 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
 def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     """Compare relays and subscriptions, after completing interrupted creates.
 
-    Returns None if the tenant needs no customer.
+    Returns None if the tenant needs no customer, or a person has paused its
+    subscription: nothing is changed then until it is resumed.
     """
     desired = desired_items(tenant.pk)
     current_id = _resolve_pending_creates(stripe, tenant, desired)
@@ -124,6 +131,11 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     if ended := _find_ended(stripe, current_id, subscriptions):
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
+    if _is_paused(stripe, tenant, current_id, subscriptions):
+        return None
+    # A resumption has just switched relays on. If a pause after the list has switched
+    # them off, the earlier answer stands: the subscription must not be cancelled.
+    desired = desired_items(tenant.pk) or desired
     if refresh_payment_block(tenant_id=tenant.pk):
         desired = cap_to_current(
             desired, subscriptions, tenant_pubkey=tenant.pubkey, current_id=current_id
@@ -161,6 +173,28 @@ def _find_ended(
     # Stripe lists ended subscriptions only on request.
     current = next(listed, None) or stripe.subscriptions.get(current_id)
     return current if is_inactive(current) else None
+
+
+def _is_paused(
+    stripe: Stripe,
+    tenant: Tenant,
+    current_id: str | None,
+    subscriptions: list[Subscription],
+) -> bool:
+    """Record the pauses of the current subscription; return whether it is paused."""
+    current = find_current(
+        subscriptions, tenant_pubkey=tenant.pubkey, current_id=current_id
+    )
+    if current is None:
+        return False
+    if (current.status == PAUSED) != bool(paused_since(tenant)):
+        # An event may have been processed since the list was read: it is not undone.
+        current = stripe.subscriptions.get(current.id)
+    is_paused = current.status == PAUSED
+    if is_paused and current.id != current_id:
+        save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
+    record_pauses(tenant_id=tenant.pk, subscription=current)
+    return is_paused
 
 
 def _handle_missed_end(

@@ -333,9 +333,8 @@ def test_refusal_that_stripe_met_itself_is_retried_at_once(draft, sandbox, clock
     clock.move(minutes=59, seconds=30)
     assert at_stripe(sandbox, draft).last_finalization_error
 
-    process_events(
-        sandbox, "invoice.finalization_failed", since=int(timezone.now().timestamp())
-    )
+    since = int(timezone.now().timestamp()) - 300
+    process_events(sandbox, "invoice.finalization_failed", since=since)
 
     draft.refresh_from_db()
     assert draft.hold == Hold.REFUSED
