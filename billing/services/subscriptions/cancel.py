@@ -86,8 +86,8 @@ def _credit_unused_time(
 ) -> None:
     """Finalize the drafts, record the credits, and resolve the cancellation.
 
-    A draft that Stripe refuses to finalize is left to the operator, with the write
-    marked as failed: the tenant can go on.
+    A draft that Stripe refuses to finalize is left to its collection, with the write
+    marked as failed: the tenant buys nothing until it is repaired.
     """
     tenant = Tenant.objects.get(pk=write.tenant_id)
     # First, since finalizing a draft applies the customer's balance to it:
