@@ -31,6 +31,7 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.PlanLacksFeature,
     exceptions.PaymentOverdue,
     exceptions.BillingOnHold,
+    exceptions.PriceMissing,
 ]
 
 
@@ -128,6 +129,7 @@ class RelayActivateView(ApiView):
             TenantClosed,
             exceptions.PaymentOverdue,
             exceptions.BillingOnHold,
+            exceptions.PriceMissing,
         ],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:

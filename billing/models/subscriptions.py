@@ -58,6 +58,9 @@ class SubscriptionSync(WorkItem):
     collection_resumes_at = models.DateTimeField(
         null=True, blank=True, help_text="When Stripe ends that pause, if ever."
     )
+    # As last given to Stripe: what staff edit there stays until it changes here.
+    customer_name = models.CharField(max_length=255, blank=True, default="")
+    customer_email = models.CharField(max_length=512, blank=True, default="")
 
     objects = SubscriptionSyncQuerySet.as_manager()
 

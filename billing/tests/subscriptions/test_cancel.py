@@ -10,6 +10,7 @@ from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.invoices import Invoices
 from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import Credit, StripeWrite, SubscriptionSync
+from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
 from billing.services.stripe_writes import writes

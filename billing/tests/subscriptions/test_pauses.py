@@ -149,9 +149,7 @@ def test_resumed_subscription_switches_the_relays_on_and_is_collected_by_us(
     lifecycle.create_relay(tenant_id=paused.pk, subdomain="second", plan_id="basic")
 
 
-def test_resumption_with_an_invoice_is_over_when_we_have_collected_it(
-    paused, sandbox
-):
+def test_resumption_with_an_invoice_is_over_when_we_have_collected_it(paused, sandbox):
     sandbox.client().v1.subscriptions.resume(paused.stripe_subscription_id)
     sync(paused)
     assert relay_of(paused).status == "delinquent"

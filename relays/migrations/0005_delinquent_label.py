@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relays', '0003_plain_texts'),
+        ('relays', '0004_price_problem'),
     ]
 
     operations = [
