@@ -54,6 +54,8 @@ class Subscription:
     """A subscription. Until it is canceled, `cancel_reason` is "".
 
     With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
+    `pause_behavior` is that of `pause_collection`, "" without a pause; `paused_at` is
+    set while the status is `paused`.
     """
 
     id: str
@@ -67,6 +69,9 @@ class Subscription:
     canceled_at: int | None = None
     latest_invoice: str = ""
     ended_at: int | None = None
+    pause_behavior: str = ""
+    pause_resumes_at: int | None = None
+    paused_at: int | None = None
     discounts: tuple[str, ...] = ()
     tax_rates: tuple[str, ...] = ()
 
@@ -111,7 +116,7 @@ class Invoice:
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
-    has it.
+    has it. `auto_advance` is None if Stripe does not say.
     """
 
     id: str
@@ -121,7 +126,7 @@ class Invoice:
     tenant_pubkey: str
     billing_reason: str
     collection_method: str
-    auto_advance: bool
+    auto_advance: bool | None
     currency: str
     number: str
     hosted_url: str
@@ -138,6 +143,11 @@ class Invoice:
     metadata: Mapping[str, str]
     paid_at: int | None = None
     has_more_lines: bool = False
+    finalizes_at: int | None = None
+    finalization_error: str = ""
+    webhooks_delivered_at: int | None = None
+    written_off_at: int | None = None
+    written_off_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,6 +235,9 @@ def read_subscription(found: Any) -> Subscription:
         canceled_at=_field(found, "canceled_at"),
         latest_invoice=_id(_field(found, "latest_invoice")),
         ended_at=_field(found, "ended_at"),
+        pause_behavior=_text(found, "pause_collection", "behavior"),
+        pause_resumes_at=_field(found, "pause_collection", "resumes_at"),
+        paused_at=_field(found, "status_details", "paused", "transitioned_at"),
         discounts=tuple(map(_id, _field(found, "discounts") or ())),
         tax_rates=tuple(map(_id, _field(found, "default_tax_rates") or ())),
     )
@@ -263,7 +276,7 @@ def read_invoice(found: Any) -> Invoice:
         tenant_pubkey=read_metadata(parent).get("tenant_pubkey", ""),
         billing_reason=_text(found, "billing_reason"),
         collection_method=found.collection_method,
-        auto_advance=bool(_field(found, "auto_advance")),
+        auto_advance=_field(found, "auto_advance"),
         currency=found.currency,
         number=_text(found, "number"),
         hosted_url=_text(found, "hosted_invoice_url"),
@@ -281,6 +294,11 @@ def read_invoice(found: Any) -> Invoice:
         metadata=read_metadata(found),
         paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
+        finalizes_at=_field(found, "automatically_finalizes_at"),
+        finalization_error=_error_code(_field(found, "last_finalization_error")),
+        webhooks_delivered_at=_field(found, "webhooks_delivered_at"),
+        written_off_at=_field(found, "status_transitions", "marked_uncollectible_at"),
+        written_off_reason=_text(found, "status_details", "uncollectible", "reason"),
     )
 
 
@@ -358,6 +376,11 @@ def _field(found: Any, *names: str) -> Any:
     for name in names:
         found = getattr(found, name, None)
     return found
+
+
+def _error_code(error: Any) -> str:
+    """Return the code of an error, or its type: a code is optional. "" for None."""
+    return "" if error is None else _text(error, "code") or _text(error, "type")
 
 
 def _text(found: Any, *names: str) -> str:
