@@ -74,7 +74,8 @@ class Invoice:
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
-    has it.
+    has it. `credited` is the sum of its credit notes, and `credited_after_payment` the
+    part of them that was given back.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Invoice:
     metadata: Mapping[str, str]
     paid_at: int | None = None
     has_more_lines: bool = False
+    credited_after_payment: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ def read_invoice(found: Any) -> Invoice:
         metadata=read_metadata(found),
         paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
+        credited_after_payment=found.post_payment_credit_notes_amount,
     )
 
 
