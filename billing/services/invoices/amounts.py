@@ -1,4 +1,4 @@
-"""What of an invoice was paid, given back and taken back, and what is left of it.
+"""Amounts of an invoice: what was paid, given back, taken back, and what is left.
 
 Everything that needs one of these sums takes it from here. An amount is given back by a
 refund or by a credit note of staff; a note that includes a refund counts once. Notes by
