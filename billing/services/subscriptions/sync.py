@@ -40,6 +40,7 @@ from billing.services.subscriptions.diff import (
     find_current,
     sellable_items,
 )
+from billing.services.subscriptions.end_credits import recredit_changed_ends
 from billing.services.subscriptions.ended import (
     clear_subscription,
     handle_subscription_ended,
@@ -143,6 +144,7 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
     # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
     resume_cancellations(stripe, tenant_id)
+    recredit_changed_ends(stripe, tenant_id)
     reconciliation = _compare(stripe, tenant)
     refusals = _apply(stripe, reconciliation) if reconciliation else {}
     if refusals:

@@ -34,7 +34,10 @@ def read_terms(stripe: Stripe, tenant_id: str, live: Subscription) -> Terms:
         discounts = [
             {"id": each.id, "coupon": each.coupon, "end": each.end} for each in found
         ]
-    return {"discounts": discounts, "tax_rates": list(live.tax_rates)}
+    return {
+        "discounts": discounts,
+        "tax_rates": [rate.id for rate in live.default_tax_rates],
+    }
 
 
 def store_terms(tenant_id: str, terms: Terms) -> None:
