@@ -259,8 +259,9 @@ def _require_billable(tenant: Tenant, plan: Plan, *, but: Relay | None = None) -
     """
     if not plan.is_sellable:
         raise exceptions.PriceMissing("This plan cannot be bought at present.")
-    others = Relay.objects.paid().filter(tenant=tenant).exclude(pk=but and but.pk)
-    others = others.exclude(status=Status.INACTIVE)
+    others = Relay.objects.paid().filter(tenant=tenant).exclude(status=Status.INACTIVE)
+    if but:
+        others = others.exclude(pk=but.pk)
     if plan.is_paid and others.exclude(plan__currency=plan.currency).exists():
         raise exceptions.PriceMissing(
             "This plan has another currency than the tenant's other relays."

@@ -35,9 +35,13 @@ class Prices:
 
     def find(self, lookup_key: str) -> Price | None:
         """Return the active price with this lookup key."""
-        params: Any = {"lookup_keys": [lookup_key], "active": True}
+        params: Any = {
+            "lookup_keys": [lookup_key],
+            "active": True,
+            "expand": ["data.product"],
+        }
         return self._transport.call(
-            lambda: v1().prices.list({**params, "expand": ["data.product"]}),
+            lambda: v1().prices.list(params),
             lambda page: read_price(page.data[0]) if page.data else None,
         )
 

@@ -65,7 +65,8 @@ class Subscription:
 
     With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
     `pause_behavior` is that of `pause_collection`, "" without a pause; `paused_at` is
-    set while the status is `paused`.
+    set while the status is `paused`. `item_terms` are the discounts and tax rates of
+    its items.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Subscription:
     paused_at: int | None = None
     discounts: tuple[str, ...] = ()
     default_tax_rates: tuple[TaxRate, ...] = ()
+    item_terms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,12 @@ def read_subscription(found: Any) -> Subscription:
         paused_at=_field(found, "status_details", "paused", "transitioned_at"),
         discounts=tuple(map(_id, _field(found, "discounts") or ())),
         default_tax_rates=read_tax_rates(_field(found, "default_tax_rates")),
+        item_terms=tuple(
+            _id(term)
+            for item in found.items.data
+            for name in ("discounts", "tax_rates")
+            for term in _field(item, name) or ()
+        ),
     )
 
 
@@ -278,8 +286,9 @@ def read_discounts(found: Any) -> list[Discount]:
 def read_coupon(found: Any) -> Coupon:
     """Return a coupon; what it applies to has to be expanded."""
     terms = {name: _field(found, name) for name in ("amount_off", "currency", "name")}
-    percent, products = found.percent_off, _field(found, "applies_to", "products")
+    percent = _field(found, "percent_off")
     terms["percent_off"] = None if percent is None else float(percent)
+    products = _field(found, "applies_to", "products")
     terms["applies_to"] = {"products": list(products)} if products else None
     return Coupon(
         id=found.id,

@@ -1,7 +1,7 @@
 """Discounts and taxes that staff set on a subscription, carried over to the next one.
 
 Stored while a subscription is live: what an ended one still shows is not documented.
-Discounts of the customer need no help, and those of single items cannot be carried.
+Those of the customer go on by themselves; those of single items are not carried.
 """
 
 from datetime import UTC, datetime
@@ -37,6 +37,7 @@ def read_terms(stripe: Stripe, tenant_id: str, live: Subscription) -> Terms:
     return {
         "discounts": discounts,
         "tax_rates": [rate.id for rate in live.default_tax_rates],
+        "item_terms": list(live.item_terms),
     }
 
 
@@ -56,6 +57,8 @@ def stored_terms(tenant_id: str) -> Terms:
 def carried_terms(stripe: Stripe, tenant: Tenant) -> Terms:
     """Return the parameters that give a new subscription the terms of the last one."""
     stored = stored_terms(tenant.pk)
+    if stored.get("item_terms"):
+        alert_lost_terms(tenant, f"Of single items: {', '.join(stored['item_terms'])}")
     discounts = stored.get("discounts", [])
     coupons = [_coupon_to_redeem(stripe, tenant, each) for each in discounts]
     params = {

@@ -31,6 +31,7 @@ KINDS = {
     "account": "account",
     "balance_transactions": "customer_balance_transaction",
     "charges": "charge",
+    "coupons": "coupon",
     "configurations": "billing_portal.configuration",
     "credit_notes": "credit_note",
     "customers": "customer",
@@ -133,11 +134,12 @@ def reversals(api, sandbox):
 
 
 def setup(api, customer, configuration):
-    """Return a price, an endpoint with its secret, and a portal session."""
+    """Return a price, a coupon, an endpoint with its secret, and a portal session."""
     endpoint = {"url": "https://a.example", "enabled_events": ["*"]}
     portal = {"customer": customer.id, "configuration": configuration.id}
     return (
         builders.price(api),
+        builders.coupon(api),
         api.v1.webhook_endpoints.create(endpoint),
         api.v1.billing_portal.sessions.create(portal),
     )

@@ -7,6 +7,7 @@ from billing.clients.stripe.client import Stripe
 from billing.models import StripeEvent, SubscriptionSync
 from billing.services.customers.catalog import ensure_prices, refresh_prices
 from billing.services.events.process import process_event
+from billing.services.subscriptions.sync import SyncOutcome
 from billing.tasks import check_prices
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.subscriptions import add_relay, sync
@@ -138,7 +139,7 @@ def test_failed_sync_is_retried_when_its_plan_can_be_sold_again(sandbox, prices)
     add_relay(tenant)
     archive(sandbox, prices["basic"])
     refresh_prices()
-    sync(tenant, expected="failed; the error is recorded and the sync will be retried")
+    sync(tenant, SyncOutcome.FAILED)
     row = SubscriptionSync.objects.get(pk=tenant.pk)
 
     archive(sandbox, prices["basic"], active=True)

@@ -5,6 +5,7 @@ from structlog.testing import capture_logs
 
 from billing.models import StripeEvent
 from billing.services.events.process import process_event
+from billing.services.subscriptions.sync import SyncOutcome
 from billing.services.subscriptions.terms import stored_terms
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.subscriptions import (
@@ -110,7 +111,7 @@ def test_coupon_that_ended_externally_with_its_subscription_is_carried(
     redeem(sandbox, tenant, lasting)
     sync(tenant)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
-    sync(tenant, expected="relays changed during the sync; enqueued again")
+    sync(tenant, SyncOutcome.STALE)
     switch(tenant, lifecycle.activate_relay)
 
     sync(tenant)
@@ -317,3 +318,20 @@ def test_archived_tax_rate_is_reported_and_left_out(sandbox, tenant):
     newest = sandbox.client().v1.invoices.list({"limit": 1}).data[0]
     assert newest.total == 500
     assert len(lost_terms(logs)) == 1
+
+
+def test_tax_rate_of_an_item_is_reported(sandbox, tenant):
+    rate = builders.tax_rate(sandbox.client())
+    subscription = sandbox.client().v1.subscriptions.retrieve(
+        tenant.stripe_subscription_id
+    )
+    sandbox.client().v1.subscriptions.update(
+        subscription.id,
+        {"items": [{"id": subscription["items"].data[0].id, "tax_rates": [rate.id]}]},
+    )
+
+    with capture_logs() as logs:
+        replace_subscription(tenant)
+
+    (alert,) = lost_terms(logs)
+    assert rate.id in alert["message"]
