@@ -387,7 +387,7 @@ def alerts(monkeypatch) -> list[dict[str, Any]]:
     """What support was told, without the limit of one message a day."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "billing.services.collection.drafts.alert_support",
+        "billing.services.dunning.refusals.alert_support",
         lambda event, message, **fields: told.append(fields),
     )
     return told
