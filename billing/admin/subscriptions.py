@@ -56,6 +56,8 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
         "retry_at",
         "enqueued_at",
         "lease_until",
+        "terms",
+        "foreign_ids",
     )
     readonly_fields = fields
     list_filter = (StaleFilter, "collection_pause", "last_error_code")

@@ -72,6 +72,28 @@ class Subscription:
     pause_behavior: str = ""
     pause_resumes_at: int | None = None
     paused_at: int | None = None
+    discounts: tuple[str, ...] = ()
+    tax_rates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Discount:
+    """A redeemed coupon. `end` is None if it goes on forever, or for one invoice."""
+
+    id: str
+    coupon: str
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Coupon:
+    """A coupon; `terms` are the parameters that give the same discount."""
+
+    id: str
+    duration: str
+    valid: bool
+    metadata: Mapping[str, str]
+    terms: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -216,6 +238,31 @@ def read_subscription(found: Any) -> Subscription:
         pause_behavior=_text(found, "pause_collection", "behavior"),
         pause_resumes_at=_field(found, "pause_collection", "resumes_at"),
         paused_at=_field(found, "status_details", "paused", "transitioned_at"),
+        discounts=tuple(map(_id, _field(found, "discounts") or ())),
+        tax_rates=tuple(map(_id, _field(found, "default_tax_rates") or ())),
+    )
+
+
+def read_discounts(found: Any) -> list[Discount]:
+    """Return the discounts of a subscription; they have to be expanded."""
+    return [
+        Discount(each.id, _id(_field(each, "source", "coupon")), _field(each, "end"))
+        for each in found.discounts
+    ]
+
+
+def read_coupon(found: Any) -> Coupon:
+    """Return a coupon; what it applies to has to be expanded."""
+    terms = {name: _field(found, name) for name in ("amount_off", "currency", "name")}
+    percent, products = found.percent_off, _field(found, "applies_to", "products")
+    terms["percent_off"] = None if percent is None else float(percent)
+    terms["applies_to"] = {"products": list(products)} if products else None
+    return Coupon(
+        id=found.id,
+        duration=found.duration,
+        valid=found.valid,
+        metadata=read_metadata(found),
+        terms={name: value for name, value in terms.items() if value is not None},
     )
 
 

@@ -16,6 +16,7 @@ from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
 from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
 from billing.services.collection.drafts import finalize_draft
+from billing.services.collection.undecided import wait_for_sync
 from billing.services.dunning import notices, suspension
 from billing.services.invoices import locks
 from billing.services.invoices.payer import paid_by
@@ -159,6 +160,7 @@ _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
     _finish_card,
     _book,
     _close,
+    wait_for_sync,
     finalize_draft,
     _wait_if_written_off,
     _attempt,

@@ -17,7 +17,10 @@ from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.events import catalog, invoices
 from billing.services.events.effects import Effect, no_effect
-from billing.services.events.subscriptions import subscription_changed
+from billing.services.events.subscriptions import (
+    subscription_changed,
+    subscription_created,
+)
 from caravel.core.db.work_items import failure_columns
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
@@ -33,6 +36,7 @@ Status = StripeEvent.Status
 Handler = Callable[[Stripe, StripeEvent, Tenant], Effect]
 
 HANDLERS: dict[str, Handler] = {
+    "customer.subscription.created": subscription_created,
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
     "customer.subscription.paused": subscription_changed,

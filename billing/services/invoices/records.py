@@ -15,6 +15,7 @@ from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
 from billing.services.invoices.cache import invalidate
 from billing.services.invoices.holds import hold_of
+from billing.services.invoices.ownership import disown, is_own_invoice
 from lightning.services.invoices import PaymentRequest
 from tenants.models import Tenant
 
@@ -68,7 +69,8 @@ def record_invoice(
     `revision_of` before the fetch: if another answer was recorded meanwhile, this one
     may be older and is dropped, unless it is final. A final state stays.
     """
-    if invoice.tenant_pubkey != tenant.pk or not invoice.subscription:
+    if not is_own_invoice(tenant, invoice):
+        disown(tenant, [invoice.subscription or invoice.id])
         _invalidate_on_commit(invoice.customer, invoice.id)
         return None
     with transaction.atomic(savepoint=False):
