@@ -9,7 +9,7 @@ from billing.clients.stripe.errors import StripeRefused
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
-from billing.services.dunning.refusals import record_refusal
+from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
 
 Hold = InvoiceCollection.Hold

@@ -11,7 +11,7 @@ from billing.clients.stripe.errors import StripeNotFound, StripeRefused
 from billing.models import InvoiceCollection, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
-from billing.services.dunning.refusals import record_refusal
+from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import is_left_to_staff
 from billing.services.invoices.records import enqueue_collection, read_invoice
 from billing.services.stripe_writes import writes

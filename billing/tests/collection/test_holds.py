@@ -387,7 +387,7 @@ def alerts(monkeypatch) -> list[dict[str, Any]]:
     """What support was told, without the limit of one message a day."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "billing.services.dunning.refusals.alert_support",
+        "billing.services.dunning.stuck_drafts.alert_support",
         lambda event, message, **fields: told.append(fields),
     )
     return told
