@@ -23,9 +23,9 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         rows = self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
         return rows.exclude(hold=InvoiceCollection.Hold.WRITTEN_OFF)
 
-    def refused(self) -> Self:
-        """Drafts that Stripe refuses to finalize."""
-        return self.filter(hold=InvoiceCollection.Hold.REFUSED)
+    def refused_sales(self) -> Self:
+        """Drafts with an amount to pay that Stripe refuses to finalize."""
+        return self.filter(hold=InvoiceCollection.Hold.REFUSED, total_cents__gt=0)
 
     def overdue(self, now: datetime) -> Self:
         """Unpaid invoices past their grace period: they suspend the tenant's relays."""

@@ -9,9 +9,8 @@ from billing.clients.stripe.errors import StripeRefused
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
-from billing.services.dunning.suspension import review_tenant
+from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
-from caravel.core.alerts import alert_support
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -42,7 +41,7 @@ def finalize_draft(
         stripe.invoices.finalize(collection.pk)
     except StripeRefused as exc:
         if stripe.invoices.get(collection.pk).status == Status.DRAFT:
-            _record_refusal(collection, exc)
+            record_refusal(collection, exc)
             raise
         # Stripe or another worker has just finalized it.
     return REREAD
@@ -71,23 +70,3 @@ def _wait_until(until: datetime, reason: str) -> Wait | None:
     if now >= until:
         return None
     return Wait(State.DRAFT, reason, min(until, now + _RECHECK_INTERVAL))
-
-
-def _record_refusal(collection: InvoiceCollection, refusal: StripeRefused) -> None:
-    """Record a refused finalization, tell support, and sell nothing more."""
-    code = refusal.stripe_code or refusal.code
-    InvoiceCollection.objects.filter(pk=collection.pk).update(
-        hold=Hold.REFUSED,
-        finalization_error=code[:64],
-        finalization_refused_at=collection.finalization_refused_at or timezone.now(),
-    )
-    review_tenant(tenant_id=collection.tenant_id)
-    # While it lasts: an alert with the same fields is mailed once a day.
-    alert_support(
-        "finalization_refused",
-        f"Stripe refuses to finalize a draft: {refusal}. Its tenant is served and not "
-        "charged until this is repaired; it cannot buy more.",
-        tenant=collection.tenant_id,
-        invoice=collection.pk,
-        code=code,
-    )

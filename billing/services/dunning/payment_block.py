@@ -65,9 +65,10 @@ def paused_since(tenant: Tenant) -> datetime | None:
 def is_on_hold(tenant: Tenant) -> bool:
     """Return whether nothing can be billed to the tenant, though it need not pay.
 
-    True while its subscription is paused, or a draft of it cannot be finalized.
+    True while its subscription is paused, or a draft with an amount to pay cannot be
+    finalized; one that only credits takes nothing from us.
     """
-    refused = InvoiceCollection.objects.refused().filter(tenant=tenant)
+    refused = InvoiceCollection.objects.refused_sales().filter(tenant=tenant)
     return paused_since(tenant) is not None or refused.exists()
 
 
@@ -78,7 +79,7 @@ def paused_q() -> Q:
 
 def on_hold_q() -> Q:
     """Return `is_on_hold` as a filter on tenants."""
-    refused = InvoiceCollection.objects.refused().filter(tenant=OuterRef("pk"))
+    refused = InvoiceCollection.objects.refused_sales().filter(tenant=OuterRef("pk"))
     return paused_q() | Q(Exists(refused))
 
 

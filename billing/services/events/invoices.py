@@ -83,8 +83,8 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
 
 
 def _is_refused(event: StripeEvent) -> bool:
-    refused = InvoiceCollection.objects.refused()
-    return refused.filter(pk=event.data["object"]["id"]).exists()
+    row = InvoiceCollection.objects.filter(pk=event.data["object"]["id"])
+    return row.filter(hold=InvoiceCollection.Hold.REFUSED).exists()
 
 
 def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import structlog
 from django.db import transaction
 from django.utils import timezone
 
@@ -12,8 +11,9 @@ from billing.clients.stripe.errors import StripeNotFound, StripeRefused
 from billing.models import InvoiceCollection, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
+from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import is_left_to_staff
-from billing.services.invoices.records import enqueue_collection
+from billing.services.invoices.records import enqueue_collection, read_invoice
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
@@ -28,8 +28,6 @@ from billing.services.stripe_writes.cancellations import (
 from billing.services.subscriptions import end_credits, unused_time
 from billing.services.subscriptions.unused_time import BilledInvoice
 from tenants.models import Tenant
-
-logger = structlog.get_logger(__name__)
 
 
 def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
@@ -97,7 +95,7 @@ def _credit_unused_time(
     # First, since finalizing a draft applies the customer's balance to it:
     # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
-    refusal = _finalize_drafts(stripe, ended)
+    refusal = _finalize_drafts(stripe, tenant, ended)
     # Both before the amounts are read: whatever changes later is credited later.
     change, notes = latest_change(ended.id), end_credits.own_notes(ended.id)
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
@@ -118,7 +116,9 @@ def _credit_unused_time(
     _enqueue_unpaid(billed)
 
 
-def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
+def _finalize_drafts(
+    stripe: Stripe, tenant: Tenant, ended: Subscription
+) -> StripeRefused | None:
     """Finalize the drafts that nobody holds; returns the last refusal."""
     refusal = None
     for invoice in stripe.invoices.list(subscription=ended.id):
@@ -128,11 +128,9 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
             stripe.invoices.finalize(invoice.id)
         except StripeRefused as exc:
             # Stripe or another worker may just have finalized it.
-            if stripe.invoices.get(invoice.id).status == "draft":
-                logger.error(
-                    "final_invoice_refused", invoice=invoice.id, error=str(exc)
-                )
+            if read_invoice(stripe, invoice.id, tenant).status == "draft":
                 refusal = exc
+                record_refusal(InvoiceCollection.objects.get(pk=invoice.id), exc)
     return refusal
 
 

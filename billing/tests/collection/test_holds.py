@@ -1,5 +1,6 @@
 """Drafts that a person holds or Stripe refuses, and invoices of a paused collection."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ AT_ONCE, AFTER_AN_HOUR = "at_once", "after_an_hour"
 
 
 @pytest.fixture
-def payer(subscriber, sandbox, clock) -> Tenant:
+def payer(subscriber: Tenant, sandbox, clock) -> Tenant:
     """A tenant whose card has paid its first month."""
     attach(sandbox, subscriber)
     assert collect(record_newest(subscriber)).stripe_status == "paid"
@@ -205,7 +206,7 @@ def test_draft_that_staff_hold_is_neither_finalized_nor_charged(draft, sandbox, 
     assert not draft.card_attempts.exists()
     assert (held.hold, held.state) == (Hold.HELD, "draft")
     # Read again by itself: the event of its release may be lost.
-    assert held.next_attempt_at <= timezone.now() + timezone.timedelta(hours=6)
+    assert held.next_attempt_at <= timezone.now() + timedelta(hours=6)
     details = get_invoice(draft.pk).collection
     assert details and details.hold == "held"
 
@@ -221,14 +222,14 @@ def test_first_draft_that_staff_hold_is_not_finalized(subscriber, sandbox):
 
 @pytest.mark.parametrize("days", [1, 3, 10])
 def test_scheduled_draft_is_finalized_at_its_time(draft, sandbox, clock, days):
-    at = int((timezone.now() + timezone.timedelta(days=days)).timestamp())
+    at = int((timezone.now() + timedelta(days=days)).timestamp())
     change_at_stripe(sandbox, draft, automatically_finalizes_at=at)
 
     clock.move(days=days, hours=-1)
     scheduled = collect(draft)
     assert at_stripe(sandbox, draft).status == "draft"
     assert scheduled.hold == Hold.SCHEDULED
-    assert scheduled.next_attempt_at <= timezone.now() + timezone.timedelta(hours=2)
+    assert scheduled.next_attempt_at <= timezone.now() + timedelta(hours=2)
 
     clock.move(hours=1, minutes=1)
     assert collect(draft).stripe_status == "paid"
@@ -306,7 +307,7 @@ def test_refused_draft_is_retried_for_twenty_days_and_support_told_again(
     for _ in range(20):
         clock.move(days=1)
         stuck = collect(draft)
-        assert stuck.next_attempt_at <= timezone.now() + timezone.timedelta(hours=1)
+        assert stuck.next_attempt_at <= timezone.now() + timedelta(hours=1)
 
     assert len(alerts) == 21
     assert stuck.finalization_refused_at == since
@@ -387,7 +388,7 @@ def alerts(monkeypatch) -> list[dict[str, Any]]:
     """What support was told, without the limit of one message a day."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "billing.services.collection.drafts.alert_support",
+        "billing.services.dunning.stuck_drafts.alert_support",
         lambda event, message, **fields: told.append(fields),
     )
     return told

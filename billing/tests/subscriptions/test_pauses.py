@@ -1,5 +1,6 @@
 """Subscriptions that staff pause: nothing is cancelled, replaced or charged."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def payer(subscriber, sandbox, clock) -> Tenant:
+def payer(subscriber: Tenant, sandbox, clock) -> Tenant:
     """A tenant whose card has paid its first month."""
     attach(sandbox, subscriber)
     assert collect(record_newest(subscriber)).stripe_status == "paid"
@@ -47,7 +48,7 @@ def payer(subscriber, sandbox, clock) -> Tenant:
 
 
 @pytest.fixture
-def paused(payer, sandbox, clock) -> Tenant:
+def paused(payer: Tenant, sandbox, clock) -> Tenant:
     """A tenant whose subscription staff have paused after ten days."""
     clock.move(days=10)
     pause_subscription(sandbox, payer)
@@ -297,7 +298,7 @@ def test_paused_subscription_without_details_is_paused(payer, sandbox):
 
 
 def test_overdue_tenant_stays_suspended_after_the_resumption(paused, sandbox, clock):
-    created_at = timezone.now() - timezone.timedelta(days=20)
+    created_at = timezone.now() - timedelta(days=20)
     InvoiceCollection.objects.create(
         stripe_invoice_id="in_old",
         tenant=paused,
@@ -308,7 +309,7 @@ def test_overdue_tenant_stays_suspended_after_the_resumption(paused, sandbox, cl
         amount_remaining_cents=500,
         created_at=created_at,
         finalized_at=created_at,
-        suspend_at=timezone.now() - timezone.timedelta(days=1),
+        suspend_at=timezone.now() - timedelta(days=1),
     )
     resumed = Stripe().subscriptions.get(str(paused.stripe_subscription_id))
     resume_subscription(sandbox, paused)
@@ -347,7 +348,7 @@ def test_pause_of_collection_is_shown_and_leaves_the_relays_on(payer, sandbox, c
 
 def credited_cents(sandbox, tenant) -> int:
     customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
-    return -customer.balance
+    return -int(customer.balance)
 
 
 def leave(tenant) -> None:
