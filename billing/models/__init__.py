@@ -1,3 +1,4 @@
+from billing.models.account import StripeAccount
 from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
 from billing.models.credits import Credit
 from billing.models.cursors import StripeCursor
@@ -11,6 +12,7 @@ __all__ = [
     "InvoiceCollection",
     "Reversal",
     "Settlement",
+    "StripeAccount",
     "StripeCursor",
     "StripeEvent",
     "StripeWrite",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from billing.clients.stripe.catalog import Prices, WebhookEndpoints
+from billing.clients.stripe.catalog import Coupons, Prices, WebhookEndpoints
 from billing.clients.stripe.credits import CreditNotes, CustomerBalanceTransactions
 from billing.clients.stripe.customers import Customers, PaymentMethods
 from billing.clients.stripe.events import Events
@@ -22,6 +22,7 @@ from billing.clients.stripe.types import (
     Invoice,
     Item,
     Line,
+    Price,
     Subscription,
 )
 
@@ -35,6 +36,7 @@ __all__ = [
     "Item",
     "Line",
     "PortalConfiguration",
+    "Price",
     "Stripe",
     "Subscription",
     "is_live_key",
@@ -64,6 +66,7 @@ class Stripe:
         self.credit_notes = CreditNotes(transport)
         self.events = Events(transport)
         self.prices = Prices(transport)
+        self.coupons = Coupons(transport)
         self.webhook_endpoints = WebhookEndpoints(transport)
         self.portal_configurations = PortalConfigurations(transport)
         self.portal_sessions = PortalSessions(transport)

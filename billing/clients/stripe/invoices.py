@@ -22,6 +22,8 @@ from billing.clients.stripe.types import (
     read_pending_item,
 )
 
+#: Metadata of an invoice whose `auto_advance` we have switched off.
+STOPPED_BY_US = {"caravel_auto_advance": "off"}
 _WHOLE: Any = {"expand": ["amount_paid_off_stripe"]}
 
 
@@ -45,10 +47,13 @@ class Invoices:
         )
 
     def stop_auto_advance(self, invoice_id: str) -> None:
-        """Stop Stripe from finalizing or collecting an invoice automatically."""
+        """Stop Stripe from finalizing or collecting an invoice automatically.
+
+        Its metadata says that it was us, and not a person who holds the invoice.
+        """
+        args = cast(Any, {"auto_advance": False, "metadata": STOPPED_BY_US})
         self._transport.call(
-            lambda: v1().invoices.update(invoice_id, {"auto_advance": False}),
-            read_nothing,
+            lambda: v1().invoices.update(invoice_id, args), read_nothing
         )
 
     def set_metadata(self, invoice_id: str, values: Mapping[str, str]) -> None:

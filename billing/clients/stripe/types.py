@@ -17,6 +17,7 @@ class Customer:
     metadata: Mapping[str, str]
     deleted: bool = False
     default_card: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,20 @@ class Card:
 
     id: str
     created: int
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price. It is `active` if neither it nor its product is archived.
+
+    `interval` is "" for a price that does not recur every day, week, month or year.
+    """
+
+    id: str
+    active: bool
+    currency: str
+    unit_amount: int | None
+    interval: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,8 @@ class Subscription:
     """A subscription. Until it is canceled, `cancel_reason` is "".
 
     With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
+    `pause_behavior` is that of `pause_collection`, "" without a pause; `paused_at` is
+    set while the status is `paused`.
     """
 
     id: str
@@ -52,6 +69,31 @@ class Subscription:
     canceled_at: int | None = None
     latest_invoice: str = ""
     ended_at: int | None = None
+    pause_behavior: str = ""
+    pause_resumes_at: int | None = None
+    paused_at: int | None = None
+    discounts: tuple[str, ...] = ()
+    tax_rates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Discount:
+    """A redeemed coupon. `end` is None if it goes on forever, or for one invoice."""
+
+    id: str
+    coupon: str
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Coupon:
+    """A coupon; `terms` are the parameters that give the same discount."""
+
+    id: str
+    duration: str
+    valid: bool
+    metadata: Mapping[str, str]
+    terms: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,7 +116,7 @@ class Invoice:
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
-    has it.
+    has it. `auto_advance` is None if Stripe does not say.
     """
 
     id: str
@@ -84,7 +126,7 @@ class Invoice:
     tenant_pubkey: str
     billing_reason: str
     collection_method: str
-    auto_advance: bool
+    auto_advance: bool | None
     currency: str
     number: str
     hosted_url: str
@@ -101,6 +143,11 @@ class Invoice:
     metadata: Mapping[str, str]
     paid_at: int | None = None
     has_more_lines: bool = False
+    finalizes_at: int | None = None
+    finalization_error: str = ""
+    webhooks_delivered_at: int | None = None
+    written_off_at: int | None = None
+    written_off_reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,11 +198,24 @@ def read_customer(found: Any) -> Customer:
         metadata=read_metadata(found),
         deleted=bool(_field(found, "deleted")),
         default_card=_id(_field(found, "invoice_settings", "default_payment_method")),
+        name=_text(found, "name"),
     )
 
 
 def read_card(found: Any) -> Card:
     return Card(found.id, found.created)
+
+
+def read_price(found: Any) -> Price:
+    """Return a price whose product is expanded."""
+    is_single = _field(found, "recurring", "interval_count") == 1
+    return Price(
+        id=found.id,
+        active=bool(found.active and _field(found, "product", "active")),
+        currency=found.currency,
+        unit_amount=_field(found, "unit_amount"),
+        interval=_text(found, "recurring", "interval") if is_single else "",
+    )
 
 
 def read_subscription(found: Any) -> Subscription:
@@ -175,6 +235,34 @@ def read_subscription(found: Any) -> Subscription:
         canceled_at=_field(found, "canceled_at"),
         latest_invoice=_id(_field(found, "latest_invoice")),
         ended_at=_field(found, "ended_at"),
+        pause_behavior=_text(found, "pause_collection", "behavior"),
+        pause_resumes_at=_field(found, "pause_collection", "resumes_at"),
+        paused_at=_field(found, "status_details", "paused", "transitioned_at"),
+        discounts=tuple(map(_id, _field(found, "discounts") or ())),
+        tax_rates=tuple(map(_id, _field(found, "default_tax_rates") or ())),
+    )
+
+
+def read_discounts(found: Any) -> list[Discount]:
+    """Return the discounts of a subscription; they have to be expanded."""
+    return [
+        Discount(each.id, _id(_field(each, "source", "coupon")), _field(each, "end"))
+        for each in found.discounts
+    ]
+
+
+def read_coupon(found: Any) -> Coupon:
+    """Return a coupon; what it applies to has to be expanded."""
+    terms = {name: _field(found, name) for name in ("amount_off", "currency", "name")}
+    percent, products = found.percent_off, _field(found, "applies_to", "products")
+    terms["percent_off"] = None if percent is None else float(percent)
+    terms["applies_to"] = {"products": list(products)} if products else None
+    return Coupon(
+        id=found.id,
+        duration=found.duration,
+        valid=found.valid,
+        metadata=read_metadata(found),
+        terms={name: value for name, value in terms.items() if value is not None},
     )
 
 
@@ -188,7 +276,7 @@ def read_invoice(found: Any) -> Invoice:
         tenant_pubkey=read_metadata(parent).get("tenant_pubkey", ""),
         billing_reason=_text(found, "billing_reason"),
         collection_method=found.collection_method,
-        auto_advance=bool(_field(found, "auto_advance")),
+        auto_advance=_field(found, "auto_advance"),
         currency=found.currency,
         number=_text(found, "number"),
         hosted_url=_text(found, "hosted_invoice_url"),
@@ -206,6 +294,11 @@ def read_invoice(found: Any) -> Invoice:
         metadata=read_metadata(found),
         paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
+        finalizes_at=_field(found, "automatically_finalizes_at"),
+        finalization_error=_error_code(_field(found, "last_finalization_error")),
+        webhooks_delivered_at=_field(found, "webhooks_delivered_at"),
+        written_off_at=_field(found, "status_transitions", "marked_uncollectible_at"),
+        written_off_reason=_text(found, "status_details", "uncollectible", "reason"),
     )
 
 
@@ -283,6 +376,11 @@ def _field(found: Any, *names: str) -> Any:
     for name in names:
         found = getattr(found, name, None)
     return found
+
+
+def _error_code(error: Any) -> str:
+    """Return the code of an error, or its type: a code is optional. "" for None."""
+    return "" if error is None else _text(error, "code") or _text(error, "type")
 
 
 def _text(found: Any, *names: str) -> str:

@@ -7,19 +7,51 @@ from billing.models import InvoiceCollection, StripeEvent
 from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
-from billing.services.invoices.records import record_and_enqueue, revision_of
+from billing.services.invoices.records import (
+    record_and_enqueue,
+    record_invoice,
+    revision_of,
+)
 from tenants.models import Tenant
 
 Action = InvoiceCollection.Action
+#: Fields of a draft that a refused finalization changes.
+_CHANGED_BY_REFUSAL = {"last_finalization_error", "automatically_finalizes_at"}
 
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the current state of the invoice, and enqueue its collection."""
-    invoice_id = str(event.data["object"]["id"])
+    return _read_invoice(stripe, str(event.data["object"]["id"]), tenant)
+
+
+def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the invoice as the credit note left it, and enqueue its collection."""
+    return _read_invoice(stripe, str(event.data["object"]["invoice"]), tenant)
+
+
+def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
     # Before the request: an answer that is overtaken by a newer one is not stored.
     since = revision_of(invoice_id)
     invoice = stripe.invoices.get(invoice_id)
     return lambda: _record_invoice(invoice, tenant, since)
+
+
+def invoice_updated(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the invoice; collect it unless only a refused finalization changed it."""
+    changed = set(event.data.get("previous_attributes") or {})
+    if changed <= _CHANGED_BY_REFUSAL and _is_refused(event):
+        return _record_only(stripe, event, tenant)
+    return invoice_changed(stripe, event, tenant)
+
+
+def finalization_failed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the refusal; the first one also enqueues a try of our own.
+
+    Each of our tries causes such an event: the next one waits for the back-off.
+    """
+    if _is_refused(event):
+        return _record_only(stripe, event, tenant)
+    return invoice_changed(stripe, event, tenant)
 
 
 def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -48,6 +80,23 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     if not is_gone(stripe, customer):
         return no_effect("the customer exists")
     return lambda: recreate_customer(tenant, customer)
+
+
+def _is_refused(event: StripeEvent) -> bool:
+    refused = InvoiceCollection.objects.refused()
+    return refused.filter(pk=event.data["object"]["id"]).exists()
+
+
+def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    invoice_id = str(event.data["object"]["id"])
+    since = revision_of(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
+
+    def record() -> str:
+        record_invoice(invoice=invoice, tenant=tenant, since=since)
+        return "Stripe has refused to finalize it again"
+
+    return record
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:

@@ -11,7 +11,7 @@ from billing.clients.stripe.client import Stripe
 from billing.exceptions import InvalidEvent, WrongMode
 from billing.models import StripeEvent
 from billing.services.events.inbox import new_event
-from billing.services.events.process import HANDLERS
+from billing.services.events.process import EVENT_TYPES
 from billing.services.pull.cursors import Window, read_new, windows_since
 
 logger = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ def pull_events_since(start: datetime, *, undelivered: bool = False) -> int:
 
 def _store_events(stripe: Stripe, window: Window, *, undelivered: bool) -> int:
     listed = stripe.events.list(
-        types=sorted(HANDLERS), created=window.created, undelivered=undelivered
+        types=sorted(EVENT_TYPES), created=window.created, undelivered=undelivered
     )
     events = {event.pk: event for event in _read(listed)}
     known = StripeEvent.objects.filter(pk__in=events).values_list("pk", flat=True)

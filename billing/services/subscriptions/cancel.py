@@ -5,12 +5,14 @@ from datetime import UTC, datetime
 
 import structlog
 from django.db import transaction
+from django.utils import timezone
 
-from billing.clients.stripe.client import Line, Stripe, Subscription
+from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
 from billing.models import InvoiceCollection, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
+from billing.services.invoices.holds import is_left_to_staff
 from billing.services.invoices.records import enqueue_collection
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
@@ -32,9 +34,12 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
 
     Without an unpaid invoice, Stripe credits it on a final invoice, which Caravel
     finalizes. Otherwise Stripe would credit time that was not paid for, so the open
-    invoice is reduced instead. Raises StripeRefused if Stripe does not cancel.
+    invoice is reduced instead. Also if collection is paused: Stripe would hold or void
+    the final invoice. Raises StripeRefused if Stripe does not cancel.
     """
-    unpaid = _has_unpaid_invoice(stripe, subscription.id)
+    unpaid = bool(subscription.pause_behavior) or _has_unpaid_invoice(
+        stripe, subscription.id
+    )
     write = create_cancellation(
         tenant_id=tenant_id,
         subscription_id=subscription.id,
@@ -81,8 +86,8 @@ def _credit_unused_time(
 ) -> None:
     """Finalize the drafts, record the credits, and resolve the cancellation.
 
-    A draft that Stripe refuses to finalize is left to the operator, with the write
-    marked as failed: the tenant can go on.
+    A draft that Stripe refuses to finalize is left to its collection, with the write
+    marked as failed: the tenant buys nothing until it is repaired.
     """
     tenant = Tenant.objects.get(pk=write.tenant_id)
     # First, since finalizing a draft applies the customer's balance to it:
@@ -109,10 +114,10 @@ def _credit_unused_time(
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
-    """Finalize the drafts of a subscription; returns the last refusal."""
+    """Finalize the drafts that nobody holds; returns the last refusal."""
     refusal = None
     for invoice in stripe.invoices.list(subscription=ended.id):
-        if invoice.status != "draft":
+        if invoice.status != "draft" or _is_held(invoice, ended):
             continue
         try:
             stripe.invoices.finalize(invoice.id)
@@ -124,6 +129,12 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
                 )
                 refusal = exc
     return refusal
+
+
+def _is_held(invoice: Invoice, ended: Subscription) -> bool:
+    """Return whether a person holds a draft; never one that the end has created."""
+    is_older = invoice.created < unused_time.ended_at(ended) - unused_time.CLOCK_SKEW
+    return is_older and is_left_to_staff(invoice)
 
 
 def _unused_time(
@@ -163,9 +174,16 @@ def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:
 
 
 def _has_unpaid_invoice(stripe: Stripe, subscription_id: str) -> bool:
-    invoices = stripe.invoices.list(subscription=subscription_id)
-    return any(
-        invoice.status in {"draft", "open", "uncollectible"}
-        and invoice.amount_remaining > 0
-        for invoice in invoices
-    )
+    return any(map(_is_unpaid, stripe.invoices.list(subscription=subscription_id)))
+
+
+def _is_unpaid(invoice: Invoice) -> bool:
+    """Return whether Stripe would credit time for which this invoice was not paid.
+
+    A void one counts while its period runs.
+    """
+    if invoice.status == "void":
+        now = timezone.now().timestamp()
+        return any(line.period_end > now for line in invoice.lines)
+    is_payable = invoice.status in {"draft", "open", "uncollectible"}
+    return is_payable and invoice.amount_remaining > 0

@@ -13,6 +13,7 @@ from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.models import Credit
 from billing.services.credits.allocation import paid_cents, surplus_credited_cents
 from billing.services.credits.posting import record_credit
+from billing.services.invoices.holds import is_left_to_staff
 from billing.services.invoices.records import record_invoice, revisions_of
 from caravel.core.currencies import charge_increment
 from tenants.models import Tenant
@@ -21,7 +22,7 @@ from tenants.models import Tenant
 #: https://docs.stripe.com/api/invoices/object
 _INCLUDED_LINES = 10
 #: Seconds by which a final invoice may be older than the end of the subscription.
-_CLOCK_SKEW = 60
+CLOCK_SKEW = 60
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,9 @@ class _Share:
 def list_billed_invoices(
     stripe: Stripe, tenant: Tenant, subscription_id: str
 ) -> list[BilledInvoice]:
-    """Return a subscription's invoices except void ones, newest first.
+    """Return a subscription's invoices, newest first.
+
+    Without void ones, and those that are left to staff: they may never be owed.
 
     Each is recorded, since its credit refers to the record.
     """
@@ -103,7 +106,8 @@ def list_billed_invoices(
         if invoice.status == "void":
             continue
         since = known.get(invoice.id, 0)
-        if not record_invoice(invoice=invoice, tenant=tenant, since=since):
+        recorded = record_invoice(invoice=invoice, tenant=tenant, since=since)
+        if not recorded or is_left_to_staff(invoice):
             continue
         lines = invoice.lines
         if len(lines) >= _INCLUDED_LINES:
@@ -126,7 +130,7 @@ def is_settled_by_stripe(billed: Iterable[BilledInvoice], at: int) -> bool:
     regular = {"subscription_create", "subscription_cycle"}
     return any(
         each.invoice.billing_reason not in regular
-        and each.invoice.created >= at - _CLOCK_SKEW
+        and each.invoice.created >= at - CLOCK_SKEW
         for each in billed
     )
 

@@ -22,7 +22,7 @@ from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 
 @pytest.fixture
@@ -111,6 +111,20 @@ def test_invalid_relay_form_shows_a_message(admin_client, fields, message):
 
     assert message in response.content.decode()
     assert Relay.objects.count() == 1
+
+
+def test_relay_on_plan_that_cannot_be_billed_is_refused_in_the_admin(admin_client):
+    Plan.objects.filter(pk="basic").update(price_problem="archived")
+    tenant = TenantFactory()
+
+    response = admin_client.post(
+        reverse("admin:relays_relay_add"),
+        relay_form(tenant=tenant.pk, subdomain="nest"),
+        follow=True,
+    )
+
+    assert "plan-price-missing" in message_texts(response)[0]
+    assert not Relay.objects.exists()
 
 
 def test_change_of_plan_switches_off_features_that_it_lacks(admin_client):

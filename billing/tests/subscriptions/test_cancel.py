@@ -10,6 +10,7 @@ from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.invoices import Invoices
 from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import Credit, StripeWrite, SubscriptionSync
+from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
 from billing.services.stripe_writes import writes
@@ -28,7 +29,7 @@ from billing.tests.support.subscriptions import (
     sync_until_in_sync,
 )
 from billing.tests.support.workers import Killed
-from relays.exceptions import PaymentOverdue
+from relays.exceptions import BillingOnHold, PaymentOverdue
 from relays.models import Relay
 from relays.services import lifecycle
 from tenants.models import Tenant
@@ -121,7 +122,7 @@ def test_one_week_is_owed_when_relays_are_suspended_after_a_week(
 def test_draft_is_finalized_and_reduced_on_cancellation(sandbox, tenant, relay):
     (invoice,) = invoices(sandbox)
     assert invoice.status == "draft"
-    sandbox.client().v1.invoices.update(invoice.id, {"auto_advance": False})
+    Stripe().invoices.stop_auto_advance(invoice.id)
     sandbox.advance(15 * DAY)
 
     deactivate_and_sync(tenant, relay)
@@ -440,7 +441,7 @@ def test_end_reported_twice_by_events_is_credited_once_by_next_sync(
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
 
 
-def test_new_subscription_is_created_although_a_draft_cannot_be_finalized(
+def test_new_subscription_waits_for_a_draft_that_cannot_be_finalized(
     sandbox, tenant, relay, caplog
 ):
     sandbox.fault("status", path="/finalize", status=400, times=None)
@@ -448,15 +449,16 @@ def test_new_subscription_is_created_although_a_draft_cannot_be_finalized(
     assert "final_invoice_refused" in caplog.text
     credit = Credit.objects.get()
 
-    activate_and_sync(tenant, relay)
+    with pytest.raises(BillingOnHold):
+        lifecycle.activate_relay(relay_id=relay.pk)
 
-    assert len(all_subscriptions(sandbox)) == 2
-    credit.refresh_from_db()
     assert (credit.state, credit.last_error_code) == ("owed", "credit-waits")
     sandbox.clear_faults()
-    sandbox.client().v1.invoices.finalize_invoice(credit.collection_id)
+    collect_invoice(invoice_id=str(credit.collection_id))
     assert post_credits(tenant_id=tenant.pk)
     assert invoices(sandbox)[0].status == "paid"
+    activate_and_sync(tenant, relay)
+    assert len(all_subscriptions(sandbox)) == 2
 
 
 # --- deleted customers
@@ -504,7 +506,7 @@ def test_unused_time_is_credited_once_when_killed_while_cancelling(
         pay_all_invoices(sandbox)
     else:
         (draft,) = invoices(sandbox)
-        sandbox.client().v1.invoices.update(draft.id, {"auto_advance": False})
+        Stripe().invoices.stop_auto_advance(draft.id)
     sandbox.advance(7 * DAY)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     real = getattr(owner, name)
