@@ -11,7 +11,8 @@ class BillingConfig(AppConfig):
     def ready(self) -> None:
         import_module("billing.checks")
         import_module("billing.signals")
-        account = import_module("billing.services.customers.stripe_account")
-        transport = import_module("billing.clients.stripe.transport")
-        transport.check_account = account.check_account
-        PROBES["Stripe account"] = lambda: not account.process.mismatch
+        from billing.clients.stripe import transport
+        from billing.services.customers import stripe_account
+
+        transport.check_account = stripe_account.check_account
+        PROBES["Stripe account"] = lambda: not stripe_account.process.mismatch

@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass
 class Process:
-    """What this process has learnt: `mismatch` is "" for the right account."""
+    """State of the check in this process; `mismatch` is "" for the right account."""
 
     is_checked: bool = False
     mismatch: str = ""
