@@ -101,8 +101,7 @@ def update_customer(stripe: Stripe, tenant: Tenant) -> None:
             _send_details(stripe, tenant, changed)
     except StripeRefused as exc:
         logger.error("stripe_refused_customer_details", error=exc.message)
-    with transaction.atomic():
-        _save_given(tenant, wanted)
+    _save_given(tenant, wanted)
 
 
 def is_gone(stripe: Stripe, customer_id: str) -> bool:
@@ -198,4 +197,7 @@ def _create(stripe: Stripe, tenant: Tenant) -> str:
         # Billing must go on although Stripe rejects the tenant's own address.
         logger.warning("stripe_refused_email", error=exc.message)
         placeholder = placeholder_email(tenant)
-        return CreateCustomer(stripe, tenant, email=placeholder).run().id
+        created = CreateCustomer(stripe, tenant, email=placeholder).run()
+        # The refused address is not sent again until it changes.
+        _save_given(tenant, _details(tenant))
+        return created.id
