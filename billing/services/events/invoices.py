@@ -8,6 +8,7 @@ from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import record_and_enqueue, revision_of
+from billing.services.subscriptions.end_credits import request_recredit
 from tenants.models import Tenant
 
 Action = InvoiceCollection.Action
@@ -15,19 +16,17 @@ Action = InvoiceCollection.Action
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the current state of the invoice, and enqueue its collection."""
-    return _read_invoice(stripe, str(event.data["object"]["id"]), tenant)
+    invoice, since = _read_invoice(stripe, str(event.data["object"]["id"]))
+    return lambda: _record_invoice(invoice, tenant, since)
 
 
 def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Store the invoice as the credit note left it, and enqueue its collection."""
-    return _read_invoice(stripe, str(event.data["object"]["invoice"]), tenant)
+    """Store the invoice as the credit note left it, and enqueue its collection.
 
-
-def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
-    # Before the request: an answer that is overtaken by a newer one is not stored.
-    since = revision_of(invoice_id)
-    invoice = stripe.invoices.get(invoice_id)
-    return lambda: _record_invoice(invoice, tenant, since)
+    If its subscription has ended, the unused time is credited on the new amounts.
+    """
+    invoice, since = _read_invoice(stripe, str(event.data["object"]["invoice"]))
+    return lambda: _record_credited_invoice(invoice, tenant, since)
 
 
 def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -56,6 +55,19 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     if not is_gone(stripe, customer):
         return no_effect("the customer exists")
     return lambda: recreate_customer(tenant, customer)
+
+
+def _read_invoice(stripe: Stripe, invoice_id: str) -> tuple[Invoice, int]:
+    """Return the invoice, and the revision of its record from before the request."""
+    # An answer that is overtaken by a newer one is not stored.
+    since = revision_of(invoice_id)
+    return stripe.invoices.get(invoice_id), since
+
+
+def _record_credited_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
+    # Lock order: the tenant, then the invoice.
+    request_recredit(tenant_id=tenant.pk, subscription_id=invoice.subscription)
+    return _record_invoice(invoice, tenant, since)
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
