@@ -23,6 +23,7 @@ from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import initial_rows, secret_scanner
 from lightning.clients import nwc_uri
+from relays.models import Plan
 from sandbox.common.secrets import tracked
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support.stripe.conformance import (
@@ -178,6 +179,13 @@ def _create_prices() -> Prices:
 def prices(sandbox, db, _saved_prices) -> Prices:
     """Ids of the Stripe Prices by plan id."""
     return dict(_saved_prices.restore())
+
+
+@pytest.fixture
+def priced_plans(db) -> None:
+    """Paid plans with invented prices, so that they are sold without a sandbox."""
+    for plan in Plan.objects.paid():
+        Plan.objects.filter(pk=plan.pk).update(stripe_price_id=f"price_{plan.pk}")
 
 
 @pytest.fixture(scope="session")

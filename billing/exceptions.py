@@ -3,12 +3,6 @@
 from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
-class PriceMissing(Conflict):
-    """A paid plan has no price at Stripe: run `stripe_setup`."""
-
-    code = "plan-price-missing"
-
-
 class StripeAccountInUse(Conflict):
     """The database has objects of its Stripe account, and cannot move to another."""
 

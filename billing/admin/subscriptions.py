@@ -51,6 +51,8 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
         "retry_at",
         "enqueued_at",
         "lease_until",
+        "terms",
+        "foreign_ids",
     )
     readonly_fields = fields
     list_filter = (StaleFilter, "last_error_code")

@@ -23,7 +23,7 @@ def record_given_details(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0007_reversals'),
+        ('billing', '0009_stripe_cursors'),
     ]
 
     operations = [

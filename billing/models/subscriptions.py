@@ -37,6 +37,18 @@ class SubscriptionSync(WorkItem):
     customer_name = models.CharField(max_length=255, blank=True, default="")
     customer_email = models.CharField(max_length=512, blank=True, default="")
 
+    terms = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Discounts and taxes of its subscription, for the next one.",
+    )
+    foreign_ids = models.JSONField(
+        "not ours",
+        default=list,
+        blank=True,
+        help_text="Objects of its customer that Caravel does not bill or collect.",
+    )
+
     objects = SubscriptionSyncQuerySet.as_manager()
 
     class Meta:

@@ -38,6 +38,20 @@ class TaxRate:
 
 
 @dataclass(frozen=True)
+class Price:
+    """A price. It is `active` if neither it nor its product is archived.
+
+    `interval` is "" for a price that does not recur every day, week, month or year.
+    """
+
+    id: str
+    active: bool
+    currency: str
+    unit_amount: int | None
+    interval: str
+
+
+@dataclass(frozen=True)
 class Item:
     id: str
     price: str
@@ -63,6 +77,28 @@ class Subscription:
     latest_invoice: str = ""
     ended_at: int | None = None
     default_tax_rates: tuple[TaxRate, ...] = ()
+    discounts: tuple[str, ...] = ()
+    tax_rates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Discount:
+    """A redeemed coupon. `end` is None if it goes on forever, or for one invoice."""
+
+    id: str
+    coupon: str
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Coupon:
+    """A coupon; `terms` are the parameters that give the same discount."""
+
+    id: str
+    duration: str
+    valid: bool
+    metadata: Mapping[str, str]
+    terms: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -184,6 +220,18 @@ def read_card(found: Any) -> Card:
     return Card(found.id, found.created)
 
 
+def read_price(found: Any) -> Price:
+    """Return a price whose product is expanded."""
+    is_single = _field(found, "recurring", "interval_count") == 1
+    return Price(
+        id=found.id,
+        active=bool(found.active and _field(found, "product", "active")),
+        currency=found.currency,
+        unit_amount=_field(found, "unit_amount"),
+        interval=_text(found, "recurring", "interval") if is_single else "",
+    )
+
+
 def read_subscription(found: Any) -> Subscription:
     items = tuple(
         Item(item.id, item.price.id, _field(item, "quantity"))
@@ -202,6 +250,32 @@ def read_subscription(found: Any) -> Subscription:
         latest_invoice=_id(_field(found, "latest_invoice")),
         ended_at=_field(found, "ended_at"),
         default_tax_rates=read_tax_rates(_field(found, "default_tax_rates")),
+        discounts=tuple(map(_id, _field(found, "discounts") or ())),
+        tax_rates=tuple(map(_id, _field(found, "default_tax_rates") or ())),
+    )
+
+
+def read_discounts(found: Any) -> list[Discount]:
+    """Return the discounts of a subscription; they have to be expanded."""
+    return [
+        Discount(each.id, _id(_field(each, "source", "coupon")), _field(each, "end"))
+        for each in found.discounts
+    ]
+
+
+def read_coupon(found: Any) -> Coupon:
+    """Return a coupon; what it applies to has to be expanded."""
+    terms = {name: _field(found, name) for name in ("amount_off", "currency", "name")}
+    percent = _field(found, "percent_off")
+    products = _field(found, "applies_to", "products")
+    terms["percent_off"] = None if percent is None else float(percent)
+    terms["applies_to"] = {"products": list(products)} if products else None
+    return Coupon(
+        id=found.id,
+        duration=found.duration,
+        valid=found.valid,
+        metadata=read_metadata(found),
+        terms={name: value for name, value in terms.items() if value is not None},
     )
 
 

@@ -9,7 +9,7 @@ from billing.services.customers import stripe_account
 from billing.services.customers.catalog import ensure_prices
 from billing.services.customers.portal import ensure_configurations
 from billing.services.events.endpoint import complete_events
-from billing.services.events.process import HANDLERS
+from billing.services.events.process import EVENT_TYPES
 from billing.services.sync.queue import mark_all_stale
 
 
@@ -64,5 +64,5 @@ class Command(BaseCommand):
                 f"webhook: found {endpoint}; its secret was shown when it was created"
             )
             return
-        secret = stripe.webhook_endpoints.create(url, sorted(HANDLERS))
+        secret = stripe.webhook_endpoints.create(url, sorted(EVENT_TYPES))
         self.stdout.write(f"webhook: created\nSTRIPE_WEBHOOK_SECRET={secret}")

@@ -15,6 +15,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
 from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
+from billing.services.collection.undecided import wait_for_sync
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices, suspension
 from billing.services.invoices import locks
@@ -173,6 +174,7 @@ _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
     _finish_card,
     _book,
     _close,
+    wait_for_sync,
     _finalize,
     _wait_if_written_off,
     _attempt,

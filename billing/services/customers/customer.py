@@ -15,6 +15,7 @@ from billing.models import StripeWrite, SubscriptionSync
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import record_external_end
 from billing.services.stripe_writes.writes import Write
+from caravel.core.alerts import alert_support
 from caravel.nostr import short_npub
 from tenants.models import Tenant
 
@@ -100,7 +101,7 @@ def update_customer(stripe: Stripe, tenant: Tenant) -> None:
         if changed:
             _send_details(stripe, tenant, changed)
     except StripeRefused as exc:
-        logger.error("stripe_refused_customer_details", error=exc.message)
+        alert_support("stripe_refused_customer_details", exc.message, tenant=tenant.pk)
     _save_given(tenant, wanted)
 
 

@@ -6,7 +6,7 @@ from django.urls import reverse
 
 from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import StripeRefused
-from billing.services.events.process import HANDLERS
+from billing.services.events.process import EVENT_TYPES
 
 logger = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ def complete_events(stripe: Stripe, url: str) -> str | None:
     if found is None:
         return None
     endpoint, events = found
-    missing = HANDLERS.keys() - events
+    missing = EVENT_TYPES - {*events}
     if missing and "*" not in events:
         logger.warning("webhook_endpoint_corrected", missing=sorted(missing))
         stripe.webhook_endpoints.set_events(endpoint, sorted({*events, *missing}))

@@ -15,9 +15,12 @@ from billing.clients.stripe.errors import (
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import invoices
+from billing.services.events import catalog, invoices
 from billing.services.events.effects import Effect, no_effect
-from billing.services.events.subscriptions import subscription_changed
+from billing.services.events.subscriptions import (
+    subscription_changed,
+    subscription_created,
+)
 from caravel.core.db.work_items import failure_columns
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
@@ -33,6 +36,7 @@ Status = StripeEvent.Status
 Handler = Callable[[Stripe, StripeEvent, Tenant], Effect]
 
 HANDLERS: dict[str, Handler] = {
+    "customer.subscription.created": subscription_created,
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
     "invoice.created": invoices.invoice_changed,
@@ -50,6 +54,13 @@ HANDLERS: dict[str, Handler] = {
     "payment_method.detached": invoices.card_detached,
     "customer.deleted": invoices.customer_deleted,
 }
+#: Handlers of events that concern no single tenant.
+ACCOUNT_HANDLERS: dict[str, Callable[[Stripe, StripeEvent], Effect]] = {
+    "price.updated": catalog.price_changed,
+    "price.deleted": catalog.price_changed,
+    "product.updated": catalog.product_changed,
+}
+EVENT_TYPES = HANDLERS.keys() | ACCOUNT_HANDLERS.keys()
 
 
 def process_event(*, event_id: str) -> StripeEvent:
@@ -73,12 +84,16 @@ def process_event(*, event_id: str) -> StripeEvent:
 
 
 def requeue_event(*, event_id: str) -> bool:
-    """Enqueue a failed or parked event again; return False for any other."""
-    given_up = StripeEvent.objects.filter(status__in=[Status.FAILED, Status.PARKED])
+    """Make an event due again, also a processed one; return False if it is unknown.
+
+    Its effect is what the object's present state at Stripe asks for.
+    """
     now = timezone.now()
     return bool(
-        given_up.filter(pk=event_id).update(
+        StripeEvent.objects.filter(pk=event_id).update(
             status=Status.RECEIVED,
+            processed_at=None,
+            outcome="",
             failures=0,
             received_at=now,
             next_attempt_at=now,
@@ -88,6 +103,8 @@ def requeue_event(*, event_id: str) -> bool:
 
 
 def _process(event: StripeEvent) -> None:
+    if account_handler := ACCOUNT_HANDLERS.get(event.type):
+        return _finish(event, None, account_handler(Stripe(), event))
     handler = HANDLERS.get(event.type)
     if handler is None:
         return _finish(event, None, no_effect("no handler for this type"))
@@ -100,6 +117,9 @@ def _process(event: StripeEvent) -> None:
 
 
 def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
+    if event.tenant:
+        # Processed before: the tenant may have another customer since.
+        return event.tenant
     tenant = Tenant.objects.by_customer(customer).first() if customer else None
     if tenant is None and event.type.startswith(("invoice.", "credit_note.")):
         # An invoice outlives its customer.

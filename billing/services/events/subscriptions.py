@@ -1,4 +1,4 @@
-"""Handles `customer.subscription.updated` and `customer.subscription.deleted`."""
+"""Handles `customer.subscription.created`, `.updated` and `.deleted`."""
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import StripeEvent
@@ -10,6 +10,7 @@ from billing.services.subscriptions.ended import (
     handle_subscription_ended,
     is_inactive,
 )
+from billing.services.subscriptions.terms import Terms, read_terms, store_terms
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
@@ -24,13 +25,29 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
         return no_effect(EndReason.NOT_CURRENT)
     subscription = stripe.subscriptions.get(subscription_id)
     if not is_inactive(subscription):
-        if is_in_sync(tenant, subscription):
-            return no_effect("matches the relays")
-        return lambda: _enqueue_sync(tenant)
+        terms = read_terms(stripe, tenant.pk, subscription)
+        return lambda: _follow(tenant, subscription, terms)
     customer = str(tenant.stripe_customer_id)
     if is_gone(stripe, customer):
         return lambda: recreate_customer(tenant, customer)
     return lambda: _handle_end(tenant, subscription)
+
+
+def subscription_created(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Enqueue a sync if a person may have created the subscription.
+
+    It decides which one stays, before an invoice of the other is charged.
+    """
+    if str(event.data["object"]["id"]) == tenant.stripe_subscription_id:
+        return no_effect("the current subscription")
+    return lambda: _enqueue_sync(tenant)
+
+
+def _follow(tenant: Tenant, subscription: Subscription, terms: Terms) -> str:
+    store_terms(tenant.pk, terms)
+    if is_in_sync(tenant, subscription):
+        return "matches the relays"
+    return _enqueue_sync(tenant)
 
 
 def _handle_end(tenant: Tenant, subscription: Subscription) -> str:

@@ -79,6 +79,12 @@ def record_external_end(*, tenant_id: str, subscription_id: str) -> None:
         )
 
 
+def has_ended(subscription_id: str) -> bool:
+    """Return whether a subscription has ended, and its unused time is credited."""
+    sent = StripeWrite.objects.of(CANCEL, subscription_id)
+    return sent.exclude(stripe_id="").exists()
+
+
 def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
     """Return the prorations that Stripe deleted when the subscription ended.
 

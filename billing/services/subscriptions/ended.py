@@ -1,16 +1,18 @@
 """Consequences of the end of a tenant's current subscription."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import structlog
 from django.db import transaction
 
-from billing.clients.stripe.client import Subscription
+from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import InvoiceCollection
 from billing.services.dunning.payment_block import refresh_payment_block
 from billing.services.dunning.suspension import end_grace_now
 from billing.services.stripe_writes.cancellations import (
     cancelled_by_us,
+    has_ended,
     record_external_end,
 )
 from billing.services.subscriptions.cancel import is_terminated
@@ -63,6 +65,25 @@ def handle_subscription_ended(
         _clear(tenant)
     logger.info("subscription_ended", subscription=subscription.id, ending=reason.name)
     return reason
+
+
+def record_unnoticed_ends(
+    stripe: Stripe, tenant: Tenant, listed: Iterable[Subscription]
+) -> bool:
+    """Record ends of subscriptions that never were current, such as a duplicate.
+
+    Their invoices wait in collection until the unused time is credited. Returns whether
+    there are any.
+    """
+    working = InvoiceCollection.objects.working().filter(tenant=tenant)
+    ids = set(working.values_list("stripe_subscription_id", flat=True))
+    ids -= {each.id for each in listed} | {tenant.stripe_subscription_id or ""}
+    unnoticed = [id for id in sorted(ids) if not has_ended(id)]
+    ended = [id for id in unnoticed if is_terminated(stripe.subscriptions.get(id))]
+    for id in ended:
+        with transaction.atomic():
+            record_external_end(tenant_id=tenant.pk, subscription_id=id)
+    return bool(ended)
 
 
 def clear_subscription(*, tenant_id: str) -> None:

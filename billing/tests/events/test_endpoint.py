@@ -4,7 +4,7 @@ import pytest
 from django.core.management import call_command
 
 from billing.services.events.endpoint import complete_own_events, own_url
-from billing.services.events.process import HANDLERS
+from billing.services.events.process import EVENT_TYPES
 from billing.tasks import complete_webhook_events, reconcile_subscriptions
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +25,7 @@ def test_endpoint_of_an_earlier_version_gets_the_missing_types(sandbox):
 
     complete_webhook_events()
 
-    assert enabled_events(sandbox) == {"charge.captured", *HANDLERS}
+    assert enabled_events(sandbox) == {"charge.captured", *EVENT_TYPES}
 
 
 def test_endpoint_is_completed_whenever_all_tenants_are_compared(monkeypatch):
@@ -37,7 +37,7 @@ def test_endpoint_is_completed_whenever_all_tenants_are_compared(monkeypatch):
     assert sent == [1]
 
 
-@pytest.mark.parametrize("events", [["*"], sorted(HANDLERS)])
+@pytest.mark.parametrize("events", [["*"], sorted(EVENT_TYPES)])
 def test_complete_endpoint_is_not_changed(sandbox, events):
     create_endpoint(sandbox, *events)
     before = len(sandbox.requests("POST"))
@@ -72,4 +72,4 @@ def test_setup_completes_the_endpoint_that_it_is_given(sandbox):
 
     call_command("stripe_setup", "--webhook-url", url, verbosity=0)
 
-    assert enabled_events(sandbox) == set(HANDLERS)
+    assert enabled_events(sandbox) == set(EVENT_TYPES)
