@@ -16,8 +16,7 @@ Action = InvoiceCollection.Action
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the current state of the invoice, and enqueue its collection."""
-    invoice, since = _read_invoice(stripe, str(event.data["object"]["id"]))
-    return lambda: _record_invoice(invoice, tenant, since)
+    return _read_invoice(stripe, str(event.data["object"]["id"]), tenant)
 
 
 def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -25,8 +24,16 @@ def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> E
 
     If its subscription has ended, the unused time is credited on the new amounts.
     """
-    invoice, since = _read_invoice(stripe, str(event.data["object"]["invoice"]))
-    return lambda: _record_credited_invoice(invoice, tenant, since)
+    invoice_id = str(event.data["object"]["invoice"])
+    record = _read_invoice(stripe, invoice_id, tenant)
+    return lambda: _recredit_and(record, invoice_id, tenant)
+
+
+def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
+    # Before the request: an answer that is overtaken by a newer one is not stored.
+    since = revision_of(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
+    return lambda: _record_invoice(invoice, tenant, since)
 
 
 def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -57,17 +64,13 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     return lambda: recreate_customer(tenant, customer)
 
 
-def _read_invoice(stripe: Stripe, invoice_id: str) -> tuple[Invoice, int]:
-    """Return the invoice, and the revision of its record from before the request."""
-    # An answer that is overtaken by a newer one is not stored.
-    since = revision_of(invoice_id)
-    return stripe.invoices.get(invoice_id), since
-
-
-def _record_credited_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
-    # Lock order: the tenant, then the invoice.
-    request_recredit(tenant_id=tenant.pk, subscription_id=invoice.subscription)
-    return _record_invoice(invoice, tenant, since)
+def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
+    # First, since it locks the tenant, and the lock order has invoices after tenants.
+    for row in InvoiceCollection.objects.filter(pk=invoice_id):
+        request_recredit(
+            tenant_id=tenant.pk, subscription_id=row.stripe_subscription_id
+        )
+    return record()
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
