@@ -12,6 +12,7 @@ from billing.services.invoices.records import (
     record_invoice,
     revision_of,
 )
+from billing.services.subscriptions.end_credits import request_recredit
 from tenants.models import Tenant
 
 Action = InvoiceCollection.Action
@@ -25,8 +26,13 @@ def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effec
 
 
 def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Store the invoice as the credit note left it, and enqueue its collection."""
-    return _read_invoice(stripe, str(event.data["object"]["invoice"]), tenant)
+    """Store the invoice as the credit note left it, and enqueue its collection.
+
+    If its subscription has ended, the unused time is credited on the new amounts.
+    """
+    invoice_id = str(event.data["object"]["invoice"])
+    record = _read_invoice(stripe, invoice_id, tenant)
+    return lambda: _recredit_and(record, invoice_id, tenant)
 
 
 def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
@@ -97,6 +103,15 @@ def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
         return "Stripe has refused to finalize it again"
 
     return record
+
+
+def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
+    # First, since it locks the tenant, and the lock order has invoices after tenants.
+    for row in InvoiceCollection.objects.filter(pk=invoice_id):
+        request_recredit(
+            tenant_id=tenant.pk, subscription_id=row.stripe_subscription_id
+        )
+    return record()
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
