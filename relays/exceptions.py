@@ -44,6 +44,12 @@ class PaymentOverdue(PaymentRequired):
     code = "payment-overdue"
 
 
+class BillingOnHold(Conflict):
+    """Purchases are blocked while billing is on hold: only support can change that."""
+
+    code = "billing-on-hold"
+
+
 class InvalidSubdomain(Invalid):
     """The subdomain is not a DNS label of letters, digits and hyphens."""
 

@@ -132,7 +132,7 @@ class Relay(models.Model):
     class Status(models.TextChoices):
         ACTIVE = "active"
         INACTIVE = "inactive", "inactive (switched off manually)"
-        DELINQUENT = "delinquent", "delinquent (suspended for non-payment)"
+        DELINQUENT = "delinquent", "delinquent (switched off by billing)"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="relays")

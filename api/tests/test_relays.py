@@ -179,6 +179,20 @@ def test_refusal_for_overdue_payment_has_the_payment_url(ann, birds, tenant):
     assert ann.patch(f"/api/relays/{birds.pk}", {"plan": "free"}).status == 200
 
 
+def test_purchase_is_refused_while_billing_is_on_hold(ann, birds, tenant):
+    Tenant.objects.filter(pk=tenant.pk).update(billing_on_hold_since=timezone.now())
+    path = f"/api/relays/{birds.pk}"
+
+    refusal = ann.post("/api/relays", {"subdomain": "more", "plan": "basic"})
+
+    assert refusal.error == (409, "billing-on-hold")
+    assert ann.patch(path, {"plan": "growth"}).error == refusal.error
+    mark_relay_delinquent(relay_id=birds.pk)
+    assert ann.post(f"{path}/activate").error == refusal.error
+    assert ann.patch(path, {"plan": "free"}).status == 200
+    assert ann.get(f"/api/tenants/{tenant.pk}").data["billing_on_hold_since"]
+
+
 def test_other_tenants_relays_are_not_found(ann, ben, admin, birds):
     path = f"/api/relays/{birds.pk}"
 

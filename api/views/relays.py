@@ -30,6 +30,7 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
     exceptions.PaymentOverdue,
+    exceptions.BillingOnHold,
     exceptions.PriceMissing,
 ]
 
@@ -127,6 +128,7 @@ class RelayActivateView(ApiView):
             exceptions.RelayIsDelinquent,
             TenantClosed,
             exceptions.PaymentOverdue,
+            exceptions.BillingOnHold,
             exceptions.PriceMissing,
         ],
     )

@@ -2,7 +2,7 @@ from django.db import models
 
 
 class StripeCursor(models.Model):
-    """How far one of Stripe's lists has been read, by the creation of its objects."""
+    """Position up to which one of Stripe's lists has been read."""
 
     name = models.CharField(primary_key=True, max_length=32)
     read_until = models.DateTimeField(

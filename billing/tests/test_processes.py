@@ -269,7 +269,8 @@ def test_process_with_the_key_of_another_account_does_not_start(
 ):
     StripeAccount.objects.create(account_id="acct_first", livemode=False)
 
-    started = processes.run(STARTS[process])
+    mail = {"SUPPORT_EMAIL": "a@example.com", "EMAIL_URL": "smtp://127.0.0.1:1"}
+    started = processes.run(STARTS[process], **mail)
     output, _ = started.communicate(timeout=60)
 
     assert started.returncode not in (0, -signal.SIGKILL)

@@ -3,8 +3,9 @@
 Amounts are in the currency's minor unit; times are Unix seconds, None if not set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 
@@ -26,6 +27,15 @@ class Card:
 
     id: str
     created: int
+
+
+@dataclass(frozen=True)
+class TaxRate:
+    """A tax rate; an `inclusive` one is part of the price."""
+
+    id: str
+    percentage: str
+    inclusive: bool
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,10 @@ class Item:
 class Subscription:
     """A subscription. Until it is canceled, `cancel_reason` is "".
 
-    With a scheduled cancellation `canceled_at` is earlier than `ended_at`. `item_terms`
-    are discounts and tax rates of its items.
+    With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
+    `pause_behavior` is that of `pause_collection`, "" without a pause; `paused_at` is
+    set while the status is `paused`. `item_terms` are the discounts and tax rates of
+    its items.
     """
 
     id: str
@@ -68,8 +80,11 @@ class Subscription:
     canceled_at: int | None = None
     latest_invoice: str = ""
     ended_at: int | None = None
+    pause_behavior: str = ""
+    pause_resumes_at: int | None = None
+    paused_at: int | None = None
     discounts: tuple[str, ...] = ()
-    tax_rates: tuple[str, ...] = ()
+    default_tax_rates: tuple[TaxRate, ...] = ()
     item_terms: tuple[str, ...] = ()
 
 
@@ -95,7 +110,11 @@ class Coupon:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an invoice, or an item pending for the next one."""
+    """A line of an invoice, or an item pending for the next one.
+
+    `discount` is not in the amount yet, nor is `tax`, the exclusive taxes. `item` is
+    the id of its invoice item, "" if it has none.
+    """
 
     id: str
     amount: int
@@ -105,6 +124,14 @@ class Line:
     period_end: int
     proration: bool
     description: str = ""
+    discount: int = 0
+    tax: int = 0
+    item: str = ""
+
+    @property
+    def cost(self) -> int:
+        """What the line costs: its amount after discounts, with taxes."""
+        return self.amount - self.discount + self.tax
 
 
 @dataclass(frozen=True)
@@ -113,7 +140,8 @@ class Invoice:
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
-    has it.
+    has it. `credited` is the sum of its credit notes, and `credited_after_payment` the
+    part of them that was given back. `auto_advance` is None if Stripe does not say.
     """
 
     id: str
@@ -123,7 +151,7 @@ class Invoice:
     tenant_pubkey: str
     billing_reason: str
     collection_method: str
-    auto_advance: bool
+    auto_advance: bool | None
     currency: str
     number: str
     hosted_url: str
@@ -140,6 +168,12 @@ class Invoice:
     metadata: Mapping[str, str]
     paid_at: int | None = None
     has_more_lines: bool = False
+    finalizes_at: int | None = None
+    finalization_error: str = ""
+    webhooks_delivered_at: int | None = None
+    written_off_at: int | None = None
+    written_off_reason: str = ""
+    credited_after_payment: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,8 +261,11 @@ def read_subscription(found: Any) -> Subscription:
         canceled_at=_field(found, "canceled_at"),
         latest_invoice=_id(_field(found, "latest_invoice")),
         ended_at=_field(found, "ended_at"),
+        pause_behavior=_text(found, "pause_collection", "behavior"),
+        pause_resumes_at=_field(found, "pause_collection", "resumes_at"),
+        paused_at=_field(found, "status_details", "paused", "transitioned_at"),
         discounts=tuple(map(_id, _field(found, "discounts") or ())),
-        tax_rates=tuple(map(_id, _field(found, "default_tax_rates") or ())),
+        default_tax_rates=read_tax_rates(_field(found, "default_tax_rates")),
         item_terms=tuple(
             _id(term)
             for item in found.items.data
@@ -272,7 +309,7 @@ def read_invoice(found: Any) -> Invoice:
         tenant_pubkey=read_metadata(parent).get("tenant_pubkey", ""),
         billing_reason=_text(found, "billing_reason"),
         collection_method=found.collection_method,
-        auto_advance=bool(_field(found, "auto_advance")),
+        auto_advance=_field(found, "auto_advance"),
         currency=found.currency,
         number=_text(found, "number"),
         hosted_url=_text(found, "hosted_invoice_url"),
@@ -290,18 +327,48 @@ def read_invoice(found: Any) -> Invoice:
         metadata=read_metadata(found),
         paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
+        finalizes_at=_field(found, "automatically_finalizes_at"),
+        finalization_error=_error_code(_field(found, "last_finalization_error")),
+        webhooks_delivered_at=_field(found, "webhooks_delivered_at"),
+        written_off_at=_field(found, "status_transitions", "marked_uncollectible_at"),
+        written_off_reason=_text(found, "status_details", "uncollectible", "reason"),
+        credited_after_payment=found.post_payment_credit_notes_amount,
     )
 
 
 def read_line(found: Any) -> Line:
-    is_proration = _field(found, "parent", "subscription_item_details", "proration")
-    return _line(found, proration=bool(is_proration))
+    """Return a line of an invoice, with its discounts and exclusive taxes."""
+    details = _field(found, "parent", "subscription_item_details")
+    item_details = details or _field(found, "parent", "invoice_item_details")
+    taxes = _field(found, "taxes") or ()
+    return _line(
+        found,
+        proration=bool(_field(details, "proration")),
+        discount=sum(each.amount for each in _field(found, "discount_amounts") or ()),
+        tax=sum(tax.amount for tax in taxes if tax.tax_behavior == "exclusive"),
+        item=_id(_field(item_details, "invoice_item")),
+    )
 
 
-def read_pending_item(found: Any) -> tuple[str, Line]:
-    """Return the subscription that an item is pending for, "" if none, and its line."""
+def read_pending_item(
+    found: Any, default_tax_rates: Sequence[TaxRate] = ()
+) -> tuple[str, Line]:
+    """Return the subscription that an item is pending for, "" if none, and its line.
+
+    A pending item has no taxes yet: its line has those that it would be billed with.
+    """
     subscription = _field(found, "parent", "subscription_details", "subscription")
-    return _id(subscription), _line(found, proration=found.proration)
+    rates = read_tax_rates(_field(found, "tax_rates")) or default_tax_rates
+    tax = _exclusive_tax(found.amount, rates)
+    line = _line(found, proration=found.proration, tax=tax, item=found.id)
+    return _id(subscription), line
+
+
+def read_tax_rates(found: Any) -> tuple[TaxRate, ...]:
+    """Return the tax rates in a list, none if Stripe left it out."""
+    return tuple(
+        TaxRate(each.id, str(each.percentage), each.inclusive) for each in found or ()
+    )
 
 
 def read_invoice_payment(found: Any) -> InvoicePayment:
@@ -346,7 +413,9 @@ def read_metadata(found: Any) -> dict[str, str]:
     return metadata.to_dict() if metadata else {}
 
 
-def _line(found: Any, *, proration: bool) -> Line:
+def _line(
+    found: Any, *, proration: bool, discount: int = 0, tax: int = 0, item: str = ""
+) -> Line:
     return Line(
         id=found.id,
         amount=found.amount,
@@ -356,7 +425,27 @@ def _line(found: Any, *, proration: bool) -> Line:
         period_end=found.period.end,
         proration=proration,
         description=_text(found, "description"),
+        discount=discount,
+        tax=tax,
+        item=item,
     )
+
+
+def _exclusive_tax(amount: int, rates: Sequence[TaxRate]) -> int:
+    """Return the taxes that are added to an amount, each rounded by itself."""
+    inclusive = [_percentage(rate) for rate in rates if rate.inclusive]
+    net = amount / (1 + sum(inclusive, Fraction()))
+    exclusive = [_percentage(rate) for rate in rates if not rate.inclusive]
+    return sum(_round_half_away(net * percentage) for percentage in exclusive)
+
+
+def _round_half_away(amount: Fraction) -> int:
+    rounded = int(abs(amount) + Fraction(1, 2))
+    return rounded if amount > 0 else -rounded
+
+
+def _percentage(rate: TaxRate) -> Fraction:
+    return Fraction(rate.percentage) / 100
 
 
 def _field(found: Any, *names: str) -> Any:
@@ -367,6 +456,11 @@ def _field(found: Any, *names: str) -> Any:
     for name in names:
         found = getattr(found, name, None)
     return found
+
+
+def _error_code(error: Any) -> str:
+    """Return the code of an error, or its type: a code is optional. "" for None."""
+    return "" if error is None else _text(error, "code") or _text(error, "type")
 
 
 def _text(found: Any, *names: str) -> str:

@@ -15,6 +15,7 @@ from billing.models import StripeWrite, SubscriptionSync
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import record_external_end
 from billing.services.stripe_writes.writes import Write
+from caravel.core.alerts import alert_support
 from caravel.nostr import short_npub
 from tenants.models import Tenant
 
@@ -100,9 +101,8 @@ def update_customer(stripe: Stripe, tenant: Tenant) -> None:
         if changed:
             _send_details(stripe, tenant, changed)
     except StripeRefused as exc:
-        logger.error("stripe_refused_customer_details", error=exc.message)
-    with transaction.atomic():
-        _save_given(tenant, wanted)
+        alert_support("stripe_refused_customer_details", exc.message, tenant=tenant.pk)
+    _save_given(tenant, wanted)
 
 
 def is_gone(stripe: Stripe, customer_id: str) -> bool:
@@ -198,4 +198,7 @@ def _create(stripe: Stripe, tenant: Tenant) -> str:
         # Billing must go on although Stripe rejects the tenant's own address.
         logger.warning("stripe_refused_email", error=exc.message)
         placeholder = placeholder_email(tenant)
-        return CreateCustomer(stripe, tenant, email=placeholder).run().id
+        created = CreateCustomer(stripe, tenant, email=placeholder).run()
+        # The refused address is not sent again until it changes.
+        _save_given(tenant, _details(tenant))
+        return created.id

@@ -7,7 +7,6 @@ can pay. So every process compares the two before its first call to Stripe.
 
 from dataclasses import dataclass
 
-import structlog
 from django.db import transaction
 
 from billing.clients.stripe.account import current_account_id
@@ -15,10 +14,9 @@ from billing.clients.stripe.client import is_live_key
 from billing.clients.stripe.errors import StripeAccountMismatch
 from billing.exceptions import StripeAccountInUse
 from billing.models import InvoiceCollection, StripeAccount, StripeWrite
+from caravel.core.alerts import alert_support
 from relays.models import Plan
 from tenants.models import Tenant
-
-logger = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -77,13 +75,16 @@ def _compare(current: StripeAccount) -> str:
         stored = StripeAccount.objects.get()
     if str(stored) == str(current):
         return ""
-    logger.error("stripe_account_mismatch", database=str(stored), key=str(current))
-    return (
+    message = (
         f"The database belongs to the Stripe account {stored}, but STRIPE_SECRET_KEY "
         f"is a key of {current}. Nothing is sent to Stripe. Set a key of {stored} and "
         "restart all processes; for another account use a new database, or, if this "
         "one has no customers yet, `manage.py stripe_setup --switch-account`."
     )
+    alert_support(
+        "stripe_account_mismatch", message, database=str(stored), key=str(current)
+    )
+    return message
 
 
 def _is_in_use() -> bool:

@@ -14,6 +14,7 @@ from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
 from billing.services.invoices.cache import invalidate
+from billing.services.invoices.holds import hold_of
 from billing.services.invoices.ownership import disown, is_own_invoice
 from lightning.services.invoices import PaymentRequest
 from tenants.models import Tenant
@@ -165,6 +166,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
     finalized_at = _time(invoice.finalized_at)
     period_start, period_end = billed_period(invoice.lines)
     return {
+        **_hold_columns(invoice, collection),
         "number": invoice.number,
         "hosted_invoice_url": invoice.hosted_url,
         "stripe_status": invoice.status,
@@ -177,6 +179,19 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
         "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
+    }
+
+
+def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
+    """Return what holds the invoice; a refusal lasts until the draft is finalized."""
+    refused_at = collection.finalization_refused_at
+    hold = hold_of(invoice, was_refused=refused_at is not None)
+    is_refused = hold == InvoiceCollection.Hold.REFUSED
+    code = invoice.finalization_error or collection.finalization_error
+    return {
+        "hold": hold,
+        "finalization_refused_at": refused_at or timezone.now() if is_refused else None,
+        "finalization_error": code[:64] if is_refused else "",
     }
 
 

@@ -47,7 +47,7 @@ def windows_since(start: datetime) -> Iterator[Window]:
 
 
 def read_new(
-    name: str, *, first: timedelta, overlap: timedelta, read: Callable[[Window], None]
+    name: str, *, first: timedelta, overlap: timedelta, read: Callable[[Window], object]
 ) -> None:
     """Read a list since its cursor, which moves once `read` has stored a window.
 

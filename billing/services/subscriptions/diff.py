@@ -14,7 +14,10 @@ from tenants.models import Tenant
 #: Statuses of a subscription that serves and bills.
 LIVE = frozenset({"active", "trialing", "past_due"})
 #: Statuses of a subscription that does neither, but has not ended: it is cancelled.
-LIMBO = frozenset({"unpaid", "paused", "incomplete"})
+LIMBO = frozenset({"unpaid", "incomplete"})
+#: Status of a subscription that does neither because a person wants it so: it is left
+#: alone. https://docs.stripe.com/billing/subscriptions/pause
+PAUSED = "paused"
 
 
 def desired_items(tenant_id: str) -> dict[str, int]:
@@ -148,12 +151,27 @@ def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
     """Return whether a live subscription matches the tenant's relays."""
     own, current_id = [subscription], tenant.stripe_subscription_id
     desired = sellable_items(desired_items(tenant.pk), own, current_id)
-    if tenant.must_pay_first:
+    if tenant.is_purchase_blocked:
         desired = cap_to_current(desired, own, current_id=current_id)
     diff = diff_subscriptions(
         desired, own, tenant_pubkey=tenant.pubkey, current_id=current_id
     )
     return diff.is_in_sync
+
+
+def find_current(
+    subscriptions: Sequence[Subscription], current_id: str | None
+) -> Subscription | None:
+    """Return the tenant's current subscription if it is live or paused.
+
+    Else the oldest live one; if there is none, the oldest paused one.
+    """
+    paused = [sub for sub in subscriptions if sub.status == PAUSED]
+    paused.sort(key=lambda sub: (sub.id != current_id, sub.created, sub.id))
+    if paused and paused[0].id == current_id:
+        return paused[0]
+    live = current_or_oldest_live(subscriptions, current_id)
+    return live or (paused[0] if paused else None)
 
 
 def current_or_oldest_live(

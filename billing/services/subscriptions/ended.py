@@ -8,7 +8,10 @@ from django.db import transaction
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import InvoiceCollection
-from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.dunning.payment_block import (
+    paused_since,
+    refresh_payment_block,
+)
 from billing.services.dunning.suspension import end_grace_now
 from billing.services.stripe_writes.cancellations import (
     cancelled_by_us,
@@ -16,7 +19,7 @@ from billing.services.stripe_writes.cancellations import (
     record_external_end,
 )
 from billing.services.subscriptions.cancel import is_terminated
-from billing.services.subscriptions.diff import LIVE
+from billing.services.subscriptions.diff import LIVE, PAUSED
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay
 from tenants.models import Tenant
@@ -55,7 +58,7 @@ def handle_subscription_ended(
         if is_terminated(subscription):
             record_external_end(tenant_id=tenant_id, subscription_id=subscription.id)
         if reason == EndReason.CANCELLATION_REQUESTED:
-            _deactivate_relays(tenant_id)
+            _deactivate_relays(tenant)
         if reason == EndReason.NON_PAYMENT:
             unpaid = InvoiceCollection.objects.unpaid().filter(
                 stripe_subscription_id=subscription.id
@@ -93,8 +96,8 @@ def clear_subscription(*, tenant_id: str) -> None:
 
 
 def is_inactive(subscription: Subscription) -> bool:
-    """Return whether a subscription no longer serves and bills."""
-    return subscription.status not in LIVE
+    """Return whether a subscription serves and bills no more; not for a paused one."""
+    return subscription.status not in LIVE | {PAUSED}
 
 
 def _reason(tenant: Tenant, subscription: Subscription) -> EndReason:
@@ -124,8 +127,12 @@ def _clear(tenant: Tenant) -> None:
     refresh_payment_block(tenant_id=tenant.pk)
 
 
-def _deactivate_relays(tenant_id: str) -> None:
+def _deactivate_relays(tenant: Tenant) -> None:
+    """Make paid relays inactive, also those that a pause has switched off."""
+    relays = Relay.objects.billable()
+    if paused_since(tenant):
+        relays |= Relay.objects.delinquent()
     # Lock order: rows by primary key.
-    billable = Relay.objects.billable().filter(tenant_id=tenant_id).order_by("pk")
-    for relay_id in billable.values_list("pk", flat=True):
+    rows = relays.filter(tenant=tenant).order_by("pk")
+    for relay_id in rows.values_list("pk", flat=True):
         deactivate_relay(relay_id=relay_id)

@@ -18,7 +18,10 @@ from billing.services.customers.customer import (
     is_gone,
     update_customer,
 )
-from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.dunning.payment_block import (
+    paused_since,
+    refresh_payment_block,
+)
 from billing.services.invoices.ownership import own_subscriptions
 from billing.services.invoices.records import discover_invoices
 from billing.services.subscriptions.cancel import cancel, resume_cancellations
@@ -28,19 +31,23 @@ from billing.services.subscriptions.create import (
     save_subscription_id,
 )
 from billing.services.subscriptions.diff import (
+    PAUSED,
     SubscriptionDiff,
     cap_to_current,
     current_or_oldest_live,
     desired_items,
     diff_subscriptions,
+    find_current,
     sellable_items,
 )
+from billing.services.subscriptions.end_credits import recredit_changed_ends
 from billing.services.subscriptions.ended import (
     clear_subscription,
     handle_subscription_ended,
     is_inactive,
     record_unnoticed_ends,
 )
+from billing.services.subscriptions.pauses import record_pauses
 from billing.services.subscriptions.refusals import (
     alert_if_stuck,
     require_all_billed,
@@ -137,6 +144,7 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
     # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
     resume_cancellations(stripe, tenant_id)
+    recredit_changed_ends(stripe, tenant_id)
     reconciliation = _compare(stripe, tenant)
     refusals = _apply(stripe, reconciliation) if reconciliation else {}
     if refusals:
@@ -149,7 +157,8 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
 def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     """Compare relays and subscriptions, after completing interrupted creates.
 
-    Returns None if the tenant needs no customer.
+    Returns None if the tenant needs no customer, or a person has paused its
+    subscription: nothing is changed then until it is resumed.
     """
     desired = desired_items(tenant.pk)
     current_id = _resolve_pending_creates(stripe, tenant, desired)
@@ -169,6 +178,11 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
         current_id, desired = None, desired_items(tenant.pk)
     if record_unnoticed_ends(stripe, tenant, subscriptions):
         resume_cancellations(stripe, tenant.pk)
+    if _is_paused(stripe, tenant, current_id, subscriptions):
+        return None
+    # A resumption has just switched relays on. If a pause after the list has switched
+    # them off, the earlier answer stands: the subscription must not be cancelled.
+    desired = desired_items(tenant.pk) or desired
     desired = sellable_items(desired, subscriptions, current_id)
     if refresh_payment_block(tenant_id=tenant.pk):
         desired = cap_to_current(desired, subscriptions, current_id=current_id)
@@ -202,6 +216,26 @@ def _find_ended(
     # Stripe lists ended subscriptions only on request.
     current = next(listed, None) or stripe.subscriptions.get(current_id)
     return current if is_inactive(current) else None
+
+
+def _is_paused(
+    stripe: Stripe,
+    tenant: Tenant,
+    current_id: str | None,
+    subscriptions: list[Subscription],
+) -> bool:
+    """Record the pauses of the current subscription; return whether it is paused."""
+    current = find_current(subscriptions, current_id)
+    if current is None:
+        return False
+    if (current.status == PAUSED) != bool(paused_since(tenant)):
+        # An event may have been processed since the list was read: it is not undone.
+        current = stripe.subscriptions.get(current.id)
+    is_paused = current.status == PAUSED
+    if is_paused and current.id != current_id:
+        save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
+    record_pauses(tenant_id=tenant.pk, subscription=current)
+    return is_paused
 
 
 def _handle_missed_end(

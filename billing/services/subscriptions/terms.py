@@ -36,7 +36,7 @@ def read_terms(stripe: Stripe, tenant_id: str, live: Subscription) -> Terms:
         ]
     return {
         "discounts": discounts,
-        "tax_rates": list(live.tax_rates),
+        "tax_rates": [rate.id for rate in live.default_tax_rates],
         "item_terms": list(live.item_terms),
     }
 

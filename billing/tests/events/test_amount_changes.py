@@ -6,14 +6,19 @@ from datetime import timedelta
 import pytest
 import time_machine
 
-from billing.models import InvoiceCollection, StripeEvent
+from billing.models import InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
+from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
 from billing.services.events.process import HANDLERS, process_event
 from billing.services.invoice_views.invoices import get_invoice
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.payment_page import path_of, text
+from billing.tests.support.subscriptions import sync_until_in_sync
+from relays.services import lifecycle
+from sandbox.tests.support.stripe.control import control
 from tenants.models import Notice, Tenant
+from tenants.services.tenants import update_tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +126,68 @@ def test_event_of_another_invoice_of_the_customer_records_nothing(
     event.refresh_from_db()
     assert event.outcome == "not an invoice of one of our subscriptions"
     assert InvoiceCollection.objects.count() == before
+
+
+@pytest.fixture
+def paid_and_ended(sandbox, clock, open_invoice):
+    """A tenant that paid $5 and left after three days, with $4.50 on its balance."""
+    tenant = open_invoice.tenant
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    deliver(sandbox, "invoice.paid")
+    clock.move(days=3)
+    leave(tenant)
+    assert 440 <= credit_of(sandbox, tenant) <= 460
+    return tenant
+
+
+def leave(tenant):
+    for relay in tenant.relays.all():
+        lifecycle.deactivate_relay(relay_id=relay.pk)
+    settle(tenant)
+
+
+def settle(tenant):
+    sync_until_in_sync(tenant)
+    assert post_credits(tenant_id=tenant.pk)
+
+
+def credit_of(sandbox, tenant):
+    customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
+    return -customer.balance
+
+
+def test_note_after_the_end_counts_against_the_credit_for_unused_time(
+    sandbox, open_invoice, paid_and_ended
+):
+    note = credit(sandbox, open_invoice, 500, out_of_band_amount=500)
+    deliver(sandbox, "credit_note.created")
+    assert SubscriptionSync.objects.get().is_stale
+    settle(paid_and_ended)
+
+    assert credit_of(sandbox, paid_and_ended) == 0
+
+    again = note.to_dict(for_json=True)
+    for type in NOTE_EVENTS:
+        process_event(event_id=StripeEventFactory(type=type, object=again).pk)
+    settle(paid_and_ended)
+    assert credit_of(sandbox, paid_and_ended) == 0
+
+
+def test_own_credit_note_sends_no_email_to_the_tenant(sandbox, clock, open_invoice):
+    tenant = open_invoice.tenant
+    update_tenant(pubkey=tenant.pk, email="alice@example.com")
+    sync_until_in_sync(tenant)
+    clock.move(days=3)
+
+    leave(tenant)
+
+    [note] = sandbox.client().v1.credit_notes.list({}).data
+    assert 440 <= note.amount <= 460
+    assert control(sandbox, "GET", "emails")[1]["data"] == []
+    # Staff decide about theirs, so the address is one that would get it.
+    by_staff = credit(sandbox, open_invoice, 10)
+    [email] = control(sandbox, "GET", "emails")[1]["data"]
+    assert (email["to"], email["credit_note"]) == ("alice@example.com", by_staff.id)
 
 
 def test_all_types_that_a_handler_needs_are_those_of_the_endpoint():

@@ -272,7 +272,7 @@ def test_failed_pull_moves_no_cursor_and_the_next_one_reads_the_same_window(
     healed = StripeCursor.objects.get()
     assert stored_ids() == {event_id}
     assert (healed.last_error, healed.last_error_code) == ("", "")
-    assert healed.read_at > before.read_at
+    assert healed.read_at != before.read_at
 
 
 def test_crash_between_two_days_of_a_gap_keeps_the_days_read(

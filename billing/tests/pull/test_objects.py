@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.types import read_invoice
 from billing.models import InvoiceCollection, StripeCursor, StripeEvent
-from billing.services.invoices.records import record_invoice
+from billing.services.invoices.records import record_and_enqueue, record_invoice
 from billing.services.pull import objects
 from billing.services.pull.events import pull_events
 from billing.services.pull.objects import discover_objects
@@ -162,7 +162,7 @@ def test_discovery_takes_one_request_for_a_hundred_invoices(
 def test_discovery_never_replaces_a_newer_state(sandbox, subscriber, monkeypatch):
     """A webhook is processed between the answer of the list and its recording."""
     InvoiceCollection.objects.all().delete()
-    record = objects.record_and_enqueue
+    record = record_and_enqueue
 
     def finalize_first(invoice, tenant):
         newer = sandbox.client().v1.invoices.finalize_invoice(invoice.id)
