@@ -119,13 +119,15 @@ def record_and_enqueue(
     return collection
 
 
-def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
-    """Return the request to pay the remaining amount, as last recorded."""
-    booked = collection.settlements.filter(state=Settlement.State.CREDITED)
+def payment_request_for(
+    collection: InvoiceCollection, *, amount_cents: int
+) -> PaymentRequest:
+    """Return the request to pay an amount of an invoice."""
+    booked = collection.settlements.exclude(state__in=Settlement.MARK_STATES)
     return PaymentRequest(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
-        amount_cents=collection.amount_remaining_cents,
+        amount_cents=amount_cents,
         currency=collection.currency,
         description=f"Invoice {collection.number or collection.pk}",
         booked=frozenset(booked.values_list("pk", flat=True)),

@@ -8,10 +8,13 @@ from django.db import transaction
 
 from billing.clients.stripe.client import Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
-from billing.models import InvoiceCollection, StripeWrite
+from billing.exceptions import DisputeUnknown
+from billing.models import InvoiceCollection, Reversal, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
+from billing.services.dunning.suspension import end_grace_now
 from billing.services.invoices.records import enqueue_collection
+from billing.services.reversals.record import record_customer_reversals
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
@@ -22,6 +25,7 @@ from billing.services.stripe_writes.cancellations import (
 )
 from billing.services.subscriptions import unused_time
 from billing.services.subscriptions.unused_time import BilledInvoice, UnusedTime
+from caravel.core.alerts import alert_support
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -34,6 +38,8 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     finalizes. Otherwise Stripe would credit time that was not paid for, so the open
     invoice is reduced instead. Raises StripeRefused if Stripe does not cancel.
     """
+    tenant = Tenant.objects.get(pk=tenant_id)
+    record_customer_reversals(stripe, tenant, subscription.customer)
     unpaid = _has_unpaid_invoice(stripe, subscription.id)
     write = create_cancellation(
         tenant_id=tenant_id,
@@ -85,6 +91,7 @@ def _credit_unused_time(
     marked as failed: the tenant can go on.
     """
     tenant = Tenant.objects.get(pk=write.tenant_id)
+    _record_reversals(stripe, tenant, ended)
     # First, since finalizing a draft applies the customer's balance to it:
     # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
@@ -106,6 +113,31 @@ def _credit_unused_time(
     # Before the collection is enqueued: it would charge the unreduced amount.
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     _enqueue_unpaid(billed)
+
+
+def _record_reversals(stripe: Stripe, tenant: Tenant, ended: Subscription) -> None:
+    """Record what was taken back of the payments, so that none of it is credited.
+
+    Raises DisputeUnknown if Stripe ended the subscription for a dispute that it does
+    not show yet.
+    """
+    record_customer_reversals(stripe, tenant, ended.customer)
+    if ended.cancel_reason != "payment_disputed":
+        return
+    invoices = InvoiceCollection.objects.filter(stripe_subscription_id=ended.id)
+    disputes = Reversal.objects.filter(kind=Reversal.Kind.DISPUTE)
+    if not disputes.filter(collection__in=invoices).exists():
+        alert_support(
+            "dispute_unknown",
+            "Stripe ended a subscription for a dispute, but shows none.",
+            tenant=tenant.pk,
+            subscription=ended.id,
+        )
+        raise DisputeUnknown("The dispute that ended the subscription is not known.")
+    if not tenant.dunning_exempt:
+        # An event about the end may have come before the dispute was recorded.
+        ids = list(invoices.unpaid().values_list("pk", flat=True))
+        end_grace_now(tenant_id=tenant.pk, invoice_ids=ids)
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
