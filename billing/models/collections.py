@@ -101,9 +101,9 @@ class InvoiceCollection(WorkItem):
         default=0,
         help_text="Disputed money that the tenant owes again, for served time.",
     )
-    recredit_due = models.BooleanField(
-        default=False,
-        help_text="The next sync computes again what is credited for unused time.",
+    given_back_cents = models.PositiveBigIntegerField(
+        default=0,
+        help_text="What staff gave back of it, as known when its end was credited.",
     )
     period_start = models.DateTimeField(null=True, blank=True)
     period_end = models.DateTimeField(null=True, blank=True)
@@ -177,11 +177,6 @@ class InvoiceCollection(WorkItem):
                 fields=["tenant", "suspend_at"],
                 name="billing_collections_disputed",
                 condition=Q(dispute_debt_cents__gt=0),
-            ),
-            models.Index(
-                fields=["tenant"],
-                name="billing_collections_recredit",
-                condition=Q(recredit_due=True),
             ),
         ]
 

@@ -176,7 +176,7 @@ def _needs_manual_payment() -> InvoiceCollectionQuerySet:
 
 def _owed_credit_q() -> Q:
     """Return a filter on tenants with a credit that can be posted at Stripe."""
-    return Q(_has(Credit.objects.owed()), stripe_customer_id__isnull=False)
+    return Q(_has(Credit.objects.unblocked()), stripe_customer_id__isnull=False)
 
 
 def _has(rows: RelayQuerySet | InvoiceCollectionQuerySet | CreditQuerySet) -> Q:

@@ -5,13 +5,17 @@ what was repaid and what was written off. What was repaid of a won dispute is cr
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, QuerySet, Sum
+from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, Reversal
 from billing.services.credits.posting import record_credit
+from billing.services.dunning import notices
 from billing.services.dunning.suspension import review_tenant
 from billing.services.invoices import locks
 from billing.services.invoices.records import enqueue_collection
@@ -30,13 +34,19 @@ def refresh_dispute_debt(collection: InvoiceCollection) -> int:
         cents=Sum(F("repaid_cents") + F("written_off_cents"), default=0)
     )
     debt: int = max(0, _disputed_served_cents(collection) - settled["cents"])
-    if debt != collection.dispute_debt_cents:
-        collection.dispute_debt_cents = debt
-        collection.revision += 1
-        InvoiceCollection.objects.filter(pk=collection.pk).update(
-            dispute_debt_cents=debt, revision=F("revision") + 1
-        )
-        logger.info("dispute_debt", stripe_invoice=collection.pk, cents=debt)
+    earlier, was_unpaid = collection.dispute_debt_cents, collection.is_unpaid
+    if debt == earlier:
+        return debt
+    collection.dispute_debt_cents = debt
+    collection.revision += 1
+    InvoiceCollection.objects.filter(pk=collection.pk).update(
+        dispute_debt_cents=debt, revision=collection.revision
+    )
+    logger.info("dispute_debt", stripe_invoice=collection.pk, cents=debt)
+    if not was_unpaid:
+        _start_grace(collection)
+    if debt > earlier:
+        notices.notify_payment_disputed(collection)
     return debt
 
 
@@ -97,8 +107,18 @@ def is_taken_back(collection: InvoiceCollection) -> bool:
 def _disputed_served_cents(collection: InvoiceCollection) -> int:
     """Return the disputed part of an invoice that pays for served time."""
     disputed = _sum_cents(collection.reversals.disputes(), "amount_cents")
-    given_back = _sum_cents(collection.reversals.refunds(), "amount_cents")
-    return max(0, disputed - max(0, collection.unserved_cents - given_back))
+    unserved = max(0, collection.unserved_cents - collection.given_back_cents)
+    return max(0, disputed - unserved)
+
+
+def _start_grace(collection: InvoiceCollection) -> None:
+    """Give the tenant the grace period again: a paid invoice is owed again."""
+    grace = timedelta(days=settings.BILLING_GRACE_DAYS)
+    collection.suspend_at = timezone.now() + grace
+    InvoiceCollection.objects.filter(pk=collection.pk).update(
+        suspend_at=collection.suspend_at
+    )
+    notices.reset_deadline_notices(collection)
 
 
 def _distribute(collection: InvoiceCollection, cents: int, column: str) -> None:

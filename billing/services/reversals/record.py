@@ -5,19 +5,17 @@ since: an older answer never replaces a newer one.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import structlog
-from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Charge, Dispute, Stripe
 from billing.exceptions import ReversalChanged
 from billing.models import InvoiceCollection, Reversal
-from billing.services.dunning import notices
 from billing.services.dunning.suspension import review_tenant
 from billing.services.invoices import locks
 from billing.services.invoices.cache import invalidate
@@ -29,6 +27,7 @@ from billing.services.reversals.read import (
     read_reversals,
     versions_of,
 )
+from billing.services.stripe_writes.cancellations import mark_changed
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
@@ -122,30 +121,14 @@ def apply_reversals(found: ChargeReversals, tenant: Tenant) -> str:
 
 def _react(tenant: Tenant, collection: InvoiceCollection) -> None:
     """Update debt, relays and notices after a change of an invoice's reversals."""
-    was_unpaid, earlier = collection.is_unpaid, collection.dispute_debt_cents
-    debt = refresh_dispute_debt(collection)
-    if debt > earlier:
-        if not was_unpaid:
-            _start_grace(collection)
-        notices.notify_payment_disputed(collection)
-    if collection.stripe_subscription_id != tenant.stripe_subscription_id:
-        # It may have ended, and been credited on what the tenant had paid then.
-        InvoiceCollection.objects.filter(pk=collection.pk).update(recredit_due=True)
+    refresh_dispute_debt(collection)
+    # Of a subscription that has ended, it changes what had to be credited.
+    if mark_changed(collection.stripe_subscription_id):
         mark_stale(tenant_id=tenant.pk)
     enqueue_collection(invoice_id=collection.pk)
     review_tenant(tenant_id=tenant.pk)
     customer = collection.stripe_customer_id
     transaction.on_commit(partial(invalidate, customer, collection.pk))
-
-
-def _start_grace(collection: InvoiceCollection) -> None:
-    """Give the tenant the grace period again: a paid invoice is owed again."""
-    grace = timedelta(days=settings.BILLING_GRACE_DAYS)
-    collection.suspend_at = timezone.now() + grace
-    InvoiceCollection.objects.filter(pk=collection.pk).update(
-        suspend_at=collection.suspend_at
-    )
-    notices.reset_deadline_notices(collection)
 
 
 def _save(columns: dict[str, Any]) -> Reversal | None:

@@ -18,13 +18,16 @@ from billing.services.reversals.record import record_customer_reversals
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
+    Terms,
     asked_stripe_to_prorate,
     create_cancellation,
     deleted_lines,
     ended_externally,
+    latest_change,
+    save_terms,
 )
-from billing.services.subscriptions import unused_time
-from billing.services.subscriptions.unused_time import BilledInvoice, UnusedTime
+from billing.services.subscriptions import end_credits, unused_time
+from billing.services.subscriptions.unused_time import BilledInvoice
 from caravel.core.alerts import alert_support
 from tenants.models import Tenant
 
@@ -35,17 +38,16 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     """Cancel immediately, and credit the unused time.
 
     Without an unpaid invoice, Stripe credits it on a final invoice, which Caravel
-    finalizes. Otherwise Stripe would credit time that was not paid for, so the open
-    invoice is reduced instead. Raises StripeRefused if Stripe does not cancel.
+    finalizes; what was given back already is debited again. Otherwise Stripe would
+    credit time that was not paid for, so the open invoice is reduced instead. Raises
+    StripeRefused if Stripe does not cancel.
     """
-    tenant = Tenant.objects.get(pk=tenant_id)
-    record_customer_reversals(stripe, tenant, subscription.customer)
     unpaid = _has_unpaid_invoice(stripe, subscription.id)
     write = create_cancellation(
         tenant_id=tenant_id,
         subscription_id=subscription.id,
         has_unpaid_invoice=unpaid,
-        pending=_pending_prorations(stripe, subscription) if unpaid else [],
+        pending=_pending_prorations(stripe, subscription),
     )
     try:
         stripe.subscriptions.cancel(
@@ -96,16 +98,17 @@ def _credit_unused_time(
     # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     refusal = _finalize_drafts(stripe, ended)
+    # Both before the amounts are read: whatever changes later is credited later.
+    change, notes = latest_change(ended.id), end_credits.own_notes(ended.id)
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
-    unused = _unused_time(stripe, write, ended, billed)
+    terms = _terms(stripe, write, ended, billed)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
         if not writes.is_pending(write):
             # Another worker has credited it already.
             return
-        unused_time.credit_unused_time(
-            tenant, ended.id, unused_time.ended_at(ended), unused
-        )
+        end_credits.credit_end(tenant, ended.id, terms, billed, notes)
+        save_terms(write, terms, change)
         if refusal:
             writes.mark_failed(write, refusal, stripe_id=ended.id)
         else:
@@ -158,33 +161,41 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
     return refusal
 
 
-def _unused_time(
+def _terms(
     stripe: Stripe,
     write: StripeWrite,
     ended: Subscription,
     billed: Sequence[BilledInvoice],
-) -> list[UnusedTime]:
-    """Return the unused time that Stripe has not credited itself."""
+) -> Terms:
+    """Return the terms of an end, after deleting prorations that Stripe has kept."""
     at = unused_time.ended_at(ended)
     by_stripe = unused_time.is_settled_by_stripe(billed, at)
     if by_stripe and asked_stripe_to_prorate(write):
-        return []
-    deleted = deleted_lines(write, datetime.fromtimestamp(at, UTC))
-    if by_stripe:
-        # The final invoice billed these prorations, so they were not deleted.
-        deleted = ()
-    pending: Sequence[Line] = ()
-    if ended_externally(write) and not is_gone(stripe, ended.customer):
-        # A cancellation by a person may leave prorations for the next invoice.
-        pending = _pending_prorations(stripe, ended)
-    return unused_time.unused_time(billed, at=at, pending=pending, deleted=deleted)
+        return Terms(at, prorated=True)
+    gone = is_gone(stripe, ended.customer)
+    pending = [] if gone else _pending_prorations(stripe, ended)
+    deleted = list(deleted_lines(write, datetime.fromtimestamp(at, UTC)))
+    if not ended_externally(write):
+        # Sources disagree whether Stripe deletes them, so they may still be there.
+        for line in pending:
+            stripe.invoice_items.delete(line.item)
+        deleted, pending = [*deleted, *pending], []
+    # The final invoice bills prorations, which then were not deleted.
+    billed_items = {line.item for each in billed for line in each.lines}
+    left = {line.item for line in pending} | billed_items
+    gone_lines = {
+        line.id: line for line in deleted if not by_stripe and line.id not in left
+    }
+    return Terms(at, tuple(pending), tuple(gone_lines.values()))
 
 
 def _pending_prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
-    items = stripe.invoice_items.list_pending(
-        customer=subscription.customer, subscription=subscription.id
+    pending = stripe.invoice_items.list_pending(
+        customer=subscription.customer,
+        subscription=subscription.id,
+        default_tax_rates=subscription.default_tax_rates,
     )
-    return [line for line in items if line.proration]
+    return [line for line in pending if line.proration]
 
 
 def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:
