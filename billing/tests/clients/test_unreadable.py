@@ -10,6 +10,7 @@ import stripe as sdk
 from billing.clients.stripe import errors, portal, reversals, types
 from billing.clients.stripe.client import Stripe
 from sandbox.tests.support.stripe import builders
+from sandbox.tests.support.stripe.control import control
 from sandbox.tests.support.stripe.optional_fields.removal import (
     optional_paths,
     without,
@@ -68,6 +69,7 @@ def answers(sandbox, api):
         *(customer, subscription, api.v1.subscriptions.retrieve(subscription.id)),
         *(draft, opened, paid, opened.lines.data[0], *pending),
         *(note, transaction, configuration, *payments(api, paid.id)),
+        *charge_and_reversals(sandbox, api),
         *(
             answer
             for card in ("visa", "chargeCustomerFail", "authenticationRequired")
@@ -80,6 +82,17 @@ def card_payment(api, card):
     customer, method = builders.paying_customer(api, card)
     subscription = builders.automatic(api, to=customer)
     return customer, method, subscription, *payments(api, subscription.latest_invoice)
+
+
+def charge_and_reversals(sandbox, api):
+    charge = builders.paid_charge(api)
+    refund = api.v1.refunds.create({"charge": charge.id, "amount": 100})
+    path = f"charges/{charge.id}"
+    assert control(sandbox, "POST", f"{path}/early_fraud_warning", {})[0] == 200
+    assert control(sandbox, "POST", f"{path}/dispute", {})[0] == 200
+    [dispute] = api.v1.disputes.list({"charge": charge.id}).data
+    [warning] = api.v1.radar.early_fraud_warnings.list({"charge": charge.id}).data
+    return charge, refund, dispute, warning
 
 
 def payments(api, invoice):
