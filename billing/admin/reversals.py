@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
@@ -68,7 +69,7 @@ class ReversalAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         meta = InvoiceCollection._meta
         url = reverse(
             f"admin:{meta.app_label}_{meta.model_name}_change",
-            args=[reversal.collection_id],
+            args=[quote(reversal.collection_id)],
         )
         number = reversal.collection.number or reversal.collection_id
         return format_html('<a href="{}">{}</a>', url, number)

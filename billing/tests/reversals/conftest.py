@@ -15,7 +15,8 @@ from tenants.tests.factories import TenantFactory
 @pytest.fixture(scope="module")
 def _saved_payer(_saved_prices, _sandbox, django_db_blocker) -> SavedState[str]:
     with django_db_blocker.unblock():
-        return _saved_prices.then(lambda: _build_payer(_sandbox[0]))
+        state: SavedState[str] = _saved_prices.then(lambda: _build_payer(_sandbox[0]))
+    return state
 
 
 def _build_payer(sandbox) -> str:

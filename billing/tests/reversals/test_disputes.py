@@ -28,6 +28,7 @@ from billing.services.dunning.suspension import tenants_to_review
 from billing.services.events.process import HANDLERS
 from billing.services.invoice_views.receipts import build_receipt
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
+from billing.services.reversals import debts
 from billing.services.reversals.debts import write_off_dispute_debt
 from billing.services.reversals.discover import discover_reversals
 from billing.services.subscriptions.sync import SyncOutcome
@@ -207,7 +208,7 @@ def test_debt_is_repaid_once_when_the_booking_is_interrupted(
     payer, paid, settled_end, alice, monkeypatch
 ):
     cents = debt(paid)
-    real = settlements.repay_dispute
+    real = debts.repay_dispute
 
     def die(*args):
         real(*args)

@@ -8,7 +8,7 @@ from billing.clients.stripe.client import Stripe
 from billing.exceptions import ReversalChanged
 from billing.models import Reversal, StripeEvent
 from billing.services.events.process import process_event
-from billing.services.reversals import record
+from billing.services.reversals import read, record
 from billing.services.reversals.record import (
     apply_reversals,
     fetch_reversals,
@@ -140,7 +140,7 @@ def test_charge_is_read_again_if_it_changes_while_it_is_read(
     sandbox, payer, paid, charge, monkeypatch
 ):
     id = dispute(sandbox, charge)
-    real = record.read_reversals
+    real = read.read_reversals
 
     def read_and_get_overtaken(*args):
         found = real(*args)
@@ -159,7 +159,7 @@ def test_charge_is_read_again_if_it_changes_while_it_is_read(
 def test_event_that_is_overtaken_is_retried(sandbox, payer, charge, monkeypatch):
     id = dispute(sandbox, charge)
     first, *others = new_events(sandbox)
-    real = record.read_reversals
+    real = read.read_reversals
 
     def read_and_get_overtaken(*args):
         found = real(*args)
