@@ -369,11 +369,15 @@ def _line(
 
 def _exclusive_tax(amount: int, rates: Sequence[TaxRate]) -> int:
     """Return the taxes that are added to an amount, each rounded by itself."""
-    included = sum(_percentage(rate) for rate in rates if rate.inclusive)
-    net = amount / (1 + included)
-    taxes = [net * _percentage(rate) for rate in rates if not rate.inclusive]
-    # Halves away from zero, as on invoices.
-    return sum(int(abs(tax) + Fraction(1, 2)) * (1 if tax > 0 else -1) for tax in taxes)
+    inclusive = [_percentage(rate) for rate in rates if rate.inclusive]
+    net = amount / (1 + sum(inclusive, Fraction()))
+    exclusive = [_percentage(rate) for rate in rates if not rate.inclusive]
+    return sum(_round_half_away(net * percentage) for percentage in exclusive)
+
+
+def _round_half_away(amount: Fraction) -> int:
+    rounded = int(abs(amount) + Fraction(1, 2))
+    return rounded if amount > 0 else -rounded
 
 
 def _percentage(rate: TaxRate) -> Fraction:

@@ -356,16 +356,14 @@ def test_request_outlives_a_crash_of_the_correction(sandbox, tenant, monkeypatch
     sandbox.advance(2 * DAY)
     subscription_id = end(sandbox, tenant, "by staff")
     refund(sandbox, tenant, invoice, charge, 2500)
-    real = end_credits.list_billed_invoices
 
     def die(*args):
         raise Killed
 
-    monkeypatch.setattr(end_credits, "list_billed_invoices", die)
     request_recredit(tenant_id=tenant.pk, subscription_id=subscription_id)
-    with pytest.raises(Killed):
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(end_credits, "list_billed_invoices", die)
         sync(tenant)
-    monkeypatch.setattr(end_credits, "list_billed_invoices", real)
 
     # The lease of the killed worker has ended.
     with time_machine.travel(timezone.now() + timedelta(minutes=6)):
