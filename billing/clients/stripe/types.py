@@ -27,6 +27,7 @@ class Card:
 
     id: str
     created: int
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,10 +203,13 @@ class PaymentIntent:
 
 @dataclass(frozen=True)
 class CreditNote:
+    """A credit note; `refunds` are the ids of the refunds that it includes."""
+
     id: str
     amount: int
     status: str
     metadata: Mapping[str, str]
+    refunds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def read_customer(found: Any) -> Customer:
 
 
 def read_card(found: Any) -> Card:
-    return Card(found.id, found.created)
+    return Card(found.id, found.created, _text(found, "card", "fingerprint"))
 
 
 def read_price(found: Any) -> Price:
@@ -392,7 +396,14 @@ def read_payment_intent(found: Any) -> PaymentIntent:
 
 
 def read_credit_note(found: Any) -> CreditNote:
-    return CreditNote(found.id, found.amount, found.status, read_metadata(found))
+    included = _field(found, "refunds") or ()
+    return CreditNote(
+        id=found.id,
+        amount=found.amount,
+        status=found.status,
+        metadata=read_metadata(found),
+        refunds=tuple(_id(_field(each, "refund")) for each in included),
+    )
 
 
 def read_balance_transaction(found: Any) -> BalanceTransaction:

@@ -91,7 +91,8 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
     """
     with transaction.atomic():
         rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
-        ids = list(rows.unpaid().order_by("pk").values_list("pk", flat=True))
+        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
+        ids = list(chargeable.order_by("pk").values_list("pk", flat=True))
         for invoice_id in ids:
             _start_extra_attempt(invoice_id, first)
     return len(ids)
@@ -103,7 +104,10 @@ def collect_now(*, invoice_id: str) -> bool:
     An invoice that is not open is only read again; returns False for it.
     """
     with transaction.atomic():
-        if InvoiceCollection.objects.unpaid().filter(pk=invoice_id).exists():
+        chargeable = InvoiceCollection.objects.unpaid().filter(
+            pk=invoice_id, amount_remaining_cents__gt=0
+        )
+        if chargeable.exists():
             _start_extra_attempt(invoice_id, Action.WALLET)
             return True
         enqueue_collection(invoice_id=invoice_id)

@@ -13,6 +13,7 @@ from billing.clients.stripe.errors import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice, record_invoice
+from billing.services.reversals.cards import blocked_cards
 from caravel.core.redaction import redact
 
 logger = structlog.get_logger(__name__)
@@ -47,15 +48,19 @@ _AUTHENTICATION_CODES = frozenset(
 def choose_card(stripe: Stripe, collection: InvoiceCollection) -> str:
     """Return the card to charge: the customer's default, else the newest, else "".
 
-    The newest becomes the default. Cards with a hard decline are skipped.
+    The newest becomes the default. Cards with a hard decline are skipped, and those of
+    a dispute or an early fraud warning.
     """
     customer = stripe.customers.get(collection.stripe_customer_id)
     if customer.deleted:
         return ""
-    attached = [card.id for card in stripe.payment_methods.list_cards(customer.id)]
+    cards = stripe.payment_methods.list_cards(customer.id)
+    attached = [card.id for card in cards]
     default = [customer.default_card] if customer.default_card else []
-    declined = _hard_declined_cards(collection)
-    usable = [card for card in [*default, *attached] if card not in declined]
+    blocked, fingerprints = blocked_cards(collection.tenant_id)
+    same = {card.id for card in cards if card.fingerprint in fingerprints}
+    excluded = _hard_declined_cards(collection) | blocked | same
+    usable = [card for card in [*default, *attached] if card not in excluded]
     card = usable[0] if usable else ""
     if card and not customer.default_card:
         stripe.customers.set_default_card(customer.id, card)

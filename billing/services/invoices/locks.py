@@ -26,8 +26,6 @@ from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoices import payable_until
 
-_BOOKED = [Settlement.State.MARKED, Settlement.State.CREDITED]
-
 
 @dataclass(frozen=True)
 class Blocker:
@@ -97,7 +95,9 @@ def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> Non
     Raises InvoiceChanged, also while a reduction is pending.
     """
     expected = (read.stripe_status, read.amount_remaining_cents)
-    if (locked.stripe_status, locked.amount_remaining_cents) != expected:
+    amount = (locked.stripe_status, locked.amount_remaining_cents)
+    is_same_debt = locked.dispute_debt_cents == read.dispute_debt_cents
+    if amount != expected or not is_same_debt:
         raise InvoiceChanged("The invoice has just changed.")
     if has_pending_reduction(locked):
         raise InvoiceChanged("The invoice is about to be reduced.")
@@ -182,7 +182,7 @@ def _unbooked(invoice_ids: Collection[str]) -> QuerySet[LightningInvoice]:
     settled = LightningInvoice.objects.filter(
         stripe_invoice_id__in=invoice_ids, state=LightningInvoice.State.SETTLED
     )
-    return settled.exclude(settlement__state__in=_BOOKED)
+    return settled.exclude(settlement__state__in=Settlement.BOOKED_STATES)
 
 
 def _raise_if(blocker: Blocker | None) -> None:

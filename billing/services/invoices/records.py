@@ -135,13 +135,19 @@ def record_and_enqueue(
     return collection
 
 
-def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
-    """Return the request to pay the remaining amount, as last recorded."""
-    booked = collection.settlements.filter(state=Settlement.State.CREDITED)
+def payment_request_for(
+    collection: InvoiceCollection, *, with_dispute_debt: bool = False
+) -> PaymentRequest:
+    """Return the request to pay the remaining amount, as last recorded.
+
+    Only a person pays the dispute debt as well: nothing charges it automatically.
+    """
+    cents = collection.chargeable_cents
+    booked = collection.settlements.exclude(state__in=Settlement.MARK_STATES)
     return PaymentRequest(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
-        amount_cents=collection.amount_remaining_cents,
+        amount_cents=collection.owed_cents if with_dispute_debt else cents,
         currency=collection.currency,
         description=f"Invoice {collection.number or collection.pk}",
         booked=frozenset(booked.values_list("pk", flat=True)),

@@ -32,14 +32,14 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     if collection is None:
         raise UnknownInvoice("There is no such invoice.")
     # Before the call to Stripe: anyone with the link can press the button repeatedly.
-    bolt11 = current_invoice(payment_request=payment_request_for(collection))
+    bolt11 = current_invoice(payment_request=_payment_request(collection))
     if bolt11 and collection.is_unpaid:
         return bolt11
     # It may have been paid or reduced in Stripe, and its webhook still be on its way.
     read_invoice(Stripe(), collection.pk, collection.tenant)
     collection.refresh_from_db()
     _require_open(collection)
-    payment_request = payment_request_for(collection)
+    payment_request = _payment_request(collection)
     if current := current_invoice(payment_request=payment_request):
         return current
     issued = issue_for_payer(payment_request=payment_request)
@@ -59,6 +59,10 @@ def current_bolt11(invoice_id: str) -> LightningInvoice:
     if bolt11 is None or not unpaid.exists():
         raise Bolt11NotOpen("No Lightning invoice is open: create one first.")
     return bolt11
+
+
+def _payment_request(collection: InvoiceCollection) -> PaymentRequest:
+    return payment_request_for(collection, with_dispute_debt=True)
 
 
 def _require_open(collection: InvoiceCollection) -> None:

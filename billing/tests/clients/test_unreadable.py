@@ -33,7 +33,6 @@ KINDS = {
     "charges": "charge",
     "coupons": "coupon",
     "configurations": "billing_portal.configuration",
-    "coupons": "coupon",
     "credit_notes": "credit_note",
     "customers": "customer",
     "disputes": "dispute",
