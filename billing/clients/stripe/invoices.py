@@ -22,7 +22,8 @@ from billing.clients.stripe.types import (
     read_pending_item,
 )
 
-_WHOLE: Any = {"expand": ["amount_paid_off_stripe"]}
+_INTENTS = "payments.data.payment.payment_intent"
+_WHOLE: Any = {"expand": ["amount_paid_off_stripe", _INTENTS]}
 
 
 class Invoices:

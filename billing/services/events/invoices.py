@@ -1,16 +1,13 @@
-"""Handles events on invoices, payment methods and customers."""
+"""Handles events on invoices, and the deletion of customers."""
 
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import record_and_enqueue, revision_of
 from tenants.models import Tenant
-
-Action = InvoiceCollection.Action
 
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -30,16 +27,6 @@ def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effec
     record = invoice_changed(stripe, event, tenant)
     invoice_id = str(event.data["object"]["id"])
     return lambda: f"{record()}{_end_grace(invoice_id)}"
-
-
-def card_attached(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Start an attempt with the new card for each open invoice."""
-    return lambda: _charge_new_card(tenant)
-
-
-def card_detached(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Change nothing: each attempt lists the customer's cards again."""
-    return no_effect("the next attempt will see it")
 
 
 def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -63,8 +50,3 @@ def _end_grace(invoice_id: str) -> str:
         pk=invoice_id, suspend_at__gt=now
     )
     return "; its grace period is over" if in_grace.update(suspend_at=now) else ""
-
-
-def _charge_new_card(tenant: Tenant) -> str:
-    count = start_attempt_for_tenant(tenant_id=tenant.pk, first=Action.CARD)
-    return f"a new card for {count} open invoices"

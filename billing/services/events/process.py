@@ -15,7 +15,7 @@ from billing.clients.stripe.errors import (
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import invoices
+from billing.services.events import cards, invoices
 from billing.services.events.effects import Effect, no_effect
 from billing.services.events.subscriptions import subscription_changed
 from caravel.core.db.work_items import failure_columns
@@ -42,8 +42,11 @@ HANDLERS: dict[str, Handler] = {
     "invoice.overdue": invoices.invoice_overdue,
     "invoice.voided": invoices.invoice_changed,
     "invoice.marked_uncollectible": invoices.invoice_changed,
-    "payment_method.attached": invoices.card_attached,
-    "payment_method.detached": invoices.card_detached,
+    "payment_method.attached": cards.card_attached,
+    "payment_method.automatically_updated": cards.card_updated,
+    "payment_method.detached": cards.card_detached,
+    "payment_method.updated": cards.card_updated,
+    "customer.updated": cards.customer_updated,
     "customer.deleted": invoices.customer_deleted,
 }
 
