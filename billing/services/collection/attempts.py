@@ -70,9 +70,10 @@ Step = Wait | _Reread | None
 def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """Take the next step of the current attempt to collect an open invoice.
 
-    Waits while another attempt is pending.
+    Waits while another attempt is pending, or a person is paying at Stripe.
     """
-    if locks.has_pending_attempt(collection.pk):
+    is_paying = locks.blocker_at_stripe(collection) is not None
+    if is_paying or locks.has_pending_attempt(collection.pk):
         return _wait_for_pending_payment(collection)
     if locks.has_pending_reduction(collection):
         return _post_credits_first(collection)

@@ -163,9 +163,13 @@ def _update_past_due(tenant: Tenant) -> None:
 
 
 def _needs_manual_payment() -> InvoiceCollectionQuerySet:
-    """Return unpaid invoices for which one whole automatic attempt has failed."""
+    """Return unpaid invoices for which one whole automatic attempt has failed.
+
+    Not those with a bank payment in progress: nothing is to be done meanwhile.
+    """
     manual = Q(attempts_started=1, state=InvoiceCollection.State.MANUAL)
-    return InvoiceCollection.objects.unpaid().filter(manual | Q(attempts_started__gt=1))
+    waiting = InvoiceCollection.objects.unpaid().not_bank_debited()
+    return waiting.filter(manual | Q(attempts_started__gt=1))
 
 
 def _owed_credit_q() -> Q:

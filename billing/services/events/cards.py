@@ -1,10 +1,11 @@
-"""Handles events on payment methods: what is new to try."""
+"""Handles events on payment methods and payments: what to try, and what to await."""
 
 from billing.clients.stripe.client import Card, Stripe
-from billing.models import StripeEvent
+from billing.models import InvoiceCollection, StripeEvent
 from billing.services.collection.attempts import start_attempt_with_card
 from billing.services.collection.cards import was_replaced
 from billing.services.events.effects import Effect, no_effect
+from billing.services.invoices.records import enqueue_collection
 from tenants.models import Tenant
 
 
@@ -41,6 +42,22 @@ def customer_updated(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     return lambda: _charge(card, tenant)
 
 
+def payment_started(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Read the tenant's unpaid invoices: one of them is being paid at Stripe.
+
+    A PaymentIntent does not say which: https://docs.stripe.com/api/payment_intents/object
+    """
+    return lambda: _read_unpaid(tenant)
+
+
 def _charge(card: Card, tenant: Tenant) -> str:
     count = start_attempt_with_card(tenant_id=tenant.pk, card=card)
     return f"a new card for {count} open invoices"
+
+
+def _read_unpaid(tenant: Tenant) -> str:
+    unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant).order_by("pk")
+    ids = list(unpaid.values_list("pk", flat=True))
+    for invoice_id in ids:
+        enqueue_collection(invoice_id=invoice_id)
+    return f"a payment may be in progress: {len(ids)} collections enqueued"

@@ -42,6 +42,8 @@ HANDLERS: dict[str, Handler] = {
     "invoice.overdue": invoices.invoice_overdue,
     "invoice.voided": invoices.invoice_changed,
     "invoice.marked_uncollectible": invoices.invoice_changed,
+    "payment_intent.processing": cards.payment_started,
+    "payment_intent.requires_action": cards.payment_started,
     "payment_method.attached": cards.card_attached,
     "payment_method.automatically_updated": cards.card_updated,
     "payment_method.detached": cards.card_detached,
