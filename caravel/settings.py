@@ -429,7 +429,11 @@ if EMAIL_ENABLED:
 EMAIL_TIMEOUT = 20
 EMAIL_FROM = env.optional("EMAIL_FROM")
 _FROM = parseaddr(EMAIL_FROM)
-env.require_format("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], r"[^@\s]+@[\w-]+(\.[\w-]+)*")
+_ADDRESS = r"[^@\s]+@[\w-]+(\.[\w-]+)*"
+env.require_format("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], _ADDRESS)
+#: Address for alerts; without it, or without a mail server, they are only logged.
+SUPPORT_EMAIL = env.optional("SUPPORT_EMAIL")
+env.require_format("SUPPORT_EMAIL", [SUPPORT_EMAIL], _ADDRESS)
 
 # --- Logs
 

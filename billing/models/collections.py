@@ -15,9 +15,16 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         return self.exclude(state=InvoiceCollection.State.CLOSED)
 
     def unpaid(self) -> Self:
-        """Open and uncollectible invoices with an amount remaining."""
-        status = [InvoiceCollection.Status.OPEN, InvoiceCollection.Status.UNCOLLECTIBLE]
-        return self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
+        """Invoices with something to pay: an amount remaining, or a dispute debt."""
+        remaining = Q(
+            stripe_status__in=InvoiceCollection.PAYABLE_STATUSES,
+            amount_remaining_cents__gt=0,
+        )
+        return self.filter(remaining | Q(dispute_debt_cents__gt=0))
+
+    def disputed(self) -> Self:
+        """Invoices whose payment was taken back by a dispute and is owed again."""
+        return self.filter(dispute_debt_cents__gt=0)
 
     def overdue(self, now: datetime) -> Self:
         """Unpaid invoices past their grace period: they suspend the tenant's relays.
@@ -82,6 +89,8 @@ class InvoiceCollection(WorkItem):
         ELSEWHERE = "elsewhere", "Paid directly at Stripe"
 
     task_name = "billing.tasks.collect_invoice"
+    #: Statuses in which Stripe accepts a payment.
+    PAYABLE_STATUSES = (Status.OPEN, Status.UNCOLLECTIBLE)
 
     stripe_invoice_id = models.CharField(primary_key=True, max_length=255)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="collections")
@@ -109,6 +118,10 @@ class InvoiceCollection(WorkItem):
     dispute_debt_cents = models.PositiveBigIntegerField(
         default=0,
         help_text="Disputed money that the tenant owes again, for served time.",
+    )
+    given_back_cents = models.PositiveBigIntegerField(
+        default=0,
+        help_text="What staff gave back of it, as known when its end was credited.",
     )
     period_start = models.DateTimeField(null=True, blank=True)
     period_end = models.DateTimeField(null=True, blank=True)
@@ -191,6 +204,11 @@ class InvoiceCollection(WorkItem):
                 name="billing_collections_unpaid",
                 condition=Q(stripe_status__in=["open", "uncollectible"]),
             ),
+            models.Index(
+                fields=["tenant", "suspend_at"],
+                name="billing_collections_disputed",
+                condition=Q(dispute_debt_cents__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -198,9 +216,19 @@ class InvoiceCollection(WorkItem):
 
     @property
     def is_unpaid(self) -> bool:
-        """True if open or uncollectible with an amount remaining, as in `unpaid()`."""
-        payable = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
-        return self.stripe_status in payable and self.amount_remaining_cents > 0
+        """True if there is something to pay, as in `unpaid()`."""
+        return self.owed_cents > 0
+
+    @property
+    def chargeable_cents(self) -> int:
+        """The amount that Stripe lets us charge for the invoice."""
+        is_payable = self.stripe_status in self.PAYABLE_STATUSES
+        return max(0, self.amount_remaining_cents) if is_payable else 0
+
+    @property
+    def owed_cents(self) -> int:
+        """The amount to pay: what remains of the invoice, and its dispute debt."""
+        return self.chargeable_cents + self.dispute_debt_cents
 
     @property
     def is_bank_debited(self) -> bool:
@@ -292,13 +320,21 @@ class Settlement(models.Model):
     """The booking of a Lightning payment that arrived: each is counted once.
 
     `marking`: the invoice is being marked as paid by it. `marked`: the invoice was
-    marked, `marked_cents` were applied. `credited`: all of it became credit.
+    marked, `marked_cents` were applied. `repaid`: the invoice was paid before, and a
+    dispute debt was repaid. `credited`: all of it became credit. What is more than
+    the invoice's amount repays its dispute debt by `repaid_cents`, then is credited.
     """
 
     class State(models.TextChoices):
         MARKING = "marking"
         MARKED = "marked"
+        REPAID = "repaid", "repaid (a dispute debt)"
         CREDITED = "credited"
+
+    #: States of the one payment that marks the invoice as paid.
+    MARK_STATES = (State.MARKING, State.MARKED)
+    #: States after which a payment is booked.
+    BOOKED_STATES = (State.MARKED, State.REPAID, State.CREDITED)
 
     invoice = models.OneToOneField(
         LightningInvoice, models.PROTECT, primary_key=True, related_name="settlement"
@@ -308,6 +344,7 @@ class Settlement(models.Model):
     )
     state = models.CharField(max_length=16, choices=State.choices)
     marked_cents = models.PositiveBigIntegerField(default=0)
+    repaid_cents = models.PositiveBigIntegerField(default=0)
     surplus_cents = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
     resolved_at = models.DateTimeField(null=True, blank=True)

@@ -56,6 +56,15 @@ def set_many(values: Mapping[str, Any], *, seconds: int) -> None:
         _log_unavailable(exc)
 
 
+def add(key: str, value: Any, *, seconds: int) -> bool:
+    """Cache a value unless the key has one; return whether it had none."""
+    try:
+        return bool(caches["shared"].add(key, value, seconds))
+    except RedisError as exc:
+        _log_unavailable(exc)
+        return True
+
+
 def delete(key: str) -> None:
     """Remove a cached value."""
     try:

@@ -16,6 +16,7 @@ NAMES = {
     "billing.tasks.sweep_stale_tenants",
     "billing.tasks.sweep_stripe_events",
     "billing.tasks.sync_subscription",
+    "caravel.tasks.mail_alert",
     "lightning.tasks.ask_wallet",
     "lightning.tasks.check_payment_hashes",
     "lightning.tasks.resolve_payments",

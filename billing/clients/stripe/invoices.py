@@ -1,7 +1,8 @@
 """Stripe's invoices, their items and payments: https://docs.stripe.com/api/invoices."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from billing.clients.stripe.transport import (
@@ -15,6 +16,7 @@ from billing.clients.stripe.types import (
     InvoicePayment,
     Line,
     PaymentIntent,
+    TaxRate,
     read_invoice,
     read_invoice_payment,
     read_line,
@@ -121,11 +123,25 @@ class InvoiceItems:
     def __init__(self, transport: StripeTransport) -> None:
         self._transport = transport
 
-    def list_pending(self, *, customer: str, subscription: str) -> list[Line]:
-        """Return the items pending for a subscription's next invoice."""
+    def delete(self, item_id: str) -> None:
+        """Delete a pending item. Raises StripeNotFound if there is none."""
+        self._transport.call(lambda: v1().invoice_items.delete(item_id), read_nothing)
+
+    def list_pending(
+        self,
+        *,
+        customer: str,
+        subscription: str,
+        default_tax_rates: Sequence[TaxRate] = (),
+    ) -> list[Line]:
+        """Return the items pending for a subscription's next invoice.
+
+        The tax rates are those of items without own ones.
+        """
+        read = partial(read_pending_item, default_tax_rates=default_tax_rates)
         params = {"customer": customer, "pending": True, "limit": 100}
         pages = self._transport.paginate(
-            lambda p: v1().invoice_items.list(p), params, read_pending_item
+            lambda p: v1().invoice_items.list(p), params, read
         )
         return [line for owner, line in pages if owner == subscription]
 

@@ -3,8 +3,9 @@
 Amounts are in the currency's minor unit; times are Unix seconds, None if not set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 
@@ -36,6 +37,14 @@ class Card:
 
 
 @dataclass(frozen=True)
+class TaxRate:
+    """A tax rate; an `inclusive` one is part of the price."""
+
+    percentage: str
+    inclusive: bool
+
+
+@dataclass(frozen=True)
 class Item:
     id: str
     price: str
@@ -60,11 +69,16 @@ class Subscription:
     canceled_at: int | None = None
     latest_invoice: str = ""
     ended_at: int | None = None
+    default_tax_rates: tuple[TaxRate, ...] = ()
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an invoice, or an item pending for the next one."""
+    """A line of an invoice, or an item pending for the next one.
+
+    `discount` is not in the amount yet, nor is `tax`, the exclusive taxes. `item` is
+    the id of its invoice item, "" if it has none.
+    """
 
     id: str
     amount: int
@@ -74,6 +88,14 @@ class Line:
     period_end: int
     proration: bool
     description: str = ""
+    discount: int = 0
+    tax: int = 0
+    item: str = ""
+
+    @property
+    def cost(self) -> int:
+        """What the line costs: its amount after discounts, with taxes."""
+        return self.amount - self.discount + self.tax
 
 
 @dataclass(frozen=True)
@@ -93,7 +115,8 @@ class Invoice:
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. Only a retrieved invoice has `paid_off_stripe`, else 0, and
-    `intents`, else None: the PaymentIntents of its payments.
+    `intents`, else None: the PaymentIntents of its payments. `credited` is the sum of
+    its credit notes, and `credited_after_payment` the part of them that was given back.
     """
 
     id: str
@@ -121,6 +144,7 @@ class Invoice:
     paid_at: int | None = None
     has_more_lines: bool = False
     intents: tuple[PaymentIntent, ...] | None = None
+    credited_after_payment: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,10 +162,13 @@ class InvoicePayment:
 
 @dataclass(frozen=True)
 class CreditNote:
+    """A credit note; `refunds` are the ids of the refunds that it includes."""
+
     id: str
     amount: int
     status: str
     metadata: Mapping[str, str]
+    refunds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +220,7 @@ def read_subscription(found: Any) -> Subscription:
         canceled_at=_field(found, "canceled_at"),
         latest_invoice=_id(_field(found, "latest_invoice")),
         ended_at=_field(found, "ended_at"),
+        default_tax_rates=read_tax_rates(_field(found, "default_tax_rates")),
     )
 
 
@@ -225,6 +253,7 @@ def read_invoice(found: Any) -> Invoice:
         paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
         intents=_intents(_field(found, "payments", "data")),
+        credited_after_payment=found.post_payment_credit_notes_amount,
     )
 
 
@@ -237,14 +266,36 @@ def _intents(payments: Any) -> tuple[PaymentIntent, ...] | None:
 
 
 def read_line(found: Any) -> Line:
-    is_proration = _field(found, "parent", "subscription_item_details", "proration")
-    return _line(found, proration=bool(is_proration))
+    """Return a line of an invoice, with its discounts and exclusive taxes."""
+    details = _field(found, "parent", "subscription_item_details")
+    item_details = details or _field(found, "parent", "invoice_item_details")
+    taxes = _field(found, "taxes") or ()
+    return _line(
+        found,
+        proration=bool(_field(details, "proration")),
+        discount=sum(each.amount for each in _field(found, "discount_amounts") or ()),
+        tax=sum(tax.amount for tax in taxes if tax.tax_behavior == "exclusive"),
+        item=_id(_field(item_details, "invoice_item")),
+    )
 
 
-def read_pending_item(found: Any) -> tuple[str, Line]:
-    """Return the subscription that an item is pending for, "" if none, and its line."""
+def read_pending_item(
+    found: Any, default_tax_rates: Sequence[TaxRate] = ()
+) -> tuple[str, Line]:
+    """Return the subscription that an item is pending for, "" if none, and its line.
+
+    A pending item has no taxes yet: its line has those that it would be billed with.
+    """
     subscription = _field(found, "parent", "subscription_details", "subscription")
-    return _id(subscription), _line(found, proration=found.proration)
+    rates = read_tax_rates(_field(found, "tax_rates")) or default_tax_rates
+    tax = _exclusive_tax(found.amount, rates)
+    line = _line(found, proration=found.proration, tax=tax, item=found.id)
+    return _id(subscription), line
+
+
+def read_tax_rates(found: Any) -> tuple[TaxRate, ...]:
+    """Return the tax rates in a list, none if Stripe left it out."""
+    return tuple(TaxRate(str(each.percentage), each.inclusive) for each in found or ())
 
 
 def read_invoice_payment(found: Any) -> InvoicePayment:
@@ -268,7 +319,14 @@ def read_payment_intent(found: Any) -> PaymentIntent:
 
 
 def read_credit_note(found: Any) -> CreditNote:
-    return CreditNote(found.id, found.amount, found.status, read_metadata(found))
+    included = _field(found, "refunds") or ()
+    return CreditNote(
+        id=found.id,
+        amount=found.amount,
+        status=found.status,
+        metadata=read_metadata(found),
+        refunds=tuple(_id(_field(each, "refund")) for each in included),
+    )
 
 
 def read_balance_transaction(found: Any) -> BalanceTransaction:
@@ -289,7 +347,9 @@ def read_metadata(found: Any) -> dict[str, str]:
     return metadata.to_dict() if metadata else {}
 
 
-def _line(found: Any, *, proration: bool) -> Line:
+def _line(
+    found: Any, *, proration: bool, discount: int = 0, tax: int = 0, item: str = ""
+) -> Line:
     return Line(
         id=found.id,
         amount=found.amount,
@@ -299,7 +359,23 @@ def _line(found: Any, *, proration: bool) -> Line:
         period_end=found.period.end,
         proration=proration,
         description=_text(found, "description"),
+        discount=discount,
+        tax=tax,
+        item=item,
     )
+
+
+def _exclusive_tax(amount: int, rates: Sequence[TaxRate]) -> int:
+    """Return the taxes that are added to an amount, each rounded by itself."""
+    included = sum(_percentage(rate) for rate in rates if rate.inclusive)
+    net = amount / (1 + included)
+    taxes = [net * _percentage(rate) for rate in rates if not rate.inclusive]
+    # Halves away from zero, as on invoices.
+    return sum(int(abs(tax) + Fraction(1, 2)) * (1 if tax > 0 else -1) for tax in taxes)
+
+
+def _percentage(rate: TaxRate) -> Fraction:
+    return Fraction(rate.percentage) / 100
 
 
 def _field(found: Any, *names: str) -> Any:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Card, Stripe
 from billing.exceptions import InvoiceChanged
-from billing.models import CardAttempt, Credit, InvoiceCollection
+from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection import cards
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
@@ -93,7 +93,8 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
     """
     with transaction.atomic():
         rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
-        ids = list(rows.unpaid().order_by("pk").values_list("pk", flat=True))
+        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
+        ids = list(chargeable.order_by("pk").values_list("pk", flat=True))
         for invoice_id in ids:
             _start_extra_attempt(invoice_id, first)
     return len(ids)
@@ -107,7 +108,8 @@ def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     started = 0
     with transaction.atomic():
         rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
-        for collection in rows.unpaid().order_by("pk"):
+        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
+        for collection in chargeable.order_by("pk"):
             if not cards.was_charged_last(collection, card):
                 _start_extra_attempt(collection.pk, Action.CARD)
                 started += 1
@@ -120,7 +122,10 @@ def collect_now(*, invoice_id: str) -> bool:
     An invoice that is not open is only read again; returns False for it.
     """
     with transaction.atomic():
-        if InvoiceCollection.objects.unpaid().filter(pk=invoice_id).exists():
+        chargeable = InvoiceCollection.objects.unpaid().filter(
+            pk=invoice_id, amount_remaining_cents__gt=0
+        )
+        if chargeable.exists():
             _start_extra_attempt(invoice_id, Action.WALLET)
             return True
         enqueue_collection(invoice_id=invoice_id)
@@ -154,7 +159,7 @@ def _start_extra_attempt(invoice_id: str, first: InvoiceCollection.Action) -> No
 def _post_credits_first(collection: InvoiceCollection) -> Step:
     """Reduce the invoice before it is charged, if the sync has not done it yet."""
     post_credits(tenant_id=collection.tenant_id)
-    owed = collection.credits.filter(state=Credit.State.OWED)
+    owed = locks.pending_reductions(collection)
     if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
         return Wait(State.COLLECTING, "Waiting for a credit to be posted", until)
     if locks.has_pending_reduction(collection):
@@ -235,7 +240,10 @@ def _start_wallet_payment(collection: InvoiceCollection) -> None:
     Raises InvoiceChanged, PaymentInProgress, AlreadySettled, NoWallet, or the error
     that keeps Caravel's own wallet from issuing.
     """
-    payment_request = payment_request_for(collection)
+    # Without a dispute debt, which nothing charges automatically.
+    payment_request = payment_request_for(
+        collection, amount_cents=collection.chargeable_cents
+    )
     # Outside the transaction, since our own wallet may take seconds to answer.
     issued = issue_for_wallet(payment_request=payment_request)
     with transaction.atomic():

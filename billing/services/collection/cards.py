@@ -17,6 +17,7 @@ from billing.clients.stripe.errors import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice, record_invoice
+from billing.services.reversals.cards import blocked_cards
 from caravel.core.redaction import redact
 
 logger = structlog.get_logger(__name__)
@@ -68,7 +69,8 @@ def choose_card(stripe: Stripe, collection: InvoiceCollection) -> Card | None:
     """Return the card to charge: the customer's default, else the newest, else None.
 
     The default may be a bank account. What cannot pay the invoice is skipped, as are
-    cards with a hard decline. The newest becomes the default if there is none.
+    cards with a hard decline, and those of a dispute or an early fraud warning. The
+    newest becomes the default if there is none.
     """
     customer = stripe.customers.get(collection.stripe_customer_id)
     if customer.deleted:
@@ -76,9 +78,11 @@ def choose_card(stripe: Stripe, collection: InvoiceCollection) -> Card | None:
     attached = stripe.payment_methods.list_cards(customer.id)
     default = _default_of(stripe, customer, attached)
     declined = _hard_declines(collection)
+    blocked, fingerprints = blocked_cards(collection.tenant_id)
     for card in [*default, *attached]:
+        is_blocked = card.id in blocked or card.fingerprint in fingerprints
         was_declined = any(is_same_card(each, card) for each in declined)
-        if was_declined or not _can_pay(card, collection.currency):
+        if is_blocked or was_declined or not _can_pay(card, collection.currency):
             continue
         if not customer.default_card:
             stripe.customers.set_default_card(customer.id, card.id)

@@ -141,6 +141,9 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
     InvoiceCollection.objects.filter(pk=collection.pk).update(
         paid_by=payer, next_action=InvoiceCollection.Action.NONE
     )
+    if collection.dispute_debt_cents:
+        recheck_at = timezone.now() + _RECHECK_INTERVAL
+        return Wait(State.MANUAL, "Disputed: waiting for the customer", recheck_at)
     notices.drop_unpaid_notices(collection)
     is_paid = collection.stripe_status == Status.PAID
     return Wait(State.CLOSED, str(payer.label) if is_paid else "Void", None)
@@ -170,7 +173,7 @@ def _wait_if_written_off(
 
 def _attempt(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
     is_open = collection.stripe_status == Status.OPEN
-    if not is_open or collection.amount_remaining_cents <= 0:
+    if not is_open or not collection.chargeable_cents:
         return None
     return next_attempt_step(stripe, collection)
 

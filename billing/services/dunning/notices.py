@@ -27,7 +27,7 @@ REMINDERS = {
 #: Kinds that ask for a payment before the relays go off.
 _REQUESTS = ("invoice_due", "payment_failed", *REMINDERS)
 #: Kinds that apply only while the invoice is unpaid.
-_UNPAID = (*_REQUESTS, "suspended")
+_UNPAID = (*_REQUESTS, "payment_disputed", "suspended")
 #: Kinds about a suspension: sent again when the deadline has moved.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
 #: Kinds that are rendered again while unsent, if the facts have changed.
@@ -44,6 +44,11 @@ def notify_invoice_due(collection: InvoiceCollection) -> Notice:
 def notify_payment_failed(collection: InvoiceCollection) -> Notice:
     """Report that the card was refused, and why."""
     return _notify(collection, "payment_failed")
+
+
+def notify_payment_disputed(collection: InvoiceCollection) -> Notice:
+    """Report that the bank took a payment back, and how to pay again."""
+    return _notify_again(collection, "payment_disputed")
 
 
 def notify_reminder(collection: InvoiceCollection, kind: str) -> Notice:

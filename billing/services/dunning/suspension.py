@@ -163,18 +163,20 @@ def _update_past_due(tenant: Tenant) -> None:
 
 
 def _needs_manual_payment() -> InvoiceCollectionQuerySet:
-    """Return unpaid invoices for which one whole automatic attempt has failed.
+    """Return unpaid invoices that only the tenant can pay.
 
-    Not those with a bank payment in progress: nothing is to be done meanwhile.
+    One whole automatic attempt has failed, or it is disputed money. Not those with a
+    bank payment in progress: nothing is to be done meanwhile.
     """
     manual = Q(attempts_started=1, state=InvoiceCollection.State.MANUAL)
+    failed = manual | Q(attempts_started__gt=1)
     waiting = InvoiceCollection.objects.unpaid().not_bank_debited()
-    return waiting.filter(manual | Q(attempts_started__gt=1))
+    return waiting.filter(failed | Q(dispute_debt_cents__gt=0))
 
 
 def _owed_credit_q() -> Q:
     """Return a filter on tenants with a credit that can be posted at Stripe."""
-    return Q(_has(Credit.objects.owed()), stripe_customer_id__isnull=False)
+    return Q(_has(Credit.objects.unblocked()), stripe_customer_id__isnull=False)
 
 
 def _has(rows: RelayQuerySet | InvoiceCollectionQuerySet | CreditQuerySet) -> Q:

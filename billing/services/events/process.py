@@ -15,7 +15,7 @@ from billing.clients.stripe.errors import (
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import cards, invoices
+from billing.services.events import cards, invoices, reversals
 from billing.services.events.effects import Effect, no_effect
 from billing.services.events.subscriptions import subscription_changed
 from caravel.core.db.work_items import failure_columns
@@ -50,6 +50,18 @@ HANDLERS: dict[str, Handler] = {
     "payment_method.updated": cards.card_updated,
     "customer.updated": cards.customer_updated,
     "customer.deleted": invoices.customer_deleted,
+    "refund.created": reversals.reversal_changed,
+    "refund.updated": reversals.reversal_changed,
+    "refund.failed": reversals.reversal_changed,
+    "charge.refunded": reversals.reversal_changed,
+    "charge.refund.updated": reversals.reversal_changed,
+    "charge.dispute.created": reversals.reversal_changed,
+    "charge.dispute.updated": reversals.reversal_changed,
+    "charge.dispute.closed": reversals.reversal_changed,
+    "charge.dispute.funds_withdrawn": reversals.reversal_changed,
+    "charge.dispute.funds_reinstated": reversals.reversal_changed,
+    "radar.early_fraud_warning.created": reversals.reversal_changed,
+    "radar.early_fraud_warning.updated": reversals.reversal_changed,
 }
 
 
@@ -107,6 +119,8 @@ def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
         rows = InvoiceCollection.objects.select_related("tenant")
         invoice = rows.filter(pk=event.data["object"].get("id", "")).first()
         return invoice.tenant if invoice else None
+    if tenant is None and HANDLERS[event.type] == reversals.reversal_changed:
+        return reversals.tenant_of_charge(event)
     return tenant
 
 
@@ -166,4 +180,7 @@ def _customer_id(event: StripeEvent) -> str:
         return str(data["object"]["id"])
     # A detached payment method has no customer any more.
     previous = data.get("previous_attributes") or {}
-    return str(data["object"].get("customer") or previous.get("customer") or "")
+    customer = data["object"].get("customer") or previous.get("customer")
+    if not customer and HANDLERS[event.type] == reversals.reversal_changed:
+        return reversals.customer_of_charge(event)
+    return str(customer or "")

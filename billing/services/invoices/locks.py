@@ -24,6 +24,7 @@ from billing.models import (
     Settlement,
     StripeWrite,
 )
+from billing.models.credits import CreditQuerySet
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoices import payable_until
@@ -33,7 +34,6 @@ from lightning.services.invoices import payable_until
 #: https://stripe.dev/stripe-android (Stripe3ds2Config, `setTimeout`)
 CHALLENGE_TIMEOUT = timedelta(hours=1)
 Intent = InvoiceCollection.IntentStatus
-_BOOKED = [Settlement.State.MARKED, Settlement.State.CREDITED]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> Non
     Raises InvoiceChanged, also while a reduction is pending.
     """
     expected = (read.stripe_status, read.amount_remaining_cents)
-    if (locked.stripe_status, locked.amount_remaining_cents) != expected:
+    amount = (locked.stripe_status, locked.amount_remaining_cents)
+    is_same_debt = locked.dispute_debt_cents == read.dispute_debt_cents
+    if amount != expected or not is_same_debt:
         raise InvoiceChanged("The invoice has just changed.")
     if has_pending_reduction(locked):
         raise InvoiceChanged("The invoice is about to be reduced.")
@@ -132,8 +134,17 @@ def has_pending_reduction(collection: InvoiceCollection) -> bool:
     """
     kind = StripeWrite.Kind.CANCEL_SUBSCRIPTION
     cancellations = StripeWrite.objects.of(kind, collection.stripe_subscription_id)
-    owed = Credit.objects.owed().filter(collection=collection)
-    return owed.exists() or cancellations.pending().exists()
+    reductions = pending_reductions(collection)
+    return reductions.exists() or cancellations.pending().exists()
+
+
+def pending_reductions(collection: InvoiceCollection) -> CreditQuerySet:
+    """Return the owed credits that will reduce an invoice before it is paid."""
+    owed = Credit.objects.owed()
+    if collection.stripe_status == InvoiceCollection.Status.UNCOLLECTIBLE:
+        # Stripe may refuse to reduce it; the credit then waits for the payment.
+        owed = Credit.objects.unblocked()
+    return owed.filter(collection=collection, amount_cents__gt=0)
 
 
 def require_same_step(locked: InvoiceCollection, read: InvoiceCollection) -> None:
@@ -204,7 +215,7 @@ def _unbooked(invoice_ids: Collection[str]) -> QuerySet[LightningInvoice]:
     settled = LightningInvoice.objects.filter(
         stripe_invoice_id__in=invoice_ids, state=LightningInvoice.State.SETTLED
     )
-    return settled.exclude(settlement__state__in=_BOOKED)
+    return settled.exclude(settlement__state__in=Settlement.BOOKED_STATES)
 
 
 def _raise_if(blocker: Blocker | None) -> None:

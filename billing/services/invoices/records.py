@@ -120,13 +120,15 @@ def record_and_enqueue(
     return collection
 
 
-def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
-    """Return the request to pay the remaining amount, as last recorded."""
-    booked = collection.settlements.filter(state=Settlement.State.CREDITED)
+def payment_request_for(
+    collection: InvoiceCollection, *, amount_cents: int
+) -> PaymentRequest:
+    """Return the request to pay an amount of an invoice."""
+    booked = collection.settlements.exclude(state__in=Settlement.MARK_STATES)
     return PaymentRequest(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
-        amount_cents=collection.amount_remaining_cents,
+        amount_cents=amount_cents,
         currency=collection.currency,
         description=f"Invoice {collection.number or collection.pk}",
         booked=frozenset(booked.values_list("pk", flat=True)),
@@ -174,10 +176,11 @@ def _intent_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str
     """
     if invoice.intents is None:
         return {}
+    intents = () if invoice.status in _FINAL_STATUSES else invoice.intents
     charged = collection.card_attempts.values_list("payment_method", flat=True)
-    paying = [each for each in invoice.intents if each.status == Intent.PROCESSING] or [
+    paying = [each for each in intents if each.status == Intent.PROCESSING] or [
         each
-        for each in invoice.intents
+        for each in intents
         if each.status == Intent.REQUIRES_ACTION and each.card not in set(charged)
     ]
     status, method = (paying[0].status, paying[0].card) if paying else (Intent.NONE, "")

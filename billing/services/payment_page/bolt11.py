@@ -18,7 +18,6 @@ from lightning.services.invoices import (
     save_as_presented,
 )
 
-Status = InvoiceCollection.Status
 Action = InvoiceCollection.Action
 
 
@@ -33,7 +32,7 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     if collection is None:
         raise UnknownInvoice("There is no such invoice.")
     # Before the call to Stripe: anyone with the link can press the button repeatedly.
-    bolt11 = current_invoice(payment_request=payment_request_for(collection))
+    bolt11 = current_invoice(payment_request=_payment_request(collection))
     is_paying = locks.blocker_at_stripe(collection) is not None
     if bolt11 and collection.is_unpaid and not is_paying:
         return bolt11
@@ -41,7 +40,7 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     read_invoice(Stripe(), collection.pk, collection.tenant)
     collection.refresh_from_db()
     _require_payable(collection)
-    payment_request = payment_request_for(collection)
+    payment_request = _payment_request(collection)
     if current := current_invoice(payment_request=payment_request):
         return current
     issued = issue_for_payer(payment_request=payment_request)
@@ -64,9 +63,12 @@ def current_bolt11(invoice_id: str) -> LightningInvoice:
     return bolt11
 
 
+def _payment_request(collection: InvoiceCollection) -> PaymentRequest:
+    return payment_request_for(collection, amount_cents=collection.owed_cents)
+
+
 def _require_payable(collection: InvoiceCollection) -> None:
-    is_payable = collection.stripe_status in {Status.OPEN, Status.UNCOLLECTIBLE}
-    if not is_payable or collection.amount_remaining_cents <= 0:
+    if not collection.is_unpaid:
         raise InvoiceNotOpen("There is nothing to pay on this invoice.")
     # Also for a bolt11 that was presented before.
     if blocker := locks.blocker_at_stripe(collection):

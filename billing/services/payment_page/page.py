@@ -15,6 +15,7 @@ from billing.services.collection.settlements import lightning_payment_for
 from billing.services.invoices import locks
 from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
+from billing.services.reversals.debts import is_taken_back
 from lightning.exceptions import WalletError
 from lightning.models import LightningInvoice
 from lightning.services.invoices import payable_until, reissue_at
@@ -36,6 +37,7 @@ class PageState(StrEnum):
     WALLET_DOWN = "wallet-down"
     OFFER_EXPIRED = "offer-expired"
     PAID = "paid"
+    DISPUTED = "disputed"
     VOID = "void"
 
 
@@ -84,7 +86,7 @@ class PaymentPage:
 
     @property
     def is_payable(self) -> bool:
-        final = {PageState.DRAFT, PageState.PAID, PageState.VOID}
+        final = {PageState.DRAFT, PageState.PAID, PageState.DISPUTED, PageState.VOID}
         return self.state not in final
 
     @property
@@ -113,10 +115,15 @@ class PaymentPage:
         return self.is_payable and self.invoice.stripe_status == Status.UNCOLLECTIBLE
 
     @property
+    def is_disputed(self) -> bool:
+        """Return whether disputed money is to be paid again."""
+        return self.is_payable and self.invoice.dispute_debt_cents > 0
+
+    @property
     def amount_cents(self) -> int:
-        """Remaining amount; of a paid invoice the amount that was due."""
+        """Amount to pay; of a paid invoice the amount that was due."""
         row = self.invoice
-        return row.amount_remaining_cents or row.amount_due_cents or row.total_cents
+        return row.owed_cents or row.amount_due_cents or row.total_cents
 
     @property
     def blocked_until(self) -> datetime | None:
@@ -136,9 +143,12 @@ class PaymentPage:
 
         We charge no card when autopay is paused, when the invoice is written off, or
         when the bank requires authentication. Nor when the invoice's customer was
-        deleted in Stripe: a card saved now would belong to another customer.
+        deleted in Stripe: a card saved now would belong to another customer. Disputed
+        money is paid again by Lightning only.
         """
         if not self.is_payable or self.state == PageState.WAITING:
+            return CardOption.NONE
+        if not self.invoice.chargeable_cents:
             return CardOption.NONE
         is_paused = self.is_written_off or self.invoice.tenant.autopay_paused
         if not (is_paused or self.needs_authentication or self.is_customer_gone):
@@ -174,6 +184,8 @@ def get_page(invoice_id: str) -> PaymentPage:
     state = PageState.PAID
     if invoice.stripe_status in {Status.DRAFT, Status.VOID}:
         state = PageState(invoice.stripe_status)
+    elif is_taken_back(invoice):
+        state = PageState.DISPUTED
     return PaymentPage(invoice, state, now, paid_by=invoice.paid_by)
 
 

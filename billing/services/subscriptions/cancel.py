@@ -8,20 +8,27 @@ from django.db import transaction
 
 from billing.clients.stripe.client import Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
-from billing.models import InvoiceCollection, StripeWrite
+from billing.exceptions import DisputeUnknown
+from billing.models import InvoiceCollection, Reversal, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
+from billing.services.dunning.suspension import end_grace_now
 from billing.services.invoices.records import enqueue_collection
+from billing.services.reversals.record import record_customer_reversals
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
+    Terms,
     asked_stripe_to_prorate,
     create_cancellation,
     deleted_lines,
     ended_externally,
+    latest_change,
+    save_terms,
 )
-from billing.services.subscriptions import unused_time
-from billing.services.subscriptions.unused_time import BilledInvoice, UnusedTime
+from billing.services.subscriptions import end_credits, unused_time
+from billing.services.subscriptions.unused_time import BilledInvoice
+from caravel.core.alerts import alert_support
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -31,15 +38,16 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     """Cancel immediately, and credit the unused time.
 
     Without an unpaid invoice, Stripe credits it on a final invoice, which Caravel
-    finalizes. Otherwise Stripe would credit time that was not paid for, so the open
-    invoice is reduced instead. Raises StripeRefused if Stripe does not cancel.
+    finalizes; what was given back already is debited again. Otherwise Stripe would
+    credit time that was not paid for, so the open invoice is reduced instead. Raises
+    StripeRefused if Stripe does not cancel.
     """
     unpaid = _has_unpaid_invoice(stripe, subscription.id)
     write = create_cancellation(
         tenant_id=tenant_id,
         subscription_id=subscription.id,
         has_unpaid_invoice=unpaid,
-        pending=_pending_prorations(stripe, subscription) if unpaid else [],
+        pending=_pending_prorations(stripe, subscription),
     )
     try:
         stripe.subscriptions.cancel(
@@ -85,20 +93,22 @@ def _credit_unused_time(
     marked as failed: the tenant can go on.
     """
     tenant = Tenant.objects.get(pk=write.tenant_id)
+    _record_reversals(stripe, tenant, ended)
     # First, since finalizing a draft applies the customer's balance to it:
     # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     refusal = _finalize_drafts(stripe, ended)
+    # Both before the amounts are read: whatever changes later is credited later.
+    change, notes = latest_change(ended.id), end_credits.own_notes(ended.id)
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
-    unused = _unused_time(stripe, write, ended, billed)
+    terms = _terms(stripe, write, ended, billed)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
         if not writes.is_pending(write):
             # Another worker has credited it already.
             return
-        unused_time.credit_unused_time(
-            tenant, ended.id, unused_time.ended_at(ended), unused
-        )
+        end_credits.credit_end(tenant, ended.id, terms, billed, notes)
+        save_terms(write, terms, change)
         if refusal:
             writes.mark_failed(write, refusal, stripe_id=ended.id)
         else:
@@ -106,6 +116,31 @@ def _credit_unused_time(
     # Before the collection is enqueued: it would charge the unreduced amount.
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     _enqueue_unpaid(billed)
+
+
+def _record_reversals(stripe: Stripe, tenant: Tenant, ended: Subscription) -> None:
+    """Record what was taken back of the payments, so that none of it is credited.
+
+    Raises DisputeUnknown if Stripe ended the subscription for a dispute that it does
+    not show yet.
+    """
+    record_customer_reversals(stripe, tenant, ended.customer)
+    if ended.cancel_reason != "payment_disputed":
+        return
+    invoices = InvoiceCollection.objects.filter(stripe_subscription_id=ended.id)
+    disputes = Reversal.objects.filter(kind=Reversal.Kind.DISPUTE)
+    if not disputes.filter(collection__in=invoices).exists():
+        alert_support(
+            "dispute_unknown",
+            "Stripe ended a subscription for a dispute, but shows none.",
+            tenant=tenant.pk,
+            subscription=ended.id,
+        )
+        raise DisputeUnknown("The dispute that ended the subscription is not known.")
+    if not tenant.dunning_exempt:
+        # An event about the end may have come before the dispute was recorded.
+        ids = list(invoices.unpaid().values_list("pk", flat=True))
+        end_grace_now(tenant_id=tenant.pk, invoice_ids=ids)
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
@@ -126,33 +161,41 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
     return refusal
 
 
-def _unused_time(
+def _terms(
     stripe: Stripe,
     write: StripeWrite,
     ended: Subscription,
     billed: Sequence[BilledInvoice],
-) -> list[UnusedTime]:
-    """Return the unused time that Stripe has not credited itself."""
+) -> Terms:
+    """Return the terms of an end, after deleting prorations that Stripe has kept."""
     at = unused_time.ended_at(ended)
     by_stripe = unused_time.is_settled_by_stripe(billed, at)
     if by_stripe and asked_stripe_to_prorate(write):
-        return []
-    deleted = deleted_lines(write, datetime.fromtimestamp(at, UTC))
-    if by_stripe:
-        # The final invoice billed these prorations, so they were not deleted.
-        deleted = ()
-    pending: Sequence[Line] = ()
-    if ended_externally(write) and not is_gone(stripe, ended.customer):
-        # A cancellation by a person may leave prorations for the next invoice.
-        pending = _pending_prorations(stripe, ended)
-    return unused_time.unused_time(billed, at=at, pending=pending, deleted=deleted)
+        return Terms(at, prorated=True)
+    gone = is_gone(stripe, ended.customer)
+    pending = [] if gone else _pending_prorations(stripe, ended)
+    deleted = list(deleted_lines(write, datetime.fromtimestamp(at, UTC)))
+    if not ended_externally(write):
+        # Sources disagree whether Stripe deletes them, so they may still be there.
+        for line in pending:
+            stripe.invoice_items.delete(line.item)
+        deleted, pending = [*deleted, *pending], []
+    # The final invoice bills prorations, which then were not deleted.
+    billed_items = {line.item for each in billed for line in each.lines}
+    left = {line.item for line in pending} | billed_items
+    gone_lines = {
+        line.id: line for line in deleted if not by_stripe and line.id not in left
+    }
+    return Terms(at, tuple(pending), tuple(gone_lines.values()))
 
 
 def _pending_prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
-    items = stripe.invoice_items.list_pending(
-        customer=subscription.customer, subscription=subscription.id
+    pending = stripe.invoice_items.list_pending(
+        customer=subscription.customer,
+        subscription=subscription.id,
+        default_tax_rates=subscription.default_tax_rates,
     )
-    return [line for line in items if line.proration]
+    return [line for line in pending if line.proration]
 
 
 def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:

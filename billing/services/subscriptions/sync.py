@@ -30,6 +30,7 @@ from billing.services.subscriptions.diff import (
     desired_items,
     diff_subscriptions,
 )
+from billing.services.subscriptions.end_credits import recredit_changed_ends
 from billing.services.subscriptions.ended import (
     clear_subscription,
     handle_subscription_ended,
@@ -104,6 +105,7 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
     # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
     resume_cancellations(stripe, tenant_id)
+    recredit_changed_ends(stripe, tenant_id)
     if reconciliation := _compare(stripe, tenant):
         _apply(stripe, reconciliation)
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 import stripe as sdk
 
-from billing.clients.stripe import errors, portal, types
+from billing.clients.stripe import errors, portal, reversals, types
 from billing.clients.stripe.client import Stripe
 from sandbox.tests.support.stripe import builders
 from sandbox.tests.support.stripe.optional_fields.removal import (
@@ -20,15 +20,19 @@ pytestmark = pytest.mark.django_db
 
 READERS = {
     "billing_portal.configuration": portal.read_configuration,
+    "charge": reversals.read_charge,
     "credit_note": types.read_credit_note,
     "customer": types.read_customer,
     "customer_balance_transaction": types.read_balance_transaction,
+    "dispute": reversals.read_dispute,
     "invoice": types.read_invoice,
     "invoice_payment": types.read_invoice_payment,
     "invoiceitem": types.read_pending_item,
     "line_item": types.read_line,
     "payment_intent": types.read_payment_intent,
     "payment_method": types.read_card,
+    "radar.early_fraud_warning": reversals.read_fraud_warning,
+    "refund": reversals.read_refund,
     "subscription": types.read_subscription,
 }
 
