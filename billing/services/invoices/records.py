@@ -174,9 +174,9 @@ def _intent_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str
 
     Not a challenge that one of our own card charges has met: nobody has to be at it.
     """
-    if invoice.intents is None:
-        return {}
     intents = () if invoice.status in _FINAL_STATUSES else invoice.intents
+    if intents is None:
+        return {}
     charged = collection.card_attempts.values_list("payment_method", flat=True)
     paying = [each for each in intents if each.status == Intent.PROCESSING] or [
         each
