@@ -9,6 +9,12 @@ class PriceMissing(Conflict):
     code = "plan-price-missing"
 
 
+class StripeAccountInUse(Conflict):
+    """The database has objects of its Stripe account, and cannot move to another."""
+
+    code = "stripe-account-in-use"
+
+
 class CustomerGone(Conflict):
     """The customer was deleted at Stripe; the next sync creates another."""
 

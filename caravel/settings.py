@@ -274,6 +274,8 @@ def _every(task: str, seconds: int) -> dict[str, object]:
 
 CELERY_BEAT_SCHEDULE = {
     "reconcile-subscriptions": _every("billing.tasks.reconcile_subscriptions", 3600),
+    "pull-stripe-events": _every("billing.tasks.pull_stripe_events", 300),
+    "check-prices": _every("billing.tasks.check_prices", 3600),
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),
     "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
     "sweep-collections": _every("billing.tasks.sweep_collections", 60),

@@ -18,6 +18,12 @@ class PlanLacksFeature(Invalid):
     code = "plan-lacks-feature"
 
 
+class PriceMissing(Conflict):
+    """The plan cannot be billed at present: support has to repair its price."""
+
+    code = "plan-price-missing"
+
+
 class UnknownRelay(NotFound):
     """The relay does not exist, or it does not belong to the caller."""
 

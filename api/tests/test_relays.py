@@ -7,13 +7,13 @@ from django.utils import timezone
 
 from api.tests.support.client import ApiClient
 from billing.tests.factories import InvoiceCollectionFactory
-from relays.models import Relay
+from relays.models import Plan, Relay
 from relays.services.lifecycle import mark_relay_delinquent
 from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 
 @pytest.fixture
@@ -149,6 +149,15 @@ def test_relay_is_deactivated_and_activated(ann, birds):
     assert ann.post(f"{path}/deactivate", {}).error == (409, "relay-is-inactive")
     assert ann.post(f"{path}/activate").data["status"] == "active"
     assert ann.post(f"{path}/activate", {"now": 1}).error == (422, "field-unknown")
+
+
+def test_plan_that_cannot_be_billed_is_refused(ann, birds):
+    Plan.objects.filter(pk="growth").update(price_problem="archived")
+    body = {"subdomain": "more", "plan": "growth"}
+
+    assert ann.post("/api/relays", body).error == (409, "plan-price-missing")
+    upgrade = ann.patch(f"/api/relays/{birds.pk}", {"plan": "growth"})
+    assert upgrade.error == (409, "plan-price-missing")
 
 
 def test_refusal_for_overdue_payment_has_the_payment_url(ann, birds, tenant):

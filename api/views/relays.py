@@ -30,6 +30,7 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
     exceptions.PaymentOverdue,
+    exceptions.PriceMissing,
 ]
 
 
@@ -126,6 +127,7 @@ class RelayActivateView(ApiView):
             exceptions.RelayIsDelinquent,
             TenantClosed,
             exceptions.PaymentOverdue,
+            exceptions.PriceMissing,
         ],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:

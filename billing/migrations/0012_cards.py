@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0007_reversals'),
+        ('billing', '0010_account'),
     ]
 
     operations = [

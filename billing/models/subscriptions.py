@@ -33,6 +33,9 @@ class SubscriptionSync(WorkItem):
     synced_at = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    # As last given to Stripe: what staff edit there stays until it changes here.
+    customer_name = models.CharField(max_length=255, blank=True, default="")
+    customer_email = models.CharField(max_length=512, blank=True, default="")
 
     objects = SubscriptionSyncQuerySet.as_manager()
 

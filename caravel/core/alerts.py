@@ -19,6 +19,8 @@ from caravel.core.redaction import redact
 
 logger = structlog.get_logger(__name__)
 
+#: E-mails about one event a day: one cause may concern every tenant.
+MAX_MAILS = 20
 #: Longer than the day for which an alert is remembered.
 _REMEMBERED_FOR = 2 * 86_400
 
@@ -27,7 +29,8 @@ def alert_support(event: str, message: str, **fields: Any) -> None:
     """Log an error, and enqueue an e-mail about it when the transaction commits.
 
     `event` is a name such as `price_missing`. An event with the same fields is mailed
-    once a day, so what varies (amounts, times) belongs into the message.
+    once a day, so what varies (amounts, times) belongs into the message; MAX_MAILS are
+    sent about one event.
     """
     logger.error(event, message=message, **fields)
     if settings.SUPPORT_EMAIL and settings.EMAIL_ENABLED:
@@ -38,12 +41,15 @@ def alert_support(event: str, message: str, **fields: Any) -> None:
 
 
 def mail_alert(*, event: str, message: str, fields: Mapping[str, str]) -> None:
-    """Mail an alert, unless the same was mailed today.
+    """Mail an alert, unless the same or too many of its event were mailed today.
 
     Raises SMTPException or OSError if the mail server does not accept it.
     """
     key = _key(event, fields)
     if not cache.add(key, True, seconds=_REMEMBERED_FOR):
+        return
+    counter = f"alerts:{timezone.now().date()}:{event}"
+    if cache.count(counter, seconds=_REMEMBERED_FOR) > MAX_MAILS:
         return
     release_connection()
     try:

@@ -65,6 +65,16 @@ def add(key: str, value: Any, *, seconds: int) -> bool:
         return True
 
 
+def count(key: str, *, seconds: int) -> int:
+    """Increment a counter that lasts some seconds; return it, 0 without Redis."""
+    try:
+        caches["shared"].add(key, 0, seconds)
+        return int(caches["shared"].incr(key))
+    except (RedisError, ValueError) as exc:
+        logger.warning("cache_unavailable", error=str(exc))
+        return 0
+
+
 def delete(key: str) -> None:
     """Remove a cached value."""
     try:

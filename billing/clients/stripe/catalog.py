@@ -11,7 +11,7 @@ from billing.clients.stripe.transport import (
     v1,
     with_idempotency_key,
 )
-from billing.clients.stripe.types import read_text
+from billing.clients.stripe.types import Price, read_price, read_text
 
 
 class Prices:
@@ -20,11 +20,18 @@ class Prices:
     def __init__(self, transport: StripeTransport) -> None:
         self._transport = transport
 
-    def find(self, lookup_key: str) -> str | None:
-        """Return the id of the active price with this lookup key."""
+    def get(self, price_id: str) -> Price:
+        """Return a price. Raises StripeNotFound."""
         return self._transport.call(
-            lambda: v1().prices.list({"lookup_keys": [lookup_key], "active": True}),
-            lambda page: page.data[0].id if page.data else None,
+            lambda: v1().prices.retrieve(price_id, {"expand": ["product"]}), read_price
+        )
+
+    def find(self, lookup_key: str) -> Price | None:
+        """Return the active price with this lookup key."""
+        params: Any = {"lookup_keys": [lookup_key], "active": True}
+        return self._transport.call(
+            lambda: v1().prices.list({**params, "expand": ["data.product"]}),
+            lambda page: read_price(page.data[0]) if page.data else None,
         )
 
     def create(self, params: Mapping[str, Any], key: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from billing.clients.stripe.catalog import Prices, WebhookEndpoints
 from billing.clients.stripe.credits import CreditNotes, CustomerBalanceTransactions
 from billing.clients.stripe.customers import Customers, PaymentMethods
+from billing.clients.stripe.events import Events
 from billing.clients.stripe.invoices import InvoiceItems, Invoices, PaymentIntents
 from billing.clients.stripe.portal import (
     PortalConfiguration,
@@ -31,6 +32,7 @@ from billing.clients.stripe.types import (
     Invoice,
     Item,
     Line,
+    Price,
     Subscription,
 )
 
@@ -47,6 +49,7 @@ __all__ = [
     "Item",
     "Line",
     "PortalConfiguration",
+    "Price",
     "Refund",
     "Stripe",
     "Subscription",
@@ -79,6 +82,7 @@ class Stripe:
         self.refunds = Refunds(transport)
         self.disputes = Disputes(transport)
         self.fraud_warnings = FraudWarnings(transport)
+        self.events = Events(transport)
         self.prices = Prices(transport)
         self.webhook_endpoints = WebhookEndpoints(transport)
         self.portal_configurations = PortalConfigurations(transport)

@@ -108,10 +108,20 @@ class Invoices:
 
     # Last, also in the other classes: below it, `list` in an annotation is this method.
     def list(
-        self, *, subscription: str = "", customer: str = "", status: str = ""
+        self,
+        *,
+        subscription: str = "",
+        customer: str = "",
+        status: str = "",
+        created: Mapping[str, int] | None = None,
     ) -> list[Invoice]:
-        """Return the invoices of a subscription or a customer, newest first."""
-        filters = {"subscription": subscription, "customer": customer, "status": status}
+        """Return the invoices that match all filters, newest first."""
+        filters = {
+            "subscription": subscription,
+            "customer": customer,
+            "status": status,
+            "created": created,
+        }
         params = {name: value for name, value in filters.items() if value}
         pages = self._transport.paginate(
             lambda p: v1().invoices.list(p), {**params, "limit": 100}, read_invoice

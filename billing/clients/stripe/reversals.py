@@ -81,14 +81,12 @@ class Charges:
             lambda: v1().charges.retrieve(charge_id), read_charge
         )
 
-    def get_invoice_id(self, charge: Charge) -> str:
-        """Return the id of the invoice that a charge has paid, "" if none.
+    def get_invoice_id(self, intent: str) -> str:
+        """Return the id of the invoice that a PaymentIntent pays, "" if none.
 
         https://docs.stripe.com/api/invoice-payment/list
         """
-        if not charge.intent:
-            return ""
-        payment = {"type": "payment_intent", "payment_intent": charge.intent}
+        payment = {"type": "payment_intent", "payment_intent": intent}
         pages = self._transport.paginate(
             lambda p: v1().invoice_payments.list(p),
             {"payment": payment, "limit": 100},

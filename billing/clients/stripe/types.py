@@ -18,6 +18,7 @@ class Customer:
     metadata: Mapping[str, str]
     deleted: bool = False
     default_card: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,20 @@ class TaxRate:
 
     percentage: str
     inclusive: bool
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price. It is `active` if neither it nor its product is archived.
+
+    `interval` is "" for a price that does not recur every day, week, month or year.
+    """
+
+    id: str
+    active: bool
+    currency: str
+    unit_amount: int | None
+    interval: str
 
 
 @dataclass(frozen=True)
@@ -187,6 +202,7 @@ def read_customer(found: Any) -> Customer:
         metadata=read_metadata(found),
         deleted=bool(_field(found, "deleted")),
         default_card=_id(_field(found, "invoice_settings", "default_payment_method")),
+        name=_text(found, "name"),
     )
 
 
@@ -200,6 +216,18 @@ def read_card(found: Any) -> Card:
         customer=_id(_field(found, "customer")),
         fingerprint=_text(details, "fingerprint"),
         expires=f"{year}-{month:02}" if year and month else "",
+    )
+
+
+def read_price(found: Any) -> Price:
+    """Return a price whose product is expanded."""
+    is_single = _field(found, "recurring", "interval_count") == 1
+    return Price(
+        id=found.id,
+        active=bool(found.active and _field(found, "product", "active")),
+        currency=found.currency,
+        unit_amount=_field(found, "unit_amount"),
+        interval=_text(found, "recurring", "interval") if is_single else "",
     )
 
 

@@ -240,10 +240,7 @@ def _start_wallet_payment(collection: InvoiceCollection) -> None:
     Raises InvoiceChanged, PaymentInProgress, AlreadySettled, NoWallet, or the error
     that keeps Caravel's own wallet from issuing.
     """
-    # Without a dispute debt, which nothing charges automatically.
-    payment_request = payment_request_for(
-        collection, amount_cents=collection.chargeable_cents
-    )
+    payment_request = payment_request_for(collection)
     # Outside the transaction, since our own wallet may take seconds to answer.
     issued = issue_for_wallet(payment_request=payment_request)
     with transaction.atomic():

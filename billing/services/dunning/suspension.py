@@ -18,6 +18,7 @@ from billing.models import Credit, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.models.credits import CreditQuerySet
 from billing.services.customers.closing import erase_unused_wallet, unused_wallet_q
+from billing.services.customers.stripe_account import check_account
 from billing.services.dunning import notices, payment_block
 from billing.services.dunning.reminders import (
     invoices_to_remind_of,
@@ -63,7 +64,12 @@ def review_tenant(*, tenant_id: str) -> Review:
 
 
 def tenants_to_review(now: datetime) -> list[str]:
-    """Return the ids of tenants for whom a review would change something."""
+    """Return the ids of tenants for whom a review would change something.
+
+    Raises StripeNotExecuted until the Stripe account is known to be the right one:
+    nobody is suspended for an invoice that cannot be paid.
+    """
+    check_account()
     suspended, blocked = payment_block.suspended_q(now), payment_block.blocked_q(now)
     to_suspend = suspended & _has(Relay.objects.billable())
     to_reactivate = ~suspended & _has(Relay.objects.delinquent()) & ~_owed_credit_q()

@@ -12,7 +12,15 @@ from tenants.models import Tenant
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the current state of the invoice, and enqueue its collection."""
-    invoice_id = str(event.data["object"]["id"])
+    return _read_invoice(stripe, str(event.data["object"]["id"]), tenant)
+
+
+def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the invoice as the credit note left it, and enqueue its collection."""
+    return _read_invoice(stripe, str(event.data["object"]["invoice"]), tenant)
+
+
+def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
     # Before the request: an answer that is overtaken by a newer one is not stored.
     since = revision_of(invoice_id)
     invoice = stripe.invoices.get(invoice_id)

@@ -17,7 +17,7 @@ def reversal_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     if not charge_id:
         return no_effect("not of a charge")
     found = fetch_reversals(stripe, tenant, stripe.charges.get(charge_id))
-    return lambda: apply_reversals(found, tenant)
+    return lambda: apply_reversals(found)
 
 
 def charge_id_of(event: StripeEvent) -> str:

@@ -40,7 +40,7 @@ def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
         since = revision_of(invoice_id)
         invoice = stripe.invoices.get(invoice_id)
         stored = record_invoice(invoice=invoice, tenant=tenant, since=since)
-        if stored is None or _matches(stored, invoice):
+        if stored is None or matches(stored, invoice):
             return invoice
     if stored and stored.is_final:
         return invoice
@@ -102,11 +102,24 @@ def enqueue_collection(*, invoice_id: str) -> bool:
 def discover_invoices(
     stripe: Stripe, tenant: Tenant, subscriptions: Iterable[Subscription]
 ) -> None:
-    """Record the latest invoice of each subscription, in case its webhook was lost."""
-    latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
-    known = InvoiceCollection.objects.filter(pk__in=latest)
-    for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
-        record_and_enqueue(stripe.invoices.get(invoice_id), tenant)
+    """Record the invoices of each subscription whose latest invoice is unknown.
+
+    Its webhook was lost, and maybe those of earlier invoices.
+    """
+    latest = {each.latest_invoice: each.id for each in subscriptions}
+    for invoice_id in sorted(unknown_invoices(filter(None, latest))):
+        invoices = stripe.invoices.list(subscription=latest[invoice_id])
+        unknown = unknown_invoices(invoice.id for invoice in invoices)
+        for invoice in reversed(invoices):
+            if invoice.id in unknown:
+                record_and_enqueue(invoice, tenant)
+
+
+def unknown_invoices(invoice_ids: Iterable[str]) -> set[str]:
+    """Return those of these ids that are not recorded."""
+    ids = set(invoice_ids)
+    known = InvoiceCollection.objects.filter(pk__in=ids)
+    return ids.difference(known.values_list("pk", flat=True))
 
 
 def record_and_enqueue(
@@ -121,14 +134,18 @@ def record_and_enqueue(
 
 
 def payment_request_for(
-    collection: InvoiceCollection, *, amount_cents: int
+    collection: InvoiceCollection, *, with_dispute_debt: bool = False
 ) -> PaymentRequest:
-    """Return the request to pay an amount of an invoice."""
+    """Return the request to pay the remaining amount, as last recorded.
+
+    Only a person pays the dispute debt as well: nothing charges it automatically.
+    """
+    cents = collection.chargeable_cents
     booked = collection.settlements.exclude(state__in=Settlement.MARK_STATES)
     return PaymentRequest(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
-        amount_cents=amount_cents,
+        amount_cents=collection.owed_cents if with_dispute_debt else cents,
         currency=collection.currency,
         description=f"Invoice {collection.number or collection.pk}",
         booked=frozenset(booked.values_list("pk", flat=True)),
@@ -207,7 +224,8 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
     return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
 
 
-def _matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
+def matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
+    """Return whether a record has what decides about an invoice as just read."""
     if stored.is_final:
         return invoice.status in _FINAL_STATUSES
     state = (stored.stripe_status, stored.amount_remaining_cents)

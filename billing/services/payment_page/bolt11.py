@@ -64,7 +64,7 @@ def current_bolt11(invoice_id: str) -> LightningInvoice:
 
 
 def _payment_request(collection: InvoiceCollection) -> PaymentRequest:
-    return payment_request_for(collection, amount_cents=collection.owed_cents)
+    return payment_request_for(collection, with_dispute_debt=True)
 
 
 def _require_payable(collection: InvoiceCollection) -> None:

@@ -190,7 +190,8 @@ def get_page(invoice_id: str) -> PaymentPage:
 
 
 def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
-    payment = lightning_payment_for(invoice)
+    # One that has paid a disputed invoice before does not pay its debt.
+    payment = lightning_payment_for(invoice) if invoice.chargeable_cents else None
     if payment:
         # Before it is marked in Stripe: the payer must not think that it got lost.
         paid_by = lightning_payer(payment.pk).value

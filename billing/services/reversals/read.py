@@ -38,7 +38,7 @@ def read_reversals(stripe: Stripe, charge: Charge) -> ChargeReversals:
     # Before the requests: what is recorded in between is newer than their answers.
     since = versions_of(charge.id)
     refunds = tuple(stripe.refunds.list(charge=charge.id))
-    invoice_id = _invoice_id(stripe, charge)
+    invoice_id = invoice_id_of(stripe, charge)
     return ChargeReversals(
         charge=charge,
         invoice_id=invoice_id,
@@ -57,9 +57,11 @@ def versions_of(charge_id: str) -> Versions:
     return {pk: tuple(version) for pk, *version in columns}
 
 
-def _invoice_id(stripe: Stripe, charge: Charge) -> str:
-    known = Reversal.objects.filter(charge_id=charge.id).first()
-    return known.collection_id if known else stripe.charges.get_invoice_id(charge)
+def invoice_id_of(stripe: Stripe, charge: Charge) -> str:
+    """Return the id of the invoice that a charge has paid, "" if none."""
+    if known := Reversal.objects.filter(charge_id=charge.id).first():
+        return known.collection_id
+    return stripe.charges.get_invoice_id(charge.intent) if charge.intent else ""
 
 
 def _notes(stripe: Stripe, invoice_id: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from billing.services.reversals.alerts import tell_support
 from billing.services.reversals.debts import refresh_dispute_debt
 from billing.services.reversals.read import (
     ChargeReversals,
+    invoice_id_of,
     read_reversals,
     versions_of,
 )
@@ -69,8 +70,7 @@ def find_tenant(stripe: Stripe, charge: Charge) -> Tenant | None:
             return tenant
     rows = InvoiceCollection.objects.select_related("tenant")
     # The invoice outlives the customer.
-    invoice_id = stripe.charges.get_invoice_id(charge)
-    collection = rows.filter(pk=invoice_id).first()
+    collection = rows.filter(pk=invoice_id_of(stripe, charge)).first()
     return collection.tenant if collection else None
 
 
@@ -82,7 +82,7 @@ def record_charge(stripe: Stripe, tenant: Tenant, charge: Charge) -> str:
     for _ in range(_MAX_READS):
         found = fetch_reversals(stripe, tenant, charge)
         try:
-            return apply_reversals(found, tenant)
+            return apply_reversals(found)
         except ReversalChanged:
             logger.info("reversals_read_again", charge=charge.id)
     raise ReversalChanged("The charge's refunds and disputes keep changing.")
@@ -97,24 +97,25 @@ def fetch_reversals(stripe: Stripe, tenant: Tenant, charge: Charge) -> ChargeRev
     return found
 
 
-def apply_reversals(found: ChargeReversals, tenant: Tenant) -> str:
+def apply_reversals(found: ChargeReversals) -> str:
     """Record the reversals of a charge, and their effects; returns what changed.
 
     Touches only the database. Raises ReversalChanged if others were recorded since.
     """
+    invoice = InvoiceCollection.objects.filter(pk=found.invoice_id).first()
+    if invoice is None:
+        return "not a payment of one of our invoices"
     with transaction.atomic():
-        locked = Tenant.objects.lock(tenant.pk)
-        invoices = InvoiceCollection.objects.filter(tenant=tenant)
-        if not invoices.filter(pk=found.invoice_id).exists():
-            return "not a payment of one of our invoices"
-        collection = locks.lock_collection(found.invoice_id)
+        # Of the invoice: support may have moved the customer to another tenant.
+        tenant = Tenant.objects.lock(invoice.tenant_id)
+        collection = locks.lock_collection(invoice.pk)
         if versions_of(found.charge.id) != found.since:
             raise ReversalChanged("The charge's refunds or disputes have just changed.")
         changed = [
             row for columns in _columns(found, collection) if (row := _save(columns))
         ]
         if changed:
-            _react(locked, collection)
+            _react(tenant, collection)
     states = ", ".join(f"{row.kind} {row.state}" for row in changed)
     return states or "no reversal has changed"
 

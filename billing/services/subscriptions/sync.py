@@ -15,6 +15,7 @@ from billing.services.customers.customer import (
     detect_deleted_customer,
     ensure_customer,
     is_gone,
+    update_customer,
 )
 from billing.services.dunning.payment_block import refresh_payment_block
 from billing.services.invoices.records import discover_invoices
@@ -120,10 +121,12 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     if not tenant.stripe_customer_id and not desired:
         return None
     customer = ensure_customer(stripe, tenant)
+    update_customer(stripe, tenant)
     with detect_deleted_customer(stripe, customer):
         subscriptions = stripe.subscriptions.list(customer=customer)
     discover_invoices(stripe, tenant, subscriptions)
     if ended := _find_ended(stripe, current_id, subscriptions):
+        discover_invoices(stripe, tenant, [ended])
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
     if refresh_payment_block(tenant_id=tenant.pk):

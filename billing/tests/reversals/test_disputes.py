@@ -592,5 +592,6 @@ def test_receipt_returns_when_the_disputed_money_is_paid_again(
 
     receipt = build_receipt(paid.pk)
     assert (receipt.paid_cents, receipt.disputed_cents) == (2500, 0)
+    assert receipt.paid_by == "lightning"
     assert charge_of(sandbox, paid) == charge
     assert collect(payer).state == "closed"

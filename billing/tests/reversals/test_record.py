@@ -26,6 +26,7 @@ from billing.tests.support.reversals import (
     warn_of_fraud,
 )
 from tenants.models import Tenant
+from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -130,7 +131,7 @@ def test_old_answer_does_not_replace_a_newer_one(sandbox, payer, charge):
     deliver_all(sandbox)
 
     with pytest.raises(ReversalChanged):
-        apply_reversals(old, payer)
+        apply_reversals(old)
 
     assert recorded() == [("dispute", "won", 2500)]
 
@@ -187,6 +188,22 @@ def test_dispute_of_a_deleted_customer_finds_the_tenant_by_its_invoice(
     deliver_all(sandbox, {"charge.dispute.created"})
 
     assert Reversal.objects.get().tenant == payer
+
+
+def test_dispute_belongs_to_the_tenant_of_the_invoice_when_the_customer_moved(
+    sandbox, payer, paid, charge
+):
+    customer = payer.stripe_customer_id
+    Tenant.objects.update(stripe_customer_id=None)
+    other = TenantFactory(stripe_customer_id=customer)
+    dispute(sandbox, charge)
+
+    deliver_all(sandbox)
+
+    assert Reversal.objects.get().tenant == payer
+    paid.refresh_from_db()
+    assert paid.dispute_debt_cents == 2500
+    assert not other.reversals.exists()
 
 
 def test_refund_of_an_unknown_invoice_records_the_invoice_first(

@@ -82,6 +82,19 @@ def test_alert_is_mailed_once_per_event_and_fields_a_day(support, alert):
     assert text_of(support.received[-1]).startswith("Since 1 day.")
 
 
+def test_one_event_is_mailed_at_most_twenty_times_a_day(support, alert):
+    with time_machine.travel(NOON) as clock:
+        for number in range(25):
+            alert("sync_refused", tenant=number)
+        assert len(support.received) == 20
+
+        alert("price_missing")
+        clock.shift(timedelta(days=1))
+        alert("sync_refused", tenant=24)
+
+    assert len(support.received) == 22
+
+
 def test_mail_that_was_not_accepted_is_retried_and_then_sent_once(support, alert):
     support.refusal = "451 later"
     with (

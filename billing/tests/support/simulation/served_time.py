@@ -41,8 +41,6 @@ class Account:
     """A tenant's money and used time, in cents.
 
     `late` is the price of time during which Stripe did not yet know of a change.
-    `uncreditable` is the unused time on written-off invoices of ended subscriptions:
-    uncollectible invoices accept no credit note.
     """
 
     captured: int
@@ -53,7 +51,6 @@ class Account:
     credit: int
     used: float
     late: float
-    uncreditable: float
     rounded: int
 
     @property
@@ -69,8 +66,7 @@ class Account:
 
     @property
     def is_balanced(self) -> bool:
-        max_excess = self.tolerance + self.uncreditable
-        return -self.tolerance <= self.excess <= max_excess
+        return abs(self.excess) <= self.tolerance
 
 
 def account_faults(system: System) -> list[str]:
@@ -117,7 +113,6 @@ def account_for(system: System, tenant: Tenant) -> Account:
         credit=_credit(system, tenant),
         used=_cost_of_difference(relays, (), periods, now),
         late=_cost_of_difference(relays, subscriptions, periods, now),
-        uncreditable=sum(_uncreditable(system, invoice) for invoice in invoices),
         rounded=len(lines) + len(pending) + len(relays),
     )
 
@@ -179,18 +174,6 @@ def _owed(invoice: Record) -> int:
     return int(invoice["amount_remaining"]) if invoice["status"] == "open" else 0
 
 
-def _uncreditable(system: System, invoice: Record) -> float:
-    """Return the unused time on a written-off invoice of an ended subscription."""
-    details = invoice["parent"]["subscription_details"]
-    subscription = system.stripe.app.store.get("subscription", details["subscription"])
-    if subscription is None or invoice["status"] != "uncollectible":
-        return 0
-    ended = subscription["ended_at"]
-    if ended is None:
-        return 0
-    return max(0, sum(_unused(line, ended) for line in invoice["_lines"]))
-
-
 def _credit(system: System, tenant: Tenant) -> int:
     """Return the credit on the customer balance or still to be posted."""
     owed = Credit.objects.owed().filter(tenant=tenant)
@@ -224,7 +207,21 @@ def _unused(line: Record, now: float) -> float:
     """Return the part of a line or invoice item for time after now."""
     start, end = line["period"]["start"], line["period"]["end"]
     left = (end - now) / (end - start) if end > start else 0
-    return float(line["amount"]) * max(0.0, min(left, 1.0))
+    return float(cost(line)) * max(0.0, min(left, 1.0))
+
+
+def cost(line: Record) -> int:
+    """Return what a line costs: its amount after discounts, with exclusive taxes.
+
+    An invoice item has none of them yet.
+    """
+    taken = sum(int(each["amount"]) for each in line.get("discount_amounts", ()))
+    added = sum(
+        int(tax["amount"])
+        for tax in line.get("taxes", ())
+        if tax["tax_behavior"] == "exclusive"
+    )
+    return int(line["amount"]) - taken + added
 
 
 # --- time
