@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0011_subscription_terms'),
+        ('billing', '0012_cards'),
         ('tenants', '0006_plain_texts'),
     ]
 

@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
@@ -35,8 +35,19 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         return self.filter(dispute_debt_cents__gt=0)
 
     def overdue(self, now: datetime) -> Self:
-        """Unpaid invoices past their grace period: they suspend the tenant's relays."""
-        return self.unpaid().filter(suspend_at__lte=now)
+        """Unpaid invoices past their grace period: they suspend the tenant's relays.
+
+        A bank payment that started within the grace period extends it until it ends.
+        """
+        debited_in_time = Q(
+            intent_status=InvoiceCollection.IntentStatus.PROCESSING,
+            intent_since__lt=F("suspend_at"),
+        )
+        return self.unpaid().filter(~debited_in_time, suspend_at__lte=now)
+
+    def not_bank_debited(self) -> Self:
+        """Invoices for which no bank payment is in progress."""
+        return self.exclude(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
 
 
 class InvoiceCollection(WorkItem):
@@ -78,6 +89,13 @@ class InvoiceCollection(WorkItem):
         WALLET = "wallet"
         CARD = "card"
         NOTICE = "notice"
+
+    class IntentStatus(models.TextChoices):
+        """Statuses of a PaymentIntent that may still pay the invoice."""
+
+        NONE = "", "nothing"
+        PROCESSING = "processing", "processing (a bank debit takes days)"
+        REQUIRES_ACTION = "requires_action", "requires action (3D Secure on its page)"
 
     class PaidBy(models.TextChoices):
         NOBODY = "", "Not paid"
@@ -162,6 +180,19 @@ class InvoiceCollection(WorkItem):
         blank=True,
         db_column="next_rail",
     )
+    intent_status = models.CharField(
+        max_length=16,
+        choices=IntentStatus.choices,
+        default=IntentStatus.NONE,
+        blank=True,
+        help_text="What may be paying it at Stripe, apart from our own card charges.",
+    )
+    intent_method = models.CharField(
+        max_length=255, blank=True, default="", help_text="Payment method used for it."
+    )
+    intent_since = models.DateTimeField(
+        null=True, blank=True, help_text="When it was first read."
+    )
     rate_limits = models.PositiveSmallIntegerField(
         default=0, help_text="RATE_LIMITED replies of the wallet in this attempt."
     )
@@ -240,6 +271,11 @@ class InvoiceCollection(WorkItem):
         return self.chargeable_cents + self.dispute_debt_cents
 
     @property
+    def is_bank_debited(self) -> bool:
+        """True if unpaid, and a bank payment is in progress."""
+        return self.is_unpaid and self.intent_status == self.IntentStatus.PROCESSING
+
+    @property
     def is_final(self) -> bool:
         """True if paid or void: Stripe does not change it any more."""
         return self.stripe_status in {self.Status.PAID, self.Status.VOID}
@@ -269,6 +305,14 @@ class CardAttempt(models.Model):
         InvoiceCollection, models.PROTECT, related_name="card_attempts"
     )
     payment_method = models.CharField(max_length=255)
+    card_fingerprint = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="Identifies the number that the payment method had then.",
+    )
+    card_expires = models.CharField(max_length=7, blank=True, default="")
+    method_type = models.CharField(max_length=32, default="card")
     amount_cents = models.PositiveBigIntegerField()
     # Repeated with the request, so that Stripe makes the charge once.
     idempotency_key = models.CharField(max_length=255, unique=True)
@@ -306,6 +350,10 @@ class CardAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.collection_id} {self.state}"
+
+    @property
+    def is_bank_debit(self) -> bool:
+        return self.method_type not in {"card", "link"}
 
 
 class Settlement(models.Model):

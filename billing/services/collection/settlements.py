@@ -30,7 +30,7 @@ _PAYABLE_STATUSES = ("open", "uncollectible")
 def book_next(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> bool:
     """Book the oldest unbooked payment. Returns False if there is none.
 
-    Raises PaymentInProgress while a card charge is pending.
+    Raises PaymentInProgress while a card charge or a bank payment is pending.
     """
     payment = _oldest_unbooked(collection)
     if payment is None:
@@ -62,8 +62,8 @@ def lightning_payment_for(collection: InvoiceCollection) -> LightningInvoice | N
     """Return the Lightning payment that pays an invoice, even before it is marked.
 
     One that has arrived counts at once if booking it will mark the invoice: it is the
-    next to be booked, covers the remaining amount, and no card charge is pending. One
-    that became credit has paid nothing of the invoice.
+    next to be booked, covers the remaining amount, and no card charge or bank payment
+    is pending. One that became credit has paid nothing of the invoice.
     """
     if collection.stripe_status == InvoiceCollection.Status.VOID:
         return None
@@ -72,6 +72,8 @@ def lightning_payment_for(collection: InvoiceCollection) -> LightningInvoice | N
         return settlement.invoice
     payment = _oldest_unbooked(collection)
     if not payment or locks.has_pending_charge(collection.pk):
+        return None
+    if collection.is_bank_debited:
         return None
     is_enough = 0 < collection.chargeable_cents <= value_cents(payment)
     return payment if is_enough else None
@@ -95,9 +97,12 @@ def _reserve_invoice(
     cannot take the payment, or another worker has just booked it.
     """
     with transaction.atomic():
-        locks.lock_collection(collection.pk)
+        locked = locks.lock_collection(collection.pk)
         if locks.has_pending_charge(collection.pk):
             raise PaymentInProgress("A card payment is in progress.")
+        if locked.is_bank_debited:
+            # Marking the invoice as paid could not stop the bank.
+            raise PaymentInProgress("A bank payment is in progress.")
         rows = Settlement.objects.filter(collection=collection)
         if settlement := rows.filter(invoice=payment).first():
             return bool(settlement.state == State.MARKING)

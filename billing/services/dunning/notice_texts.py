@@ -80,6 +80,7 @@ def _card_error(collection: InvoiceCollection) -> dict[str, str]:
     return {
         "reason": shorten(last.message) if last else "",
         "bank_asks": "yes" if needs_action else "",
+        "method": "bank account" if last and last.is_bank_debit else "card",
     }
 
 

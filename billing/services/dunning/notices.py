@@ -25,14 +25,10 @@ REMINDERS = {
     "reminder_1": timedelta(days=1),
     "reminder_0": timedelta(hours=8),
 }
+#: Kinds that ask for a payment before the relays go off.
+_REQUESTS = ("invoice_due", "payment_failed", *REMINDERS)
 #: Kinds that apply only while the invoice is unpaid.
-_UNPAID = (
-    "invoice_due",
-    "payment_failed",
-    "payment_disputed",
-    *REMINDERS,
-    "suspended",
-)
+_UNPAID = (*_REQUESTS, "payment_disputed", "suspended")
 #: Kinds about a suspension: sent again when the deadline has moved.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
 #: Kinds that are rendered again while unsent, if the facts have changed.
@@ -174,6 +170,8 @@ def _still_applies(
     if notice.kind == "wallet_trouble":
         return bool(tenant.nwc_error)
     if notice.kind in _UNPAID and not collection.is_unpaid:
+        return False
+    if notice.kind in _REQUESTS and collection.is_bank_debited:
         return False
     if notice.kind in REMINDERS:
         return not tenant.dunning_exempt and not is_overdue

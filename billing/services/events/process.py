@@ -15,7 +15,7 @@ from billing.clients.stripe.errors import (
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import catalog, invoices, reversals
+from billing.services.events import cards, catalog, invoices, reversals
 from billing.services.events.effects import Effect, no_effect
 from billing.services.events.subscriptions import (
     subscription_changed,
@@ -53,8 +53,13 @@ HANDLERS: dict[str, Handler] = {
     "credit_note.created": invoices.credit_note_changed,
     "credit_note.updated": invoices.credit_note_changed,
     "credit_note.voided": invoices.credit_note_changed,
-    "payment_method.attached": invoices.card_attached,
-    "payment_method.detached": invoices.card_detached,
+    "payment_intent.processing": cards.payment_started,
+    "payment_intent.requires_action": cards.payment_started,
+    "payment_method.attached": cards.card_attached,
+    "payment_method.automatically_updated": cards.card_updated,
+    "payment_method.detached": cards.card_detached,
+    "payment_method.updated": cards.card_updated,
+    "customer.updated": cards.customer_updated,
     "customer.deleted": invoices.customer_deleted,
     "refund.created": reversals.reversal_changed,
     "refund.updated": reversals.reversal_changed,

@@ -42,8 +42,14 @@ class PageState(StrEnum):
 
 
 class WaitingFor(StrEnum):
-    """Reason for the state WAITING. INTERNAL is a booking or reduction of our own."""
+    """Reason for the state WAITING.
 
+    BANK and CHALLENGE are a bank payment and a 3D Secure challenge at Stripe; INTERNAL
+    is a booking or reduction of our own.
+    """
+
+    BANK = "bank"
+    CHALLENGE = "challenge"
     WALLET = "wallet"
     CARD = "card"
     INTERNAL = "internal"
@@ -196,8 +202,9 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         )
     bolt11 = _last_bolt11(invoice.pk, now)
     is_open = bolt11 is not None and bolt11.expires_at > now
-    # Until a payment arrives, other pending payments do not block an open bolt11.
-    is_blocked = not is_open or locks.has_unbooked_payment(invoice.pk)
+    # Until a payment arrives, our other pending payments do not block an open bolt11.
+    is_paying = locks.blocker_at_stripe(invoice) is not None
+    is_blocked = not is_open or is_paying or locks.has_unbooked_payment(invoice.pk)
     blocker = blocker_for_payer(invoice.pk) if is_blocked else None
     return PaymentPage(
         invoice=invoice,
@@ -205,7 +212,7 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         now=now,
         bolt11=bolt11,
         blocker=blocker,
-        waiting_for=_waiting_for(invoice.pk) if blocker else None,
+        waiting_for=_waiting_for(invoice) if blocker else None,
         lightning_until=payable_until(invoice.pk),
         card_attempt=invoice.card_attempts.first(),
         has_billable_relays=Relay.objects.billable()
@@ -241,10 +248,14 @@ def _last_bolt11(invoice_id: str, now: datetime) -> LightningInvoice | None:
     return last
 
 
-def _waiting_for(invoice_id: str) -> WaitingFor:
-    if locks.has_pending_charge(invoice_id):
+def _waiting_for(invoice: InvoiceCollection) -> WaitingFor:
+    if invoice.is_bank_debited:
+        return WaitingFor.BANK
+    if locks.blocker_at_stripe(invoice):
+        return WaitingFor.CHALLENGE
+    if locks.has_pending_charge(invoice.pk):
         return WaitingFor.CARD
-    is_pending = locks.has_pending_attempt(invoice_id)
+    is_pending = locks.has_pending_attempt(invoice.pk)
     return WaitingFor.WALLET if is_pending else WaitingFor.INTERNAL
 
 

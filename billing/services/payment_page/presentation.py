@@ -26,6 +26,8 @@ _HEADLINES = {
     PageState.VOID: "This invoice is void",
 }
 _WAITING_HEADLINES = {
+    WaitingFor.BANK: "A bank payment is in progress",
+    WaitingFor.CHALLENGE: "Waiting for your confirmation",
     WaitingFor.WALLET: "Waiting for your wallet",
     WaitingFor.CARD: "Waiting for your card",
 }
