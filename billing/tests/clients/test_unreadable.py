@@ -156,12 +156,11 @@ def discounts(api, customer):
 
 
 def setup(api, customer, configuration):
-    """Return a price, a coupon, an endpoint with its secret, and a portal session."""
+    """Return a price, an endpoint with its secret, and a portal session."""
     endpoint = {"url": "https://a.example", "enabled_events": ["*"]}
     portal = {"customer": customer.id, "configuration": configuration.id}
     return (
         builders.price(api),
-        builders.coupon(api),
         api.v1.webhook_endpoints.create(endpoint),
         api.v1.billing_portal.sessions.create(portal),
     )
