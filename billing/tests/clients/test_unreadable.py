@@ -104,7 +104,10 @@ def answers(sandbox, api):
 def card_payment(api, card):
     customer, method = builders.paying_customer(api, card)
     subscription = builders.automatic(api, to=customer)
-    return customer, method, subscription, *payments(api, subscription.latest_invoice)
+    invoice = subscription.latest_invoice
+    expand = ["payments.data.payment.payment_intent"]
+    whole = api.v1.invoices.retrieve(invoice, {"expand": expand})
+    return customer, method, subscription, whole, *payments(api, invoice)
 
 
 def payments(api, invoice):

@@ -120,6 +120,9 @@ def _apply_event(model: InvoiceModel) -> None:
     elif event == Event.ATTACHED and model.is_payable:
         model.next_action = min("card", model.next_action, key=_ACTION_ORDER.index)
         _collect(model)
+    elif event == Event.PROCESSING and model.is_payable:
+        # Late: nothing is being processed any more, but the invoice is read.
+        _collect(model)
     elif event == Event.ENDED and subscription == SubscriptionState.CURRENT:
         _handle_external_cancel(model)
     elif event == Event.CUSTOMER_DELETED:
