@@ -6,11 +6,14 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.clients.stripe.errors import StripeRefused
+from billing.exceptions import CreditPending
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
+from billing.services.stripe_writes.cancellations import has_ended
+from billing.services.subscriptions.end_credits import recredit_end
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -45,6 +48,25 @@ def finalize_draft(
             raise
         # Stripe or another worker has just finalized it.
     return REREAD
+
+
+def credit_late_draft(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
+) -> Step:
+    """Credit what a draft bills after the end of its subscription.
+
+    A draft that was held at that time was left out then. Runs once: the collection is
+    in the state `draft` until the invoice is first seen as finalized.
+    """
+    is_finalized = collection.state == State.DRAFT and invoice.status != Status.DRAFT
+    if not is_finalized or not has_ended(collection.stripe_subscription_id):
+        return None
+    try:
+        recredit_end(stripe, collection.tenant, collection.stripe_subscription_id)
+    except CreditPending as exc:
+        return Wait(State.DRAFT, exc.message, timezone.now() + timedelta(minutes=1))
+    collection.refresh_from_db()
+    return None
 
 
 def _wait_for_others(collection: InvoiceCollection, invoice: Invoice) -> Wait | None:
