@@ -411,6 +411,8 @@ def test_kept_draft_that_is_released_after_the_end_asks_for_the_served_days_only
     clock.move(days=3)
 
     sandbox.client().v1.invoices.finalize_invoice(renewal.pk)
+    assert not collect(renewal).card_attempts.exists()
+    sync(payer)
     renewal = collect(renewal)
 
     period = (renewal.period_end - renewal.period_start).total_seconds()
