@@ -71,7 +71,7 @@ def wait_for_late_credit(
 
 def _was_held_at_the_end(collection: InvoiceCollection) -> bool:
     """Return whether a draft was finalized long after the end of its subscription."""
-    terms = cancellations.stored_terms(collection.stripe_subscription_id)
+    terms = cancellations.stored_end_terms(collection.stripe_subscription_id)
     finalized_at = collection.finalized_at
     if terms is None or finalized_at is None:
         return False

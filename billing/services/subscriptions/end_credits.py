@@ -21,7 +21,7 @@ from billing.services.invoices.amounts import invoice_amounts
 from billing.services.invoices.locks import lock_collection
 from billing.services.reversals.debts import refresh_dispute_debt
 from billing.services.stripe_writes import cancellations
-from billing.services.stripe_writes.cancellations import Terms
+from billing.services.stripe_writes.cancellations import EndTerms
 from billing.services.subscriptions.unused_time import (
     BilledInvoice,
     Share,
@@ -68,14 +68,14 @@ def recredit_end(stripe: Stripe, tenant: Tenant, subscription_id: str) -> None:
     credit note of ours is unresolved.
     """
     change = cancellations.latest_change(subscription_id)
-    if cancellations.stored_terms(subscription_id) is None:
+    if cancellations.stored_end_terms(subscription_id) is None:
         return
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     notes = own_notes(subscription_id)
     billed = list_billed_invoices(stripe, tenant, subscription_id)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
-        terms = cancellations.stored_terms(subscription_id)
+        terms = cancellations.stored_end_terms(subscription_id)
         if terms is not None:
             credit_end(tenant, subscription_id, terms, billed, notes)
             cancellations.mark_change_credited(subscription_id, change)
@@ -93,7 +93,7 @@ def own_notes(subscription_id: str) -> Notes:
 def credit_end(
     tenant: Tenant,
     subscription_id: str,
-    terms: Terms,
+    terms: EndTerms,
     billed: Sequence[BilledInvoice],
     notes: Notes,
 ) -> None:
@@ -133,7 +133,7 @@ def _save_unserved(share: Share) -> None:
 
 
 def _share(
-    tenant: Tenant, subscription_id: str, billed: BilledInvoice, terms: Terms
+    tenant: Tenant, subscription_id: str, billed: BilledInvoice, terms: EndTerms
 ) -> Share:
     credits = _credits(tenant, subscription_id, billed)
     return Share(
@@ -156,7 +156,7 @@ def _credits(
 
 
 def _record(
-    tenant: Tenant, subscription_id: str, terms: Terms, share: Share, cents: int
+    tenant: Tenant, subscription_id: str, terms: EndTerms, share: Share, cents: int
 ) -> None:
     number = _credits(tenant, subscription_id, share.billed).count() + 1
     suffix = f":{number}" if number > 1 else ""
