@@ -14,11 +14,11 @@ from billing.clients.stripe.errors import StripeNotFound
 from billing.exceptions import UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import next_attempt_at
+from billing.services.invoices.amounts import refunded_cents
 from billing.services.invoices.cache import CachedInvoices, get_or_fetch
 from billing.services.invoices.locks import Blocker, blockers_for_payer
 from billing.services.invoices.payment_link import payment_url
 from billing.services.invoices.records import billed_period
-from billing.services.reversals.debts import refunded_cents
 from lightning.services.invoices import live_until
 from relays.models import Plan
 from tenants.models import Tenant
