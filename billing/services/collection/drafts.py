@@ -10,11 +10,10 @@ from billing.clients.stripe.errors import StripeRefused
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
+from billing.services.credits.recredit import request_recredit
 from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
 from billing.services.stripe_writes import cancellations
-from billing.services.sync.queue import mark_stale
-from tenants.models import Tenant
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -62,9 +61,10 @@ def wait_for_late_credit(
     if collection.state != State.DRAFT or not _was_held_at_the_end(collection):
         return None
     with transaction.atomic():
-        Tenant.objects.lock(collection.tenant_id)
-        cancellations.mark_changed(collection.stripe_subscription_id)
-        mark_stale(tenant_id=collection.tenant_id)
+        request_recredit(
+            tenant_id=collection.tenant_id,
+            subscription_id=collection.stripe_subscription_id,
+        )
     reason = "Waiting for the days that were not served to be credited"
     return Wait(State.COLLECTING, reason, timezone.now() + timedelta(minutes=1))
 

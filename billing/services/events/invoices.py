@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
+from billing.services.credits.recredit import request_recredit
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import (
@@ -11,7 +12,6 @@ from billing.services.invoices.records import (
     record_invoice,
     revision_of,
 )
-from billing.services.subscriptions.end_credits import request_recredit
 from tenants.models import Tenant
 
 #: Fields of a draft that a refused finalization changes.

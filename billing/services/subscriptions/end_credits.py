@@ -2,7 +2,7 @@
 
 A later refund, dispute or credit note of staff changes what an end should have
 credited. `recredit_end` computes it again, on the terms stored with the cancellation,
-and records the difference. `request_recredit` has the tenant's next sync do so.
+and records the difference, when `credits.recredit` has requested it.
 """
 
 from collections.abc import Sequence
@@ -30,24 +30,12 @@ from billing.services.subscriptions.unused_time import (
     total_credit,
     unused_cents,
 )
-from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
 #: Credits by id, with the id of the credit note of each.
 Notes = frozenset[tuple[int, str]]
-
-
-def request_recredit(*, tenant_id: str, subscription_id: str) -> None:
-    """Have the next sync correct the credits for an end, in the caller's transaction.
-
-    Call it when a refund, a dispute or a credit note of staff has changed. Does nothing
-    for a subscription that has not ended.
-    """
-    Tenant.objects.lock(tenant_id)
-    if cancellations.mark_changed(subscription_id):
-        mark_stale(tenant_id=tenant_id)
 
 
 def recredit_changed_ends(stripe: Stripe, tenant_id: str) -> None:
