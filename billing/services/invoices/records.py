@@ -26,8 +26,6 @@ Intent = InvoiceCollection.IntentStatus
 Status = InvoiceCollection.Status
 #: At least this much of the grace period is left when an invoice is first seen.
 _MIN_NOTICE = timedelta(days=3)
-#: These do not change any more, so that an older answer from Stripe cannot undo them.
-_FINAL_STATUSES = (Status.PAID, Status.VOID)
 #: How often an invoice is read again while others are changing it.
 _MAX_READS = 5
 
@@ -79,7 +77,11 @@ def record_invoice(
         # Insert if missing, then lock: two workers may see the invoice first.
         rows.bulk_create([_new(invoice, tenant)], ignore_conflicts=True)
         collection: InvoiceCollection = rows.select_for_update().get(pk=invoice.id)
-        is_newer = invoice.status in _FINAL_STATUSES or collection.revision == since
+        # An older answer from Stripe cannot undo a final state.
+        is_newer = (
+            invoice.status in InvoiceCollection.FINAL_STATUSES
+            or collection.revision == since
+        )
         if is_newer and not collection.is_final:
             _update(collection, _columns(invoice, collection))
         return collection
@@ -208,7 +210,9 @@ def _intent_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str
 
     Not a challenge that one of our own card charges has met: nobody has to be at it.
     """
-    intents = () if invoice.status in _FINAL_STATUSES else invoice.intents
+    intents = (
+        () if invoice.status in InvoiceCollection.FINAL_STATUSES else invoice.intents
+    )
     if intents is None:
         return {}
     charged = collection.card_attempts.values_list("payment_method", flat=True)
@@ -244,7 +248,7 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
 def matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
     """Return whether a record has what decides about an invoice as just read."""
     if stored.is_final:
-        return invoice.status in _FINAL_STATUSES
+        return invoice.status in InvoiceCollection.FINAL_STATUSES
     state = (stored.stripe_status, stored.amount_remaining_cents)
     if (*state, stored.amount_paid_cents) != (
         invoice.status,
