@@ -1,12 +1,13 @@
 """Finalizing drafts, except those that a person holds at Stripe."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.clients.stripe.errors import StripeRefused
+from billing.clients.stripe.types import to_datetime
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
@@ -75,7 +76,7 @@ def _was_held_at_the_end(collection: InvoiceCollection) -> bool:
     finalized_at = collection.finalized_at
     if terms is None or finalized_at is None:
         return False
-    ended_at = datetime.fromtimestamp(terms.at, UTC)
+    ended_at = to_datetime(terms.at)
     skew = timedelta(minutes=1)
     return collection.created_at < ended_at - skew and finalized_at > ended_at + skew
 
@@ -87,7 +88,7 @@ def _wait_for_others(collection: InvoiceCollection, invoice: Invoice) -> Wait | 
         reason = "Draft held at Stripe: its automatic advancement is off"
         return Wait(State.DRAFT, reason, now + _RECHECK_INTERVAL)
     if scheduled := scheduled_at(invoice):
-        at = datetime.fromtimestamp(scheduled, UTC)
+        at = to_datetime(scheduled)
         reason = f"Draft scheduled at Stripe for {at:%-d %B %Y, %H:%M} UTC"
         return _wait_until(at + _STRIPE_SCHEDULE_WINDOW, reason)
     is_urgent = invoice.billing_reason in _FINALIZE_IMMEDIATELY

@@ -1,7 +1,7 @@
 """Local records of Stripe invoices, and enqueuing their collection."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
 from billing.services.invoices.cache import invalidate
@@ -167,12 +168,12 @@ def _new(invoice: Invoice, tenant: Tenant) -> InvoiceCollection:
         billing_reason=invoice.billing_reason,
         currency=invoice.currency,
         stripe_status=Status.DRAFT,
-        created_at=_time(invoice.created),
+        created_at=to_datetime(invoice.created),
     )
 
 
 def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    finalized_at = _time(invoice.finalized_at)
+    finalized_at = to_datetime(invoice.finalized_at)
     period_start, period_end = billed_period(invoice.lines)
     return {
         **_hold_columns(invoice, collection),
@@ -184,7 +185,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
         "amount_paid_cents": invoice.amount_paid,
         "amount_remaining_cents": invoice.amount_remaining,
         "finalized_at": finalized_at,
-        "due_at": _time(invoice.due_at),
+        "due_at": to_datetime(invoice.due_at),
         "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
@@ -242,7 +243,11 @@ def _suspend_at(finalized_at: datetime | None) -> datetime | None:
 def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | None]:
     """Return the latest period of the lines: prorations may be for an earlier one."""
     last = max(lines, key=lambda line: line.period_end, default=None)
-    return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
+    return (
+        (to_datetime(last.period_start), to_datetime(last.period_end))
+        if last
+        else (None, None)
+    )
 
 
 def matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
@@ -272,7 +277,3 @@ def _update(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
 
 def _invalidate_on_commit(customer_id: str, invoice_id: str) -> None:
     transaction.on_commit(partial(invalidate, customer_id, invoice_id))
-
-
-def _time(seconds: int | None) -> Any:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

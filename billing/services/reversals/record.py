@@ -5,7 +5,6 @@ since: an older answer never replaces a newer one.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from billing.clients.stripe.client import (
     Refund,
     Stripe,
 )
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import ReversalChanged
 from billing.models import InvoiceCollection, Reversal
 from billing.services.credits.recredit import request_recredit
@@ -168,7 +168,7 @@ def _refund_columns(refund: Refund, credit_note_id: str) -> dict[str, Any]:
         "amount_cents": refund.amount,
         "reason": refund.reason,
         "credit_note_id": credit_note_id,
-        "created_at": _time(refund.created),
+        "created_at": to_datetime(refund.created),
     }
 
 
@@ -179,8 +179,8 @@ def _dispute_columns(dispute: Dispute, charge: Charge) -> dict[str, Any]:
         "state": dispute.status,
         "amount_cents": _disputed_cents(dispute, charge),
         "reason": dispute.reason,
-        "evidence_due_at": _time(dispute.due_by) if dispute.due_by else None,
-        "created_at": _time(dispute.created),
+        "evidence_due_at": to_datetime(dispute.due_by),
+        "created_at": to_datetime(dispute.created),
     }
 
 
@@ -191,7 +191,7 @@ def _warning_columns(warning: FraudWarning, charge: Charge) -> dict[str, Any]:
         "state": Reversal.State.OPEN,
         "amount_cents": charge.amount,
         "reason": warning.fraud_type,
-        "created_at": _time(warning.created),
+        "created_at": to_datetime(warning.created),
     }
 
 
@@ -203,7 +203,3 @@ def _disputed_cents(dispute: Dispute, charge: Charge) -> int:
     """
     is_same = dispute.currency == charge.currency
     return min(dispute.amount, charge.amount) if is_same else charge.amount
-
-
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -6,12 +6,13 @@ interrupted one is looked up and decided again.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
 
 from billing.clients.stripe.client import Line, Subscription
+from billing.clients.stripe.types import to_datetime
 from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 
@@ -173,9 +174,7 @@ def cancelled_by_us(subscription: Subscription) -> bool:
     """
     had_effect = _HAD_EFFECT
     if subscription.canceled_at is not None:
-        had_effect |= _may_have_arrived(
-            datetime.fromtimestamp(subscription.canceled_at, UTC)
-        )
+        had_effect |= _may_have_arrived(to_datetime(subscription.canceled_at))
     sent = StripeWrite.objects.of(CANCEL, subscription.id)
     return sent.filter(had_effect, ~Q(params__has_key=_EXTERNAL)).exists()
 

@@ -1,13 +1,13 @@
 """Cancels subscriptions so that the tenant pays for the time that was served, once."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import DisputeUnknown
 from billing.models import InvoiceCollection, Reversal, StripeWrite
 from billing.services.credits.posting import post_credits
@@ -183,7 +183,7 @@ def _end_terms(
         return EndTerms(at, prorated=True)
     gone = is_gone(stripe, ended.customer)
     pending = [] if gone else _pending_prorations(stripe, ended)
-    deleted = list(deleted_lines(write, datetime.fromtimestamp(at, UTC)))
+    deleted = list(deleted_lines(write, to_datetime(at)))
     if not ended_externally(write):
         # Sources disagree whether Stripe deletes them, so they may still be there.
         for line in pending:

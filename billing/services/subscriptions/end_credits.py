@@ -6,13 +6,13 @@ and records the difference, when `credits.recredit` has requested it.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import structlog
 from django.db import transaction
 from django.db.models import Sum
 
 from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import CreditPending
 from billing.models import Credit, InvoiceCollection
 from billing.models.credits import CreditQuerySet
@@ -156,6 +156,6 @@ def _record(
         currency=share.invoice.currency,
         amount_cents=cents,
         collection_id=share.invoice.id,
-        covers_from=datetime.fromtimestamp(terms.at, UTC),
-        covers_until=datetime.fromtimestamp(period_end, UTC),
+        covers_from=to_datetime(terms.at),
+        covers_until=to_datetime(period_end),
     )

@@ -29,6 +29,7 @@ from billing.clients.stripe.types.fields import (
     read_id,
     read_metadata,
     read_text,
+    to_datetime,
 )
 from billing.clients.stripe.types.invoices import (
     Invoice,
@@ -85,4 +86,5 @@ __all__ = [
     "read_subscription",
     "read_tax_rates",
     "read_text",
+    "to_datetime",
 ]

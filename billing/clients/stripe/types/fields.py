@@ -1,6 +1,7 @@
 """Fields of Stripe's objects: required, optional, or of several forms."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, overload
 
 
 def optional(found: Any, *names: str) -> Any:
@@ -34,3 +35,12 @@ def read_metadata(found: Any) -> dict[str, str]:
     """Return the metadata of an object, empty if it has none."""
     metadata = optional(found, "metadata")
     return metadata.to_dict() if metadata else {}
+
+
+@overload
+def to_datetime(seconds: int) -> datetime: ...
+@overload
+def to_datetime(seconds: None) -> None: ...
+def to_datetime(seconds: int | None) -> datetime | None:
+    """Return a time of Stripe's, in Unix seconds; None for None."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
