@@ -82,7 +82,7 @@ class InvoiceCollection(WorkItem):
         CLOSED = "closed"
 
     class Hold(models.TextChoices):
-        """What keeps a draft from being finalized, or an invoice from being owed."""
+        """Reasons why a draft is not finalized, or an invoice is not owed."""
 
         NONE = "", "nothing"
         HELD = "held", "held (a draft without automatic advancement at Stripe)"

@@ -34,7 +34,7 @@ def finalize_draft(
 ) -> Step:
     """Finalize a due draft, after posting credits so that they reduce it.
 
-    Raises StripeRefused if Stripe refuses: it is told to support, and tried again.
+    Raises StripeRefused if Stripe refuses: support is alerted, and a retry follows.
     """
     if invoice.status != Status.DRAFT:
         return None

@@ -194,7 +194,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
 
 
 def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    """Return what holds the invoice; a refusal lasts until the draft is finalized."""
+    """Return the columns of a hold; a refusal lasts until the draft is finalized."""
     refused_at = collection.finalization_refused_at
     hold = hold_of(invoice, was_refused=refused_at is not None)
     is_refused = hold == InvoiceCollection.Hold.REFUSED
@@ -207,9 +207,10 @@ def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, 
 
 
 def _intent_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    """Return what may be paying an invoice at Stripe, and since when we know it.
+    """Return the columns of a payment at Stripe that may still pay the invoice.
 
-    Not a challenge that one of our own card charges has met: nobody has to be at it.
+    A challenge that one of our own card charges has met is left out: the cardholder
+    may be absent.
     """
     intents = (
         () if invoice.status in InvoiceCollection.FINAL_STATUSES else invoice.intents

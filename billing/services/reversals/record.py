@@ -27,7 +27,7 @@ from billing.services.dunning.suspension import review_tenant
 from billing.services.invoices import locks
 from billing.services.invoices.cache import invalidate
 from billing.services.invoices.records import enqueue_collection, record_and_enqueue
-from billing.services.reversals.alerts import tell_support
+from billing.services.reversals.alerts import alert_if_needed
 from billing.services.reversals.debts import refresh_dispute_debt
 from billing.services.reversals.read import (
     ChargeReversals,
@@ -135,7 +135,7 @@ def _save(columns: dict[str, Any]) -> Reversal | None:
     row, _ = Reversal.objects.update_or_create(
         pk=key, defaults={**columns, "updated_at": timezone.now()}
     )
-    tell_support(row, before)
+    alert_if_needed(row, before)
     return row
 
 

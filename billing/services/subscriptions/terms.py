@@ -69,7 +69,7 @@ def carried_terms(stripe: Stripe, tenant: Tenant) -> Terms:
 
 
 def alert_lost_terms(tenant: Tenant, reason: str) -> None:
-    """Tell support that a discount or tax is missing on a new subscription."""
+    """Alert support that a discount or tax is missing on a new subscription."""
     alert_support(
         "discount_not_carried",
         f"The tenant's new subscription lacks terms of the last one. {reason}",

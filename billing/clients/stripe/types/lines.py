@@ -39,7 +39,7 @@ class Line:
 
     @property
     def cost(self) -> int:
-        """What the line costs: its amount after discounts, with taxes."""
+        """The price of the line: its amount after discounts, with taxes."""
         return self.amount - self.discount + self.tax
 
 
