@@ -94,12 +94,14 @@ def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
 
 
 def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
-    # First, since it locks the tenant, and the lock order has invoices after tenants.
+    # First: the lock order has invoices after tenants.
+    Tenant.objects.lock(tenant.pk)
+    outcome = record()
     for row in InvoiceCollection.objects.filter(pk=invoice_id):
         request_recredit(
             tenant_id=tenant.pk, subscription_id=row.stripe_subscription_id
         )
-    return record()
+    return outcome
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
