@@ -422,6 +422,16 @@ def test_response_older_than_a_change_is_not_fresh(sandbox, invoice):
     assert invoice_request_count(sandbox) == before + 1
 
 
+def test_cached_invoice_equals_the_fetched_one(invoice):
+    def fetch():
+        return [Stripe().invoices.get(invoice.pk)]
+
+    fetched = get_or_fetch(invoice.pk, fetch)
+
+    assert get_or_fetch(invoice.pk, fetch) == fetched
+    assert fetched.invoices[0].intents is not None
+
+
 def test_rereading_unchanged_invoice_keeps_cache(
     invoice, sandbox, django_capture_on_commit_callbacks
 ):
