@@ -133,7 +133,9 @@ def _credit_won_disputes(collection: InvoiceCollection) -> None:
     cents = returned.sum_cents("repaid_cents")
     prefix = f"{collection.pk}:repaid:"
     earlier = Credit.objects.filter(
-        reason=Credit.Reason.SURPLUS, source__startswith=prefix
+        tenant=collection.tenant_id,
+        reason=Credit.Reason.SURPLUS,
+        source__startswith=prefix,
     )
     credited = int(earlier.aggregate(cents=Sum("amount_cents", default=0))["cents"])
     if cents != credited:
