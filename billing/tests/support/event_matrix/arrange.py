@@ -28,6 +28,7 @@ from billing.tests.support.event_matrix.cases import (
     SubscriptionState,
 )
 from billing.tests.support.event_matrix.fake_worker import FakeWorker, rolled_back
+from billing.tests.support.event_matrix.outside import Outside
 from billing.tests.support.saved_state import SavedState
 from billing.tests.support.workers import Killed
 from caravel.nostr import pubkey_of
@@ -121,6 +122,13 @@ class CaseSetup:
         self._use(saved[key].restore())
         self.remaining = self.row.amount_remaining_cents
         sandbox.snapshot("table")
+
+    @property
+    def outside(self) -> Outside:
+        """Staff, banks and card networks, who act on the case's objects."""
+        return Outside(
+            self.sandbox, self.invoice_id, self.subscription_id, self.customer_id
+        )
 
     @property
     def tenant(self) -> Tenant:
@@ -342,6 +350,8 @@ class CaseSetup:
             (item,) = subscriptions.retrieve(self.subscription_id)["items"].data
             change: Any = {"items": [{"id": item.id, "quantity": 2}]}
             subscriptions.update(self.subscription_id, change)
+        if event.is_from_outside:
+            self.outside.apply(event, self.card)
 
     # --- attempts
 
@@ -459,6 +469,8 @@ class CaseSetup:
         self, event: Event
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         customer = {"customer": self.customer_id}
+        if event.is_from_outside and event != Event.FINALIZATION_FAILED:
+            return self.outside.event_objects(event, self.card)
         if event.is_invoice_event:
             return {"id": self.invoice_id, "object": "invoice", **customer}, None
         if event in {Event.UPDATED, Event.ENDED}:

@@ -1,5 +1,6 @@
 """Holds: paused collection, paused subscriptions, drafts held back or refused."""
 
+from datetime import timedelta
 from typing import Any
 
 from billing.tests.support.simulation.actions import Payer
@@ -57,6 +58,7 @@ def hold_draft(system: System, payer: Payer, variant: int) -> None:
     if variant % 2:
         later = int(system.now.timestamp()) + 10 * DAY
         change = {"automatically_finalizes_at": later}
+    _wait_for_draft(system, payer)
     for draft in pick(invoices(system, payer, "draft"), variant):
         request(system.api.v1.invoices.update, draft["id"], change)
         system.holds.set_draft(read(system, "invoice", draft["id"]))
@@ -70,6 +72,15 @@ def release_draft(system: System, payer: Payer, variant: int) -> None:
 def _release(system: System, draft: str) -> None:
     system.holds.release_draft(draft)
     request(system.api.v1.invoices.update, draft, {"auto_advance": True})
+
+
+def _wait_for_draft(system: System, payer: Payer) -> None:
+    """Let time pass until the next renewal, whose invoice is a draft for an hour."""
+    subscription = live_subscription(system, payer)
+    if subscription and not any(invoices(system, payer, "draft")):
+        items = read(system, "subscription", subscription)["_items"]
+        renewal = min(item["current_period_end"] for item in items)
+        system.advance(timedelta(seconds=renewal + 60 - system.now.timestamp()))
 
 
 def refuse_finalization(system: System, payer: Payer, variant: int) -> None:
