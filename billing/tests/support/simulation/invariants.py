@@ -88,7 +88,7 @@ def final_faults(system: System) -> list[str]:
         *(
             fault
             for tenant in Tenant.objects.all()
-            for fault in _wrong_relay_status(tenant)
+            for fault in _wrong_relay_status(system, tenant)
         ),
         *(
             fault
@@ -235,7 +235,8 @@ def _wrong_collection(invoice: Record) -> Iterator[str]:
     recorded = row.stripe_status, row.amount_remaining_cents
     if recorded != actual:
         yield f"{row.pk} is {actual}, recorded as {recorded}"
-    if row.is_final != (row.state == InvoiceCollection.State.CLOSED):
+    is_settled = row.is_final and not row.dispute_debt_cents
+    if is_settled != (row.state == InvoiceCollection.State.CLOSED):
         yield f"{row.pk} is {row.stripe_status} and {row.state}"
 
 
@@ -261,14 +262,23 @@ def _is_sellable(system: System, price: str) -> bool:
     return bool(record and record["active"])
 
 
-def _wrong_relay_status(tenant: Tenant) -> Iterator[str]:
-    """Check that relays are suspended exactly when the tenant's invoices say so."""
+def _wrong_relay_status(system: System, tenant: Tenant) -> Iterator[str]:
+    """Check that relays are off exactly when invoices or a pause say so."""
     relays = Relay.objects.filter(tenant=tenant)
-    wrong = relays.billable() if is_suspended(tenant) else relays.delinquent()
+    is_off = is_suspended(tenant) or _is_paused(system, tenant)
+    wrong = relays.billable() if is_off else relays.delinquent()
     for relay in wrong:
         yield f"{relay} of {tenant.pk} is {relay.status}"
     if (tenant.payment_overdue_since is not None) != is_blocked(tenant):
         yield f"{tenant.pk} is either overdue or marked as overdue, not both"
+
+
+def _is_paused(system: System, tenant: Tenant) -> bool:
+    return any(
+        subscription["status"] == "paused"
+        and system.owner_of(subscription["customer"]) == tenant.pk
+        for subscription in system.stripe.app.store.scan("subscription")
+    )
 
 
 def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:
@@ -285,6 +295,8 @@ def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:
     if (noted, balance) != (credit.note_cents, credit.balance_cents):
         yield f"{credit!r} has notes over {noted} and a balance of {balance}"
     total = noted + balance
+    if credit.amount_cents < 0 and total == credit.amount_cents:
+        return
     # Unused time may not have been paid for.
     exact = credit.reason == Credit.Reason.SURPLUS
     if total > credit.amount_cents or (exact and total != credit.amount_cents):

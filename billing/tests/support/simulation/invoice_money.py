@@ -60,15 +60,9 @@ class InvoiceMoney:
         return self.given_back + max(0, self.taken - self.repaid) - self.debt
 
     @property
-    def creditable(self) -> Fraction:
-        """What is to be credited, or (negative) was credited already."""
-        returned = self.given_back + max(0, self.taken - self.repaid)
-        return self.unserved - min(Fraction(returned), max(self.unserved, Fraction()))
-
-    @property
-    def is_debt(self) -> bool:
-        """Return whether the tenant must pay before anything new is sold."""
-        return self.debt > 0
+    def gift(self) -> Fraction:
+        """The lost money beyond the unserved time, which it replaces first."""
+        return max(Fraction(), self.lost - max(self.unserved, Fraction()))
 
 
 def money_of(system: System, invoice: Record, at: int | None) -> InvoiceMoney:

@@ -7,6 +7,7 @@ Everything but the credit that waits to be posted comes from Stripe and our own 
 What staff gave back beyond the unserved time is a gift, and stands on the left.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -124,8 +125,6 @@ class _Books:
     def account(self) -> Account:
         lines = [line for each in self.billed for line in each["_lines"]]
         now = self.system.now.timestamp()
-        given = sum((each.lost - each.unserved for each in self.moneys), Fraction())
-        due = sum((self._creditable(each) for each in self.moneys), Fraction())
         return Account(
             captured=sum(self._captured(each) for each in self.invoices),
             returned=sum(self._returned(each) for each in self.moneys),
@@ -135,8 +134,8 @@ class _Books:
             billed=self._billed(lines),
             credit=_credit(self.system, self.tenant),
             used=used_cents(self.relays, _periods(lines), now),
-            min_gift=max(Fraction(), given),
-            max_gift=max(Fraction(), given + max(Fraction(), due)),
+            min_gift=self._min_gift(),
+            max_gift=sum((each.gift for each in self.moneys), Fraction()),
             lag=self._lag(),
             uncreditable=sum(map(_uncreditable, self.moneys), Fraction()),
             rounded=len(lines) + len(self.pending) + len(self.deleted),
@@ -149,8 +148,12 @@ class _Books:
         outside = paid_outside(self.system, money.id)
         return money.refunded + outside + money.taken
 
-    def _creditable(self, money: InvoiceMoney) -> Fraction:
-        return Fraction() if _uncreditable(money) else money.creditable
+    def _min_gift(self) -> Fraction:
+        """Return the gifts if invoices of one subscription share what is unserved."""
+        gifts: dict[str, Fraction] = defaultdict(Fraction)
+        for money in self.moneys:
+            gifts[money.subscription] += money.lost - max(money.unserved, Fraction())
+        return sum((max(gift, Fraction()) for gift in gifts.values()), Fraction())
 
     def _billed(self, lines: Iterable[Record]) -> Fraction:
         """Return the price of served time, and of time paid in advance."""
