@@ -16,12 +16,14 @@ from pynostr.key import PrivateKey
 
 from billing.clients.stripe import transport
 from billing.clients.stripe.client import Stripe
+from billing.services.customers import stripe_account
 from billing.services.customers.catalog import ensure_prices
 from billing.tests.support.saved_state import MAX_AGE, SavedState
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import initial_rows, secret_scanner
 from lightning.clients import nwc_uri
+from relays.models import Plan
 from sandbox.common.secrets import tracked
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support.stripe.conformance import (
@@ -118,6 +120,15 @@ def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _account_is_checked() -> None:
+    """Start as a process that has compared its Stripe account with the database's.
+
+    Tests have many accounts and databases; those of the check begin without.
+    """
+    stripe_account.process.is_checked = True
+
+
 @pytest.fixture(scope="session")
 def _sandbox() -> Iterator[tuple[Sandbox, ConformanceChecker]]:
     with running_sandbox() as sandbox, check_conformance(sandbox.app) as conformity:
@@ -168,6 +179,13 @@ def _create_prices() -> Prices:
 def prices(sandbox, db, _saved_prices) -> Prices:
     """Ids of the Stripe Prices by plan id."""
     return dict(_saved_prices.restore())
+
+
+@pytest.fixture
+def priced_plans(db) -> None:
+    """Paid plans with invented prices, so that they are sold without a sandbox."""
+    for plan in Plan.objects.paid():
+        Plan.objects.filter(pk=plan.pk).update(stripe_price_id=f"price_{plan.pk}")
 
 
 @pytest.fixture(scope="session")

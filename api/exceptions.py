@@ -1,6 +1,8 @@
 """Errors of the API itself, and the groups of upstream errors that views document."""
 
 from billing.clients.stripe.errors import (
+    StripeAccountMismatch,
+    StripeAccountUnknown,
     StripeError,
     StripeNotFound,
     StripeRateLimited,
@@ -13,6 +15,8 @@ from lightning import exceptions as lightning
 
 #: Any operation that calls Stripe may raise these; part of its documented errors.
 STRIPE_ERRORS = (
+    StripeAccountMismatch,
+    StripeAccountUnknown,
     StripeError,
     StripeNotFound,
     StripeRateLimited,

@@ -3,10 +3,10 @@
 from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
-class PriceMissing(Conflict):
-    """A paid plan has no price at Stripe: run `stripe_setup`."""
+class StripeAccountInUse(Conflict):
+    """The database has objects of its Stripe account, and cannot move to another."""
 
-    code = "plan-price-missing"
+    code = "stripe-account-in-use"
 
 
 class CustomerGone(Conflict):

@@ -1,10 +1,11 @@
 from typing import Any
 
 import structlog
-from celery.signals import worker_ready
+from celery.signals import beat_init, worker_init, worker_ready
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
+from billing.checks import check_stripe_account
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.invoices.records import enqueue_collection
@@ -18,6 +19,8 @@ logger = structlog.get_logger(__name__)
 
 #: The columns of a relay on which its tenant's subscription depends.
 _BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+#: The columns of a tenant that its customer at Stripe has, too.
+_CUSTOMER_FIELDS = {"display_name", "email"}
 
 
 @receiver(post_save, sender=Relay, dispatch_uid="billing.relay_saved")
@@ -76,6 +79,19 @@ def collect_by_new_wallet(
     )
 
 
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.customer_details_saved")
+def mark_stale_on_customer_details(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    is_set = update_fields is not None and bool(_CUSTOMER_FIELDS & update_fields)
+    if not raw and is_set and instance.stripe_customer_id:
+        mark_stale(tenant_id=instance.pk)
+
+
 @receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_exempted")
 def review_on_exemption(
     sender: type[Tenant],
@@ -86,6 +102,17 @@ def review_on_exemption(
 ) -> None:
     if not raw and update_fields is not None and "dunning_exempt" in update_fields:
         review_tenant.delay_on_commit(instance.pk)
+
+
+@worker_init.connect(dispatch_uid="billing.account_of_worker")
+@beat_init.connect(dispatch_uid="billing.account_of_beat")
+def refuse_other_account(**kwargs: Any) -> None:
+    """Refuse to start a worker or beat with the key of another Stripe account."""
+    for message in check_stripe_account(databases=["default"]):
+        logger.warning("stripe_account", problem=message.msg)
+        if message.is_serious():
+            # Not an Exception: Celery only logs those of receivers.
+            raise SystemExit(message.msg)
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

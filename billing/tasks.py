@@ -4,8 +4,11 @@ from django.utils import timezone
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.collection import collect
 from billing.services.credits import posting
+from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import process
+from billing.services.events import endpoint, process
+from billing.services.pull import events as pulled_events
+from billing.services.pull import objects
 from billing.services.subscriptions import sync
 from billing.services.sync import queue
 
@@ -59,6 +62,28 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     queue.mark_all_stale()
     sweep_stale_tenants.delay()
+    discover_objects.delay()
+    complete_webhook_events.delay()
+
+
+@shared_task(queue="stripe")
+def discover_objects() -> None:
+    objects.discover_objects()
+
+
+@shared_task(queue="stripe")
+def pull_stripe_events() -> None:
+    pulled_events.pull_events()
+
+
+@shared_task(queue="stripe")
+def complete_webhook_events() -> None:
+    endpoint.complete_own_events()
+
+
+@shared_task(queue="stripe")
+def check_prices() -> None:
+    catalog.refresh_prices()
 
 
 @shared_task

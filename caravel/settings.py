@@ -274,6 +274,8 @@ def _every(task: str, seconds: int) -> dict[str, object]:
 
 CELERY_BEAT_SCHEDULE = {
     "reconcile-subscriptions": _every("billing.tasks.reconcile_subscriptions", 3600),
+    "pull-stripe-events": _every("billing.tasks.pull_stripe_events", 300),
+    "check-prices": _every("billing.tasks.check_prices", 3600),
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),
     "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
     "sweep-collections": _every("billing.tasks.sweep_collections", 60),
@@ -429,7 +431,11 @@ if EMAIL_ENABLED:
 EMAIL_TIMEOUT = 20
 EMAIL_FROM = env.optional("EMAIL_FROM")
 _FROM = parseaddr(EMAIL_FROM)
-env.require_format("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], r"[^@\s]+@[\w-]+(\.[\w-]+)*")
+_ADDRESS = r"[^@\s]+@[\w-]+(\.[\w-]+)*"
+env.require_format("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], _ADDRESS)
+#: Address for alerts; without it, or without a mail server, they are only logged.
+SUPPORT_EMAIL = env.optional("SUPPORT_EMAIL")
+env.require_format("SUPPORT_EMAIL", [SUPPORT_EMAIL], _ADDRESS)
 
 # --- Logs
 

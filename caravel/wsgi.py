@@ -3,12 +3,30 @@
 import os
 
 import django
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
 
 from caravel import dev_defaults
 from caravel.core.web.handler import Utf8Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 
+
+def check_database() -> None:
+    """Refuse to start where `migrate` would, such as with another Stripe account."""
+    try:
+        found = checks.run_checks(tags=[checks.Tags.database], databases=["default"])
+    except DatabaseError:
+        # `/readyz` reports a database that is down.
+        return
+    finally:
+        connections.close_all()
+    if errors := [each.msg for each in found if each.is_serious()]:
+        raise ImproperlyConfigured("\n".join(errors))
+
+
 dev_defaults.start_embedded_servers()
 django.setup(set_prefix=False)
+check_database()
 application = Utf8Handler()

@@ -2,7 +2,6 @@ from typing import Any
 
 import structlog
 from celery.signals import worker_init, worker_ready
-from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 from kombu.exceptions import OperationalError
@@ -32,7 +31,8 @@ def run_payment_on_create(
 def refuse_missing_wallets(**kwargs: Any) -> None:
     """Refuse to start a worker without every wallet that may still be paid."""
     if errors := missing_wallet_errors():
-        raise ImproperlyConfigured("\n".join(errors))
+        # Not an Exception: Celery only logs those of receivers.
+        raise SystemExit("\n".join(errors))
 
 
 @worker_ready.connect(dispatch_uid="lightning.listen")

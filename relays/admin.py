@@ -21,8 +21,15 @@ from tenants.admin import NpubSearchAdmin
 
 @admin.register(Plan)
 class PlanAdmin(ModelAdmin):
-    list_display = ("name", "amount_cents", "currency", "members", "stripe_price_id")
-    readonly_fields = ("stripe_price_id",)
+    list_display = (
+        "name",
+        "amount_cents",
+        "currency",
+        "members",
+        "stripe_price_id",
+        "price_problem",
+    )
+    readonly_fields = ("stripe_price_id", "price_problem")
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Plan | None = None

@@ -18,6 +18,12 @@ class PlanLacksFeature(Invalid):
     code = "plan-lacks-feature"
 
 
+class PriceMissing(Conflict):
+    """The plan cannot be billed at present: support has to repair its price."""
+
+    code = "plan-price-missing"
+
+
 class UnknownRelay(NotFound):
     """The relay does not exist, or it does not belong to the caller."""
 
@@ -36,6 +42,12 @@ class PaymentOverdue(PaymentRequired):
     """Purchases are blocked until the tenant pays the overdue invoices."""
 
     code = "payment-overdue"
+
+
+class BillingOnHold(Conflict):
+    """Purchases are blocked while billing is on hold: only support can change that."""
+
+    code = "billing-on-hold"
 
 
 class InvalidSubdomain(Invalid):

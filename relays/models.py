@@ -78,6 +78,12 @@ class Plan(models.Model):
         blank=True,
         help_text="Stripe Price of the plan; set by `stripe_setup`.",
     )
+    price_problem = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        help_text="Why the price cannot be sold at present; checked every hour.",
+    )
 
     objects = PlanQuerySet.as_manager()
 
@@ -96,6 +102,12 @@ class Plan(models.Model):
     @property
     def is_paid(self) -> bool:
         return self.amount_cents > 0
+
+    @property
+    def is_sellable(self) -> bool:
+        """True if a new relay on this plan can be billed."""
+        has_price = bool(self.stripe_price_id) and not self.price_problem
+        return has_price or not self.is_paid
 
 
 class RelayQuerySet(models.QuerySet["Relay"]):
@@ -120,7 +132,7 @@ class Relay(models.Model):
     class Status(models.TextChoices):
         ACTIVE = "active"
         INACTIVE = "inactive", "inactive (switched off manually)"
-        DELINQUENT = "delinquent", "delinquent (suspended for non-payment)"
+        DELINQUENT = "delinquent", "delinquent (switched off by billing)"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="relays")

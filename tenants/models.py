@@ -76,6 +76,12 @@ class Tenant(models.Model):
         blank=True,
         help_text="Purchases blocked since (until an overdue invoice is paid).",
     )
+    billing_on_hold_since = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Purchases blocked since: the subscription is paused, or Stripe "
+        "refuses to finalize an invoice.",
+    )
     autopay_paused = models.BooleanField(
         default=False, help_text="Never charge wallet or card automatically."
     )
@@ -113,6 +119,11 @@ class Tenant(models.Model):
     def must_pay_first(self) -> bool:
         """True if an overdue invoice must be paid before any further purchase."""
         return self.payment_overdue_since is not None and not self.dunning_exempt
+
+    @property
+    def is_purchase_blocked(self) -> bool:
+        """True if an overdue invoice or a hold of its billing blocks purchases."""
+        return self.must_pay_first or self.billing_on_hold_since is not None
 
 
 class Activity(models.Model):

@@ -28,6 +28,10 @@ class CollectionSerializer(serializers.Serializer[Any]):
     """Progress of collecting an invoice."""
 
     state = serializers.ChoiceField(InvoiceCollection.State.choices)
+    hold = serializers.ChoiceField(
+        InvoiceCollection.Hold.choices,
+        help_text="What keeps it from being finalized or owed at Stripe; else empty.",
+    )
     paid_by = serializers.ChoiceField(
         InvoiceCollection.PaidBy.choices, help_text="Empty until paid."
     )

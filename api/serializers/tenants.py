@@ -48,6 +48,7 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
             "dunning_exempt",
             "past_due_at",
             "payment_overdue_since",
+            "billing_on_hold_since",
             "created_at",
             "closed_at",
         )

@@ -215,6 +215,7 @@ def test_undocumented_relay_field_is_refused(ann, ben, birds, name, value):
         "stripe_customer_id",
         "past_due_at",
         "payment_overdue_since",
+        "billing_on_hold_since",
         "closed_at",
     ],
 )

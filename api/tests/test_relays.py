@@ -7,13 +7,13 @@ from django.utils import timezone
 
 from api.tests.support.client import ApiClient
 from billing.tests.factories import InvoiceCollectionFactory
-from relays.models import Relay
+from relays.models import Plan, Relay
 from relays.services.lifecycle import mark_relay_delinquent
 from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 
 @pytest.fixture
@@ -151,6 +151,15 @@ def test_relay_is_deactivated_and_activated(ann, birds):
     assert ann.post(f"{path}/activate", {"now": 1}).error == (422, "field-unknown")
 
 
+def test_plan_that_cannot_be_billed_is_refused(ann, birds):
+    Plan.objects.filter(pk="growth").update(price_problem="archived")
+    body = {"subdomain": "more", "plan": "growth"}
+
+    assert ann.post("/api/relays", body).error == (409, "plan-price-missing")
+    upgrade = ann.patch(f"/api/relays/{birds.pk}", {"plan": "growth"})
+    assert upgrade.error == (409, "plan-price-missing")
+
+
 def test_refusal_for_overdue_payment_has_the_payment_url(ann, birds, tenant):
     collection = InvoiceCollectionFactory(tenant=tenant)
     Tenant.objects.filter(pk=tenant.pk).update(payment_overdue_since=timezone.now())
@@ -168,6 +177,20 @@ def test_refusal_for_overdue_payment_has_the_payment_url(ann, birds, tenant):
     assert refusal.error == (409, "relay-is-delinquent")
     assert collection.pk in refusal.body["payment_url"]
     assert ann.patch(f"/api/relays/{birds.pk}", {"plan": "free"}).status == 200
+
+
+def test_purchase_is_refused_while_billing_is_on_hold(ann, birds, tenant):
+    Tenant.objects.filter(pk=tenant.pk).update(billing_on_hold_since=timezone.now())
+    path = f"/api/relays/{birds.pk}"
+
+    refusal = ann.post("/api/relays", {"subdomain": "more", "plan": "basic"})
+
+    assert refusal.error == (409, "billing-on-hold")
+    assert ann.patch(path, {"plan": "growth"}).error == refusal.error
+    mark_relay_delinquent(relay_id=birds.pk)
+    assert ann.post(f"{path}/activate").error == refusal.error
+    assert ann.patch(path, {"plan": "free"}).status == 200
+    assert ann.get(f"/api/tenants/{tenant.pk}").data["billing_on_hold_since"]
 
 
 def test_other_tenants_relays_are_not_found(ann, ben, admin, birds):

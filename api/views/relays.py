@@ -30,6 +30,8 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
     exceptions.PaymentOverdue,
+    exceptions.BillingOnHold,
+    exceptions.PriceMissing,
 ]
 
 
@@ -126,6 +128,8 @@ class RelayActivateView(ApiView):
             exceptions.RelayIsDelinquent,
             TenantClosed,
             exceptions.PaymentOverdue,
+            exceptions.BillingOnHold,
+            exceptions.PriceMissing,
         ],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:

@@ -22,12 +22,20 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "tenant",
         "stripe_status",
         "state",
+        "hold",
         "remaining",
         "suspend_at",
         "outcome",
         "last_error_code",
     )
-    list_filter = ("state", "stripe_status", "paid_by", "last_error_code", "currency")
+    list_filter = (
+        "state",
+        "hold",
+        "stripe_status",
+        "paid_by",
+        "last_error_code",
+        "currency",
+    )
     search_fields = (
         "stripe_invoice_id",
         "number",

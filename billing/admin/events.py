@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing.models import StripeEvent
+from billing.models import StripeCursor, StripeEvent
 from billing.services.events.process import requeue_event
 from billing.tasks import process_stripe_event
 from caravel.core.admin import ReadOnlyAdmin, counted
@@ -27,9 +27,7 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     date_hierarchy = "received_at"
     actions = ("process_again",)
 
-    @admin.action(
-        description="Process failed and parked events again", permissions=["operate"]
-    )
+    @admin.action(description="Process again", permissions=["operate"])
     def process_again(
         self, request: HttpRequest, queryset: QuerySet[StripeEvent]
     ) -> None:
@@ -37,3 +35,8 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         for event_id in ids:
             process_stripe_event.delay_on_commit(event_id)
         self.message_user(request, f"Enqueued {counted(len(ids), 'event')}.")
+
+
+@admin.register(StripeCursor)
+class StripeCursorAdmin(ReadOnlyAdmin):
+    list_display = ("name", "read_until", "read_at", "last_error_code", "last_error")

@@ -35,6 +35,8 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     list_display = (
         "tenant",
         "is_in_sync",
+        "paused_at",
+        "collection_pause",
         "synced_at",
         "stale_since",
         "failures",
@@ -44,6 +46,9 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     fields = (
         "tenant",
         "is_in_sync",
+        "paused_at",
+        "collection_pause",
+        "collection_resumes_at",
         "last_error",
         "stale_since",
         "synced_at",
@@ -51,9 +56,11 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
         "retry_at",
         "enqueued_at",
         "lease_until",
+        "terms",
+        "foreign_ids",
     )
     readonly_fields = fields
-    list_filter = (StaleFilter, "last_error_code")
+    list_filter = (StaleFilter, "collection_pause", "last_error_code")
     list_select_related = ("tenant",)
     search_fields = ("tenant__pubkey", "tenant__stripe_customer_id")
     actions = ("sync_now",)

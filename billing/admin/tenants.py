@@ -26,6 +26,7 @@ class BilledTenantAdmin(TenantAdmin):
         *TenantAdmin.readonly_fields,
         "unpaid",
         "payment_overdue_since",
+        "billing_on_hold_since",
         "closed_at",
     )
     actions = ("close", "reopen")

@@ -1,5 +1,7 @@
+from billing.models.account import StripeAccount
 from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
 from billing.models.credits import Credit
+from billing.models.cursors import StripeCursor
 from billing.models.events import StripeEvent
 from billing.models.reversals import Reversal
 from billing.models.subscriptions import StripeWrite, SubscriptionSync
@@ -10,6 +12,8 @@ __all__ = [
     "InvoiceCollection",
     "Reversal",
     "Settlement",
+    "StripeAccount",
+    "StripeCursor",
     "StripeEvent",
     "StripeWrite",
     "SubscriptionSync",

@@ -15,9 +15,17 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         return self.exclude(state=InvoiceCollection.State.CLOSED)
 
     def unpaid(self) -> Self:
-        """Open and uncollectible invoices with an amount remaining."""
+        """Open and uncollectible invoices with an amount remaining.
+
+        Not those that Stripe wrote off because collection was paused: no debt.
+        """
         status = [InvoiceCollection.Status.OPEN, InvoiceCollection.Status.UNCOLLECTIBLE]
-        return self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
+        rows = self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
+        return rows.exclude(hold=InvoiceCollection.Hold.WRITTEN_OFF)
+
+    def refused_sales(self) -> Self:
+        """Drafts with an amount to pay that Stripe refuses to finalize."""
+        return self.filter(hold=InvoiceCollection.Hold.REFUSED, total_cents__gt=0)
 
     def overdue(self, now: datetime) -> Self:
         """Unpaid invoices past their grace period: they suspend the tenant's relays."""
@@ -46,6 +54,15 @@ class InvoiceCollection(WorkItem):
         PENDING = "pending", "pending (a payment may be in progress)"
         MANUAL = "manual", "manual (waiting for the customer or the next attempt)"
         CLOSED = "closed"
+
+    class Hold(models.TextChoices):
+        """What keeps a draft from being finalized, or an invoice from being owed."""
+
+        NONE = "", "nothing"
+        HELD = "held", "held (a draft without automatic advancement at Stripe)"
+        SCHEDULED = "scheduled", "scheduled (a draft to be finalized later)"
+        REFUSED = "refused", "refused (Stripe cannot finalize the draft)"
+        WRITTEN_OFF = "written_off", "written off (collection was paused: no debt)"
 
     class Action(models.TextChoices):
         """The next action of the current payment attempt."""
@@ -103,6 +120,22 @@ class InvoiceCollection(WorkItem):
         help_text="If unpaid by then, the tenant's relays are suspended.",
     )
     state = models.CharField(max_length=16, choices=State.choices, default=State.DRAFT)
+    hold = models.CharField(
+        max_length=16,
+        choices=Hold.choices,
+        default=Hold.NONE,
+        blank=True,
+        help_text="What keeps it from being finalized or owed at Stripe.",
+    )
+    finalization_error = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="Stripe's code for refusing to finalize the draft.",
+    )
+    finalization_refused_at = models.DateTimeField(
+        null=True, blank=True, help_text="Stripe has refused to finalize it since then."
+    )
     attempts_started = models.PositiveSmallIntegerField(
         default=0, db_column="rungs_begun"
     )
@@ -156,6 +189,11 @@ class InvoiceCollection(WorkItem):
                 condition=~Q(state="closed"),
             ),
             models.Index(
+                fields=["tenant"],
+                name="billing_collections_refused",
+                condition=Q(hold="refused"),
+            ),
+            models.Index(
                 fields=["tenant", "suspend_at"],
                 name="billing_collections_unpaid",
                 condition=Q(stripe_status__in=["open", "uncollectible"]),
@@ -169,7 +207,8 @@ class InvoiceCollection(WorkItem):
     def is_unpaid(self) -> bool:
         """True if open or uncollectible with an amount remaining, as in `unpaid()`."""
         payable = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
-        return self.stripe_status in payable and self.amount_remaining_cents > 0
+        is_payable = self.stripe_status in payable and self.amount_remaining_cents > 0
+        return is_payable and self.hold != self.Hold.WRITTEN_OFF
 
     @property
     def is_final(self) -> bool:

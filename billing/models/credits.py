@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from billing.exceptions import CreditBlocked
 from billing.models.collections import InvoiceCollection
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
@@ -13,6 +14,10 @@ from tenants.models import Tenant
 class CreditQuerySet(WorkQuerySet):
     def owed(self) -> Self:
         return self.filter(state=Credit.State.OWED)
+
+    def unblocked(self) -> Self:
+        """Owed credits that do not wait for an event that may never come."""
+        return self.owed().exclude(last_error_code=CreditBlocked.code)
 
     def lock(self, pk: int) -> "Credit":
         """Lock a credit in the caller's transaction, after its tenant and invoice."""

@@ -14,6 +14,13 @@ class SubscriptionSyncQuerySet(WorkQuerySet):
         """Tenants whose subscription may not match their relays."""
         return self.exclude(version=F("synced_version"))
 
+    def paused(self) -> Self:
+        """Tenants whose current subscription has the status `paused` at Stripe."""
+        return self.filter(
+            paused_subscription_id=F("tenant__stripe_subscription_id"),
+            paused_at__isnull=False,
+        )
+
 
 class SubscriptionSync(WorkItem):
     """State of the sync of a tenant's subscription with its relays.
@@ -33,6 +40,39 @@ class SubscriptionSync(WorkItem):
     synced_at = models.DateTimeField(null=True, blank=True)
     lease_token = models.UUIDField(null=True, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    # With its id: a pause ends with its subscription, however that ends.
+    paused_subscription_id = models.CharField(max_length=255, blank=True, default="")
+    paused_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="The subscription has been paused at Stripe since then: paid relays "
+        "are off until it is resumed there.",
+    )
+    collection_pause = models.CharField(
+        max_length=32,
+        blank=True,
+        default="",
+        help_text="Behavior of `pause_collection` at Stripe: relays stay on, new "
+        "invoices are not charged.",
+    )
+    collection_resumes_at = models.DateTimeField(
+        null=True, blank=True, help_text="When Stripe ends that pause, if ever."
+    )
+    # As last given to Stripe: what staff edit there stays until it changes here.
+    customer_name = models.CharField(max_length=255, blank=True, default="")
+    customer_email = models.CharField(max_length=512, blank=True, default="")
+
+    terms = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Discounts and taxes of its subscription, for the next one.",
+    )
+    foreign_ids = models.JSONField(
+        "not ours",
+        default=list,
+        blank=True,
+        help_text="Objects of its customer that Caravel does not bill or collect.",
+    )
 
     objects = SubscriptionSyncQuerySet.as_manager()
 

@@ -12,7 +12,7 @@ import requests
 import stripe
 from django.conf import settings as django_settings
 
-from billing.models import StripeWrite, SubscriptionSync
+from billing.models import StripeAccount, StripeWrite, SubscriptionSync
 from billing.services.subscriptions.diff import desired_items
 from billing.services.sync.queue import mark_stale
 from billing.tasks import sweep_stale_tenants
@@ -248,3 +248,31 @@ def test_tenant_marked_stale_after_a_worker_was_killed_is_synced(
     recover(tmp_path)
 
     assert processes.all_synced()
+
+
+STARTS = {
+    "web": "import caravel.wsgi",
+    "worker": "from celery.__main__ import main; import sys; "
+    "sys.argv = ['celery', '-A', 'caravel', '-q', 'worker', '-Q', 'default']; main()",
+    "network": "from celery.__main__ import main; import sys; "
+    "sys.argv = ['celery', '-A', 'caravel', '-q', 'worker', '-P', 'threads']; main()",
+    "beat": "from celery.__main__ import main; import sys; "
+    "sys.argv = ['celery', '-A', 'caravel', '-q', 'beat']; main()",
+    "migrate": "from django.core.management import execute_from_command_line as run; "
+    "run(['manage.py', 'migrate'])",
+}
+
+
+@pytest.mark.parametrize("process", STARTS)
+def test_process_with_the_key_of_another_account_does_not_start(
+    sandbox, process, empty_broker
+):
+    StripeAccount.objects.create(account_id="acct_first", livemode=False)
+
+    mail = {"SUPPORT_EMAIL": "a@example.com", "EMAIL_URL": "smtp://127.0.0.1:1"}
+    started = processes.run(STARTS[process], **mail)
+    output, _ = started.communicate(timeout=60)
+
+    assert started.returncode not in (0, -signal.SIGKILL)
+    assert "The database belongs to the Stripe account acct_first" in output
+    assert [request["path"] for request in sandbox.requests()] == ["/v1/account"]

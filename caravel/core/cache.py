@@ -56,6 +56,25 @@ def set_many(values: Mapping[str, Any], *, seconds: int) -> None:
         _log_unavailable(exc)
 
 
+def add(key: str, value: Any, *, seconds: int) -> bool:
+    """Cache a value unless the key has one; return whether it had none."""
+    try:
+        return bool(caches["shared"].add(key, value, seconds))
+    except RedisError as exc:
+        _log_unavailable(exc)
+        return True
+
+
+def count(key: str, *, seconds: int) -> int:
+    """Increment a counter that lasts some seconds; return it, 0 without Redis."""
+    try:
+        caches["shared"].add(key, 0, seconds)
+        return int(caches["shared"].incr(key))
+    except (RedisError, ValueError) as exc:
+        logger.warning("cache_unavailable", error=str(exc))
+        return 0
+
+
 def delete(key: str) -> None:
     """Remove a cached value."""
     try:

@@ -3,11 +3,15 @@
 from caravel.celery import app
 
 NAMES = {
+    "billing.tasks.check_prices",
     "billing.tasks.check_wallet",
     "billing.tasks.check_wallets",
     "billing.tasks.collect_invoice",
+    "billing.tasks.discover_objects",
+    "billing.tasks.complete_webhook_events",
     "billing.tasks.post_credit",
     "billing.tasks.process_stripe_event",
+    "billing.tasks.pull_stripe_events",
     "billing.tasks.reconcile_subscriptions",
     "billing.tasks.review_dunning",
     "billing.tasks.review_tenant",
@@ -16,6 +20,7 @@ NAMES = {
     "billing.tasks.sweep_stale_tenants",
     "billing.tasks.sweep_stripe_events",
     "billing.tasks.sync_subscription",
+    "caravel.tasks.mail_alert",
     "lightning.tasks.ask_wallet",
     "lightning.tasks.check_payment_hashes",
     "lightning.tasks.resolve_payments",

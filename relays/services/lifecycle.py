@@ -41,14 +41,15 @@ def create_relay(
 ) -> Relay:
     """Create an active relay.
 
-    Raises UnknownTenant, TenantClosed, PaymentOverdue, UnknownPlan, InvalidSubdomain,
-    ReservedSubdomain, SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for
-    another field.
+    Raises UnknownTenant, TenantClosed, PaymentOverdue, BillingOnHold, PriceMissing,
+    UnknownPlan, InvalidSubdomain, ReservedSubdomain, SubdomainTaken, PlanLacksFeature,
+    UnknownField, or Invalid for another field.
     """
     with _unique_subdomain():
         tenant, plan = _lock_tenant(tenant_id), _get_plan(plan_id)
         _require_open_account(tenant)
-        _require_no_overdue_payment(tenant, plan)
+        _require_no_block(tenant, plan)
+        _require_billable(tenant, plan)
         relay = Relay(tenant=tenant, plan=plan)
         _set_fields(relay, {"subdomain": subdomain, **fields})
         _validate(relay, fields)
@@ -71,8 +72,8 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
     """Move the relay to another plan, and turn off features that it does not include.
 
     A delinquent relay can only move to a free plan, which makes it active. Raises
-    UnknownPlan, UnknownRelay, RelayIsDelinquent, or PaymentOverdue for a more expensive
-    plan.
+    UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing, or PaymentOverdue or
+    BillingOnHold for a more expensive plan.
     """
     with transaction.atomic():
         relay, plan = _lock(relay_id), _get_plan(plan_id)
@@ -80,13 +81,12 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
             return relay
         if relay.status == Status.DELINQUENT:
             if plan.is_paid:
-                raise exceptions.RelayIsDelinquent(
-                    "Pay the open invoices first.", tenant_id=relay.tenant_id
-                )
+                raise _delinquent(relay)
             relay.status = Status.ACTIVE
         # A cheaper plan is always allowed: it only reduces what the tenant will owe.
         if plan.amount_cents > relay.plan.amount_cents:
-            _require_no_overdue_payment(relay.tenant, plan)
+            _require_no_block(relay.tenant, plan)
+        _require_billable(relay.tenant, plan, but=relay)
         relay.plan = plan
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
@@ -112,19 +112,19 @@ def update_relay_and_plan(
 def activate_relay(*, relay_id: UUID) -> Relay:
     """Activate an inactive relay.
 
-    Raises RelayIsActive, RelayIsDelinquent, TenantClosed or PaymentOverdue.
+    Raises RelayIsActive, RelayIsDelinquent, TenantClosed, PaymentOverdue,
+    BillingOnHold or PriceMissing.
     """
     with transaction.atomic():
         relay = _lock(relay_id)
         if relay.status == Status.DELINQUENT:
-            raise exceptions.RelayIsDelinquent(
-                "Pay the open invoices first.", tenant_id=relay.tenant_id
-            )
+            raise _delinquent(relay)
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
         _require_open_account(relay.tenant)
         # Otherwise deactivating and activating a delinquent relay would avoid payment.
-        _require_no_overdue_payment(relay.tenant, relay.plan)
+        _require_no_block(relay.tenant, relay.plan)
+        _require_billable(relay.tenant, relay.plan, but=relay)
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.ACTIVATE_RELAY, "status")
     return relay
@@ -142,7 +142,7 @@ def deactivate_relay(*, relay_id: UUID) -> Relay:
 
 
 def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
-    """Suspend an active relay on a paid plan for non-payment.
+    """Switch an active relay on a paid plan off, for a debt or a pause.
 
     Raises RelayIsInactive, RelayIsDelinquent or RelayIsFree.
     """
@@ -155,7 +155,7 @@ def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
 
 
 def reactivate_relay(*, relay_id: UUID) -> Relay:
-    """Activate a delinquent relay after payment.
+    """Activate a delinquent relay: nothing is owed or paused any more.
 
     Raises RelayIsActive or RelayIsInactive.
     """
@@ -227,10 +227,44 @@ def _require_open_account(tenant: Tenant) -> None:
         raise TenantClosed("This account is closed.")
 
 
-def _require_no_overdue_payment(tenant: Tenant, plan: Plan) -> None:
+def _require_no_block(tenant: Tenant, plan: Plan) -> None:
     if plan.is_paid and tenant.must_pay_first:
         raise exceptions.PaymentOverdue(
             "Pay the open invoice first.", tenant_id=tenant.pk
+        )
+    if plan.is_paid and tenant.billing_on_hold_since:
+        raise _on_hold()
+
+
+def _delinquent(relay: Relay) -> CaravelError:
+    """Return the error for a relay that billing has switched off."""
+    tenant = relay.tenant
+    if tenant.billing_on_hold_since and not tenant.must_pay_first:
+        return _on_hold()
+    return exceptions.RelayIsDelinquent(
+        "Pay the open invoices first.", tenant_id=tenant.pk
+    )
+
+
+def _on_hold() -> exceptions.BillingOnHold:
+    return exceptions.BillingOnHold(
+        "Billing of this account is on hold. Please contact support."
+    )
+
+
+def _require_billable(tenant: Tenant, plan: Plan, *, but: Relay | None = None) -> None:
+    """Raise PriceMissing if a relay on the plan would run without being billed.
+
+    One subscription has one currency; `but` is the relay that changes.
+    """
+    if not plan.is_sellable:
+        raise exceptions.PriceMissing("This plan cannot be bought at present.")
+    others = Relay.objects.paid().filter(tenant=tenant).exclude(status=Status.INACTIVE)
+    if but:
+        others = others.exclude(pk=but.pk)
+    if plan.is_paid and others.exclude(plan__currency=plan.currency).exists():
+        raise exceptions.PriceMissing(
+            "This plan has another currency than the tenant's other relays."
         )
 
 

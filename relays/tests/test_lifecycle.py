@@ -10,7 +10,7 @@ from relays.tests.factories import RelayFactory
 from tenants.models import Activity
 from tenants.tests.factories import TenantFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 ACTIVE, INACTIVE, DELINQUENT = Relay.Status.values
 
@@ -29,13 +29,13 @@ def code_of(service, **arguments):
 
 def test_migration_creates_plans():
     rows = Plan.objects.values_list(
-        "id", "amount_cents", "members", "blossom", "livekit", "stripe_price_id"
+        "id", "amount_cents", "members", "blossom", "livekit"
     )
 
     assert list(rows) == [
-        ("free", 0, 10, False, False, None),
-        ("basic", 500, 100, True, False, None),
-        ("growth", 2500, None, True, True, None),
+        ("free", 0, 10, False, False),
+        ("basic", 500, 100, True, False),
+        ("growth", 2500, None, True, True),
     ]
 
 
@@ -330,3 +330,72 @@ def test_closed_tenant_cannot_create_or_activate_relay(plan):
 
     assert code_of(create, tenant_id=tenant.pk, plan_id=plan) == "tenant-closed"
     assert code_of(lifecycle.activate_relay, relay_id=relay.pk) == "tenant-closed"
+
+
+# --- plans that cannot be billed
+
+NO_PRICE, ARCHIVED = {"stripe_price_id": None}, {"price_problem": "archived"}
+
+
+def unsell(plan_id, problem):
+    Plan.objects.filter(pk=plan_id).update(**problem)
+
+
+@pytest.mark.parametrize("problem", [NO_PRICE, ARCHIVED], ids=str)
+def test_relay_is_not_created_on_plan_that_cannot_be_billed(problem):
+    unsell("basic", problem)
+
+    assert code_of(create) == "plan-price-missing"
+    assert not Relay.objects.exists()
+    assert create(plan_id="growth").status == ACTIVE
+    assert create(plan_id="free", subdomain="free").status == ACTIVE
+
+
+@pytest.mark.parametrize("problem", [NO_PRICE, ARCHIVED], ids=str)
+def test_relay_on_plan_that_cannot_be_billed_is_switched_off_but_not_on(problem):
+    relay = RelayFactory()
+    unsell("basic", problem)
+
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+
+    code = code_of(lifecycle.activate_relay, relay_id=relay.pk)
+    assert code == "plan-price-missing"
+    relay.refresh_from_db()
+    assert relay.status == INACTIVE
+
+
+@pytest.mark.parametrize("problem", [NO_PRICE, ARCHIVED], ids=str)
+@pytest.mark.parametrize("old", ["free", "growth"])
+def test_relay_is_not_moved_to_plan_that_cannot_be_billed(old, problem):
+    relay = RelayFactory(plan=Plan.objects.get(pk=old))
+    unsell("basic", problem)
+
+    code = code_of(lifecycle.change_plan, relay_id=relay.pk, plan_id="basic")
+
+    assert code == "plan-price-missing"
+    relay.refresh_from_db()
+    assert relay.plan_id == old
+
+
+def test_relay_leaves_plan_that_cannot_be_billed():
+    relay = RelayFactory()
+    unsell("basic", ARCHIVED)
+
+    lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
+
+    relay.refresh_from_db()
+    assert relay.plan_id == "growth"
+
+
+def test_plan_in_another_currency_than_the_other_relays_is_not_sold():
+    relay = RelayFactory()
+    Plan.objects.create(
+        id="euro", name="Euro", amount_cents=500, currency="eur", stripe_price_id="p"
+    )
+    tenant = relay.tenant_id
+
+    code = code_of(create, tenant_id=tenant, plan_id="euro", subdomain="euro")
+
+    assert code == "plan-price-missing"
+    lifecycle.change_plan(relay_id=relay.pk, plan_id="euro")
+    assert create(tenant_id=tenant, plan_id="euro", subdomain="euro").status == ACTIVE

@@ -16,6 +16,7 @@ AfterDispute = Literal["nothing", "cancel", "cancel_at_period_end"]
 OutOfBandPayments = Literal["unlisted", "payment_record"]
 PausedInvoices = Literal["at_once", "after_an_hour"]
 CreditUncollectible = Literal["refused", "allowed"]
+CanceledProrations = Literal["deleted", "kept"]
 CreditNoteTaxes = Literal["proportional", "none"]
 TaxRounding = Literal["item", "invoice"]
 
@@ -43,6 +44,9 @@ class AccountSettings:
     out_of_band_payments: OutOfBandPayments = "unlisted"
     #: Whether an uncollectible invoice can have credit notes: sources disagree.
     credit_uncollectible: CreditUncollectible = "refused"
+    #: Pending prorations of a subscription that is canceled with neither `prorate` nor
+    #: `invoice_now`: sources disagree.
+    canceled_prorations: CanceledProrations = "deleted"
     #: When `pause_collection` voids a new invoice or marks it uncollectible: the docs
     #: say "immediately" of `void` only.
     paused_invoices: PausedInvoices = "at_once"
@@ -82,6 +86,9 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
         after_dispute=given.choice("after_dispute", get_args(AfterDispute)),
         credit_uncollectible=given.choice(
             "credit_uncollectible", get_args(CreditUncollectible)
+        ),
+        canceled_prorations=given.choice(
+            "canceled_prorations", get_args(CanceledProrations)
         ),
         credit_note_taxes=given.choice("credit_note_taxes", get_args(CreditNoteTaxes)),
         tax_rounding=given.choice("tax_rounding", get_args(TaxRounding)),

@@ -1,9 +1,10 @@
-"""Prices and webhook endpoints of the Stripe account, for `stripe_setup`."""
+"""Prices, coupons and webhook endpoints of the Stripe account."""
 
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
 
+from billing.clients.stripe.errors import StripeRefused
 from billing.clients.stripe.transport import (
     API_VERSION,
     StripeTransport,
@@ -11,7 +12,13 @@ from billing.clients.stripe.transport import (
     v1,
     with_idempotency_key,
 )
-from billing.clients.stripe.types import read_text
+from billing.clients.stripe.types import (
+    Coupon,
+    Price,
+    read_coupon,
+    read_price,
+    read_text,
+)
 
 
 class Prices:
@@ -20,11 +27,22 @@ class Prices:
     def __init__(self, transport: StripeTransport) -> None:
         self._transport = transport
 
-    def find(self, lookup_key: str) -> str | None:
-        """Return the id of the active price with this lookup key."""
+    def get(self, price_id: str) -> Price:
+        """Return a price. Raises StripeNotFound."""
         return self._transport.call(
-            lambda: v1().prices.list({"lookup_keys": [lookup_key], "active": True}),
-            lambda page: page.data[0].id if page.data else None,
+            lambda: v1().prices.retrieve(price_id, {"expand": ["product"]}), read_price
+        )
+
+    def find(self, lookup_key: str) -> Price | None:
+        """Return the active price with this lookup key."""
+        params: Any = {
+            "lookup_keys": [lookup_key],
+            "active": True,
+            "expand": ["data.product"],
+        }
+        return self._transport.call(
+            lambda: v1().prices.list(params),
+            lambda page: read_price(page.data[0]) if page.data else None,
         )
 
     def create(self, params: Mapping[str, Any], key: str) -> str:
@@ -34,6 +52,32 @@ class Prices:
             lambda: v1().prices.create(args, options),
             lambda price: read_text(price, "id"),
         )
+
+
+class Coupons:
+    """Calls on coupons."""
+
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
+
+    def get(self, coupon_id: str) -> Coupon:
+        """Return a coupon. Raises StripeNotFound, also for a deleted one."""
+        return self._transport.call(
+            lambda: v1().coupons.retrieve(coupon_id, {"expand": ["applies_to"]}),
+            read_coupon,
+        )
+
+    def ensure(self, params: Mapping[str, Any]) -> str:
+        """Create a coupon unless there is one with its id; return the id."""
+        try:
+            return self._transport.call(
+                lambda: v1().coupons.create(cast(Any, dict(params))),
+                lambda coupon: read_text(coupon, "id"),
+            )
+        except StripeRefused as exc:
+            if exc.stripe_code != "resource_already_exists":
+                raise
+            return str(params["id"])
 
 
 class WebhookEndpoints:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from billing.clients.stripe.catalog import Prices, WebhookEndpoints
+from billing.clients.stripe.catalog import Coupons, Prices, WebhookEndpoints
 from billing.clients.stripe.credits import CreditNotes, CustomerBalanceTransactions
 from billing.clients.stripe.customers import Customers, PaymentMethods
+from billing.clients.stripe.events import Events
 from billing.clients.stripe.invoices import InvoiceItems, Invoices, PaymentIntents
 from billing.clients.stripe.portal import (
     PortalConfiguration,
@@ -21,6 +22,7 @@ from billing.clients.stripe.types import (
     Invoice,
     Item,
     Line,
+    Price,
     Subscription,
 )
 
@@ -34,6 +36,7 @@ __all__ = [
     "Item",
     "Line",
     "PortalConfiguration",
+    "Price",
     "Stripe",
     "Subscription",
     "is_live_key",
@@ -61,7 +64,9 @@ class Stripe:
         self.invoice_items = InvoiceItems(transport)
         self.payment_intents = PaymentIntents(transport)
         self.credit_notes = CreditNotes(transport)
+        self.events = Events(transport)
         self.prices = Prices(transport)
+        self.coupons = Coupons(transport)
         self.webhook_endpoints = WebhookEndpoints(transport)
         self.portal_configurations = PortalConfigurations(transport)
         self.portal_sessions = PortalSessions(transport)

@@ -37,6 +37,13 @@ class Customers:
             lambda: v1().customers.retrieve(customer_id), read_customer
         )
 
+    def update(self, customer_id: str, params: Mapping[str, Any]) -> None:
+        """Update a customer. Pass absolute values, so that a retry is harmless."""
+        args = cast(Any, dict(params))
+        self._transport.call(
+            lambda: v1().customers.update(customer_id, args), read_nothing
+        )
+
     def set_default_card(self, customer_id: str, card_id: str) -> None:
         """Set the card that pays a customer's invoices."""
         settings = {"invoice_settings": {"default_payment_method": card_id}}

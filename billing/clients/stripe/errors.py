@@ -37,14 +37,35 @@ class StripeUnreadable(StripeUnavailable):
     status = 502
 
 
-class StripeRateLimited(StripeError):
+class StripeNotExecuted(StripeError):
+    """Stripe has not executed the call.
+
+    It was not sent, or rejected before it was executed; a later one may succeed.
+    """
+
+    code = "stripe-unavailable"
+    status = 503
+
+
+class StripeRateLimited(StripeNotExecuted):
     """Too many requests to Stripe.
 
     Stripe, or our own rate limit, rejected the call before it was executed.
     """
 
     code = "stripe-rate-limited"
-    status = 503
+
+
+class StripeAccountMismatch(StripeNotExecuted):
+    """The key belongs to another Stripe account or mode than the database."""
+
+    code = "stripe-account-mismatch"
+
+
+class StripeAccountUnknown(StripeNotExecuted):
+    """The account of the key is not known, because Stripe refuses to say it."""
+
+    code = "stripe-account-unknown"
 
 
 class StripeRefused(StripeError):

@@ -1,7 +1,8 @@
 """Stripe's invoices, their items and payments: https://docs.stripe.com/api/invoices."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from billing.clients.stripe.transport import (
@@ -15,6 +16,7 @@ from billing.clients.stripe.types import (
     InvoicePayment,
     Line,
     PaymentIntent,
+    TaxRate,
     read_invoice,
     read_invoice_payment,
     read_line,
@@ -22,6 +24,8 @@ from billing.clients.stripe.types import (
     read_pending_item,
 )
 
+#: Metadata of an invoice whose `auto_advance` we have switched off.
+STOPPED_BY_US = {"caravel_auto_advance": "off"}
 _WHOLE: Any = {"expand": ["amount_paid_off_stripe"]}
 
 
@@ -45,10 +49,13 @@ class Invoices:
         )
 
     def stop_auto_advance(self, invoice_id: str) -> None:
-        """Stop Stripe from finalizing or collecting an invoice automatically."""
+        """Stop Stripe from finalizing or collecting an invoice automatically.
+
+        Its metadata says that it was us, and not a person who holds the invoice.
+        """
+        args = cast(Any, {"auto_advance": False, "metadata": STOPPED_BY_US})
         self._transport.call(
-            lambda: v1().invoices.update(invoice_id, {"auto_advance": False}),
-            read_nothing,
+            lambda: v1().invoices.update(invoice_id, args), read_nothing
         )
 
     def set_metadata(self, invoice_id: str, values: Mapping[str, str]) -> None:
@@ -103,10 +110,20 @@ class Invoices:
 
     # Last, also in the other classes: below it, `list` in an annotation is this method.
     def list(
-        self, *, subscription: str = "", customer: str = "", status: str = ""
+        self,
+        *,
+        subscription: str = "",
+        customer: str = "",
+        status: str = "",
+        created: Mapping[str, int] | None = None,
     ) -> list[Invoice]:
-        """Return the invoices of a subscription or a customer, newest first."""
-        filters = {"subscription": subscription, "customer": customer, "status": status}
+        """Return the invoices that match all filters, newest first."""
+        filters = {
+            "subscription": subscription,
+            "customer": customer,
+            "status": status,
+            "created": created,
+        }
         params = {name: value for name, value in filters.items() if value}
         pages = self._transport.paginate(
             lambda p: v1().invoices.list(p), {**params, "limit": 100}, read_invoice
@@ -120,11 +137,25 @@ class InvoiceItems:
     def __init__(self, transport: StripeTransport) -> None:
         self._transport = transport
 
-    def list_pending(self, *, customer: str, subscription: str) -> list[Line]:
-        """Return the items pending for a subscription's next invoice."""
+    def delete(self, item_id: str) -> None:
+        """Delete a pending item. Raises StripeNotFound if there is none."""
+        self._transport.call(lambda: v1().invoice_items.delete(item_id), read_nothing)
+
+    def list_pending(
+        self,
+        *,
+        customer: str,
+        subscription: str,
+        default_tax_rates: Sequence[TaxRate] = (),
+    ) -> list[Line]:
+        """Return the items pending for a subscription's next invoice.
+
+        The tax rates are those of items without own ones.
+        """
+        read = partial(read_pending_item, default_tax_rates=default_tax_rates)
         params = {"customer": customer, "pending": True, "limit": 100}
         pages = self._transport.paginate(
-            lambda p: v1().invoice_items.list(p), params, read_pending_item
+            lambda p: v1().invoice_items.list(p), params, read
         )
         return [line for owner, line in pages if owner == subscription]
 

@@ -12,7 +12,12 @@ from billing.clients.stripe.transport import (
     v1,
     with_idempotency_key,
 )
-from billing.clients.stripe.types import Subscription, read_subscription
+from billing.clients.stripe.types import (
+    Discount,
+    Subscription,
+    read_discounts,
+    read_subscription,
+)
 
 
 class Subscriptions:
@@ -35,6 +40,15 @@ class Subscriptions:
         """
         return self._transport.call(
             lambda: v1().subscriptions.retrieve(subscription_id), read_subscription
+        )
+
+    def list_discounts(self, subscription_id: str) -> list[Discount]:
+        """Return the discounts of a subscription."""
+        return self._transport.call(
+            lambda: v1().subscriptions.retrieve(
+                subscription_id, {"expand": ["discounts"]}
+            ),
+            read_discounts,
         )
 
     def update(self, subscription_id: str, params: Mapping[str, Any]) -> Subscription:

@@ -3,14 +3,14 @@
 Each try takes one token of the shared rate limit. Timeouts, 429 and 5xx are retried.
 A final failure says what is known: the call had no effect (StripeRefused), it may have
 had one (StripeUnavailable; StripeUnreadable if the answer cannot be read), or it was
-never executed (StripeRateLimited).
+never executed (StripeNotExecuted).
 """
 
 import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, TypeVar, cast
@@ -33,6 +33,9 @@ MAX_PAUSE = 10.0
 
 #: Sleeps between two tries; tests replace it.
 pause_for: Callable[[float], None] = time.sleep
+#: Raises StripeNotExecuted unless the key is one of the database's account; `billing`
+#: sets it, since clients do not know the database.
+check_account: Callable[[], None] | None = None
 
 T = TypeVar("T")
 _is_interactive: ContextVar[bool] = ContextVar("is_interactive", default=False)
@@ -54,7 +57,8 @@ def interactive() -> Iterator[None]:
 class StripeTransport:
     """Sends calls, with retries.
 
-    `before_try` runs before each request and may raise to prevent it.
+    `before_try` runs before each request and may raise to prevent it. No call but that
+    for the account itself is made to another account than the database's.
     """
 
     def __init__(
@@ -62,9 +66,11 @@ class StripeTransport:
         *,
         before_try: Callable[[], None] | None = None,
         sleep: Callable[[float], None] | None = None,
+        checks_account: bool = True,
     ) -> None:
         self._before_try = before_try or (lambda: None)
         self._sleep = sleep or pause_for
+        self._checks_account = checks_account
 
     def call(self, call: Callable[[], Any], read: Callable[[Any], T]) -> T:
         """Make a call and read the answer, retrying timeouts, 429 and 5xx.
@@ -72,6 +78,8 @@ class StripeTransport:
         If one try may have had its effect, StripeUnavailable is raised whatever the
         later tries answer: a 429 or a 4xx says nothing about the first try.
         """
+        if self._checks_account and check_account:
+            check_account()
         unknown: errors.StripeUnavailable | None = None
         for attempt in itertools.count(1):
             try:
@@ -129,20 +137,42 @@ def is_live_key() -> bool:
 
 def v1() -> stripe.V1Services:
     """Return the SDK's services for our account."""
-    timeout = INTERACTIVE_TIMEOUT if _is_interactive.get() else TIMEOUT
-    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE, timeout).v1
+    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE, _timeout()).v1
+
+
+@contextmanager
+def unshared_v1() -> Iterator[stripe.V1Services]:
+    """Yield the same services on a connection that is closed at the end.
+
+    A process that forks later would share the connections of `v1` with its children.
+    """
+    with closing(_http_client(_timeout())) as http:
+        key, base = settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE
+        yield _new_client(key, base, http).v1
+
+
+def _timeout() -> tuple[float, float]:
+    return INTERACTIVE_TIMEOUT if _is_interactive.get() else TIMEOUT
 
 
 @cache
 def _client(key: str, base: str, timeout: tuple[float, float]) -> stripe.StripeClient:
+    return _new_client(key, base, _http_client(timeout))
+
+
+def _new_client(key: str, base: str, http: stripe.HTTPClient) -> stripe.StripeClient:
     return stripe.StripeClient(
         key,
         stripe_version=API_VERSION,
         base_addresses={"api": base},
         # The SDK never retries a 429 and ignores Retry-After; call() handles both.
         max_network_retries=0,
-        http_client=stripe.RequestsClient(timeout=cast(Any, timeout)),
+        http_client=http,
     )
+
+
+def _http_client(timeout: tuple[float, float]) -> stripe.RequestsClient:
+    return stripe.RequestsClient(timeout=cast(Any, timeout))
 
 
 def with_idempotency_key(params: Mapping[str, Any], key: str) -> tuple[Any, Any]:

@@ -3,8 +3,9 @@
 Amounts are in the currency's minor unit; times are Unix seconds, None if not set.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 
@@ -17,6 +18,7 @@ class Customer:
     metadata: Mapping[str, str]
     deleted: bool = False
     default_card: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,29 @@ class Card:
 
     id: str
     created: int
+
+
+@dataclass(frozen=True)
+class TaxRate:
+    """A tax rate; an `inclusive` one is part of the price."""
+
+    id: str
+    percentage: str
+    inclusive: bool
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price. It is `active` if neither it nor its product is archived.
+
+    `interval` is "" for a price that does not recur every day, week, month or year.
+    """
+
+    id: str
+    active: bool
+    currency: str
+    unit_amount: int | None
+    interval: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +64,9 @@ class Subscription:
     """A subscription. Until it is canceled, `cancel_reason` is "".
 
     With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
+    `pause_behavior` is that of `pause_collection`, "" without a pause; `paused_at` is
+    set while the status is `paused`. `item_terms` are the discounts and tax rates of
+    its items.
     """
 
     id: str
@@ -52,11 +80,41 @@ class Subscription:
     canceled_at: int | None = None
     latest_invoice: str = ""
     ended_at: int | None = None
+    pause_behavior: str = ""
+    pause_resumes_at: int | None = None
+    paused_at: int | None = None
+    discounts: tuple[str, ...] = ()
+    default_tax_rates: tuple[TaxRate, ...] = ()
+    item_terms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Discount:
+    """A redeemed coupon. `end` is None if it goes on forever, or for one invoice."""
+
+    id: str
+    coupon: str
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Coupon:
+    """A coupon; `terms` are the parameters that give the same discount."""
+
+    id: str
+    duration: str
+    valid: bool
+    metadata: Mapping[str, str]
+    terms: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an invoice, or an item pending for the next one."""
+    """A line of an invoice, or an item pending for the next one.
+
+    `discount` is not in the amount yet, nor is `tax`, the exclusive taxes. `item` is
+    the id of its invoice item, "" if it has none.
+    """
 
     id: str
     amount: int
@@ -66,6 +124,14 @@ class Line:
     period_end: int
     proration: bool
     description: str = ""
+    discount: int = 0
+    tax: int = 0
+    item: str = ""
+
+    @property
+    def cost(self) -> int:
+        """What the line costs: its amount after discounts, with taxes."""
+        return self.amount - self.discount + self.tax
 
 
 @dataclass(frozen=True)
@@ -74,7 +140,8 @@ class Invoice:
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
-    has it.
+    has it. `credited` is the sum of its credit notes, and `credited_after_payment` the
+    part of them that was given back. `auto_advance` is None if Stripe does not say.
     """
 
     id: str
@@ -84,7 +151,7 @@ class Invoice:
     tenant_pubkey: str
     billing_reason: str
     collection_method: str
-    auto_advance: bool
+    auto_advance: bool | None
     currency: str
     number: str
     hosted_url: str
@@ -101,6 +168,12 @@ class Invoice:
     metadata: Mapping[str, str]
     paid_at: int | None = None
     has_more_lines: bool = False
+    finalizes_at: int | None = None
+    finalization_error: str = ""
+    webhooks_delivered_at: int | None = None
+    written_off_at: int | None = None
+    written_off_reason: str = ""
+    credited_after_payment: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,11 +224,24 @@ def read_customer(found: Any) -> Customer:
         metadata=read_metadata(found),
         deleted=bool(_field(found, "deleted")),
         default_card=_id(_field(found, "invoice_settings", "default_payment_method")),
+        name=_text(found, "name"),
     )
 
 
 def read_card(found: Any) -> Card:
     return Card(found.id, found.created)
+
+
+def read_price(found: Any) -> Price:
+    """Return a price whose product is expanded."""
+    is_single = _field(found, "recurring", "interval_count") == 1
+    return Price(
+        id=found.id,
+        active=bool(found.active and _field(found, "product", "active")),
+        currency=found.currency,
+        unit_amount=_field(found, "unit_amount"),
+        interval=_text(found, "recurring", "interval") if is_single else "",
+    )
 
 
 def read_subscription(found: Any) -> Subscription:
@@ -175,6 +261,41 @@ def read_subscription(found: Any) -> Subscription:
         canceled_at=_field(found, "canceled_at"),
         latest_invoice=_id(_field(found, "latest_invoice")),
         ended_at=_field(found, "ended_at"),
+        pause_behavior=_text(found, "pause_collection", "behavior"),
+        pause_resumes_at=_field(found, "pause_collection", "resumes_at"),
+        paused_at=_field(found, "status_details", "paused", "transitioned_at"),
+        discounts=tuple(map(_id, _field(found, "discounts") or ())),
+        default_tax_rates=read_tax_rates(_field(found, "default_tax_rates")),
+        item_terms=tuple(
+            _id(term)
+            for item in found.items.data
+            for name in ("discounts", "tax_rates")
+            for term in _field(item, name) or ()
+        ),
+    )
+
+
+def read_discounts(found: Any) -> list[Discount]:
+    """Return the discounts of a subscription; they have to be expanded."""
+    return [
+        Discount(each.id, _id(_field(each, "source", "coupon")), _field(each, "end"))
+        for each in found.discounts
+    ]
+
+
+def read_coupon(found: Any) -> Coupon:
+    """Return a coupon; what it applies to has to be expanded."""
+    terms = {name: _field(found, name) for name in ("amount_off", "currency", "name")}
+    percent = _field(found, "percent_off")
+    terms["percent_off"] = None if percent is None else float(percent)
+    products = _field(found, "applies_to", "products")
+    terms["applies_to"] = {"products": list(products)} if products else None
+    return Coupon(
+        id=found.id,
+        duration=found.duration,
+        valid=found.valid,
+        metadata=read_metadata(found),
+        terms={name: value for name, value in terms.items() if value is not None},
     )
 
 
@@ -188,7 +309,7 @@ def read_invoice(found: Any) -> Invoice:
         tenant_pubkey=read_metadata(parent).get("tenant_pubkey", ""),
         billing_reason=_text(found, "billing_reason"),
         collection_method=found.collection_method,
-        auto_advance=bool(_field(found, "auto_advance")),
+        auto_advance=_field(found, "auto_advance"),
         currency=found.currency,
         number=_text(found, "number"),
         hosted_url=_text(found, "hosted_invoice_url"),
@@ -206,18 +327,48 @@ def read_invoice(found: Any) -> Invoice:
         metadata=read_metadata(found),
         paid_at=_field(found, "status_transitions", "paid_at"),
         has_more_lines=bool(found.lines.has_more),
+        finalizes_at=_field(found, "automatically_finalizes_at"),
+        finalization_error=_error_code(_field(found, "last_finalization_error")),
+        webhooks_delivered_at=_field(found, "webhooks_delivered_at"),
+        written_off_at=_field(found, "status_transitions", "marked_uncollectible_at"),
+        written_off_reason=_text(found, "status_details", "uncollectible", "reason"),
+        credited_after_payment=found.post_payment_credit_notes_amount,
     )
 
 
 def read_line(found: Any) -> Line:
-    is_proration = _field(found, "parent", "subscription_item_details", "proration")
-    return _line(found, proration=bool(is_proration))
+    """Return a line of an invoice, with its discounts and exclusive taxes."""
+    details = _field(found, "parent", "subscription_item_details")
+    item_details = details or _field(found, "parent", "invoice_item_details")
+    taxes = _field(found, "taxes") or ()
+    return _line(
+        found,
+        proration=bool(_field(details, "proration")),
+        discount=sum(each.amount for each in _field(found, "discount_amounts") or ()),
+        tax=sum(tax.amount for tax in taxes if tax.tax_behavior == "exclusive"),
+        item=_id(_field(item_details, "invoice_item")),
+    )
 
 
-def read_pending_item(found: Any) -> tuple[str, Line]:
-    """Return the subscription that an item is pending for, "" if none, and its line."""
+def read_pending_item(
+    found: Any, default_tax_rates: Sequence[TaxRate] = ()
+) -> tuple[str, Line]:
+    """Return the subscription that an item is pending for, "" if none, and its line.
+
+    A pending item has no taxes yet: its line has those that it would be billed with.
+    """
     subscription = _field(found, "parent", "subscription_details", "subscription")
-    return _id(subscription), _line(found, proration=found.proration)
+    rates = read_tax_rates(_field(found, "tax_rates")) or default_tax_rates
+    tax = _exclusive_tax(found.amount, rates)
+    line = _line(found, proration=found.proration, tax=tax, item=found.id)
+    return _id(subscription), line
+
+
+def read_tax_rates(found: Any) -> tuple[TaxRate, ...]:
+    """Return the tax rates in a list, none if Stripe left it out."""
+    return tuple(
+        TaxRate(each.id, str(each.percentage), each.inclusive) for each in found or ()
+    )
 
 
 def read_invoice_payment(found: Any) -> InvoicePayment:
@@ -262,7 +413,9 @@ def read_metadata(found: Any) -> dict[str, str]:
     return metadata.to_dict() if metadata else {}
 
 
-def _line(found: Any, *, proration: bool) -> Line:
+def _line(
+    found: Any, *, proration: bool, discount: int = 0, tax: int = 0, item: str = ""
+) -> Line:
     return Line(
         id=found.id,
         amount=found.amount,
@@ -272,7 +425,27 @@ def _line(found: Any, *, proration: bool) -> Line:
         period_end=found.period.end,
         proration=proration,
         description=_text(found, "description"),
+        discount=discount,
+        tax=tax,
+        item=item,
     )
+
+
+def _exclusive_tax(amount: int, rates: Sequence[TaxRate]) -> int:
+    """Return the taxes that are added to an amount, each rounded by itself."""
+    inclusive = [_percentage(rate) for rate in rates if rate.inclusive]
+    net = amount / (1 + sum(inclusive, Fraction()))
+    exclusive = [_percentage(rate) for rate in rates if not rate.inclusive]
+    return sum(_round_half_away(net * percentage) for percentage in exclusive)
+
+
+def _round_half_away(amount: Fraction) -> int:
+    rounded = int(abs(amount) + Fraction(1, 2))
+    return rounded if amount > 0 else -rounded
+
+
+def _percentage(rate: TaxRate) -> Fraction:
+    return Fraction(rate.percentage) / 100
 
 
 def _field(found: Any, *names: str) -> Any:
@@ -283,6 +456,11 @@ def _field(found: Any, *names: str) -> Any:
     for name in names:
         found = getattr(found, name, None)
     return found
+
+
+def _error_code(error: Any) -> str:
+    """Return the code of an error, or its type: a code is optional. "" for None."""
+    return "" if error is None else _text(error, "code") or _text(error, "type")
 
 
 def _text(found: Any, *names: str) -> str:

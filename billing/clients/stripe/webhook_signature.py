@@ -15,8 +15,8 @@ _MAX_TIMESTAMP = 2**32
 TOLERANCE = 300
 
 
-def verify_event(body: bytes, signature: str) -> dict[str, Any]:
-    """Return the event in a webhook delivery, if one of our secrets signed it.
+def verify_signature(body: bytes, signature: str) -> str:
+    """Return the text of a webhook delivery, if one of our secrets signed it.
 
     Raises InvalidSignature (missing, wrong, or older than TOLERANCE) or InvalidEvent.
     """
@@ -24,7 +24,7 @@ def verify_event(body: bytes, signature: str) -> dict[str, Any]:
     secrets = settings.STRIPE_WEBHOOK_SECRETS
     if not any(_is_signed(text, signature, secret) for secret in secrets):
         raise InvalidSignature("The signature is missing, wrong or too old.")
-    return _event(text)
+    return text
 
 
 def _text(body: bytes) -> str:
@@ -44,7 +44,8 @@ def _is_signed(text: str, signature: str, secret: str) -> bool:
         return False
 
 
-def _event(text: str) -> dict[str, Any]:
+def parse_event(text: str) -> dict[str, Any]:
+    """Return the event in a text. Raises InvalidEvent."""
     try:
         event = json.loads(text)
         well_formed = (
@@ -55,7 +56,7 @@ def _event(text: str) -> dict[str, Any]:
             and isinstance(event["data"]["object"], dict)
         )
     except (ValueError, KeyError, TypeError) as exc:
-        raise InvalidEvent("The body is not a Stripe event.") from exc
+        raise InvalidEvent("This is not a Stripe event.") from exc
     if not well_formed:
-        raise InvalidEvent("The body is not a Stripe event.")
+        raise InvalidEvent("This is not a Stripe event.")
     return dict(event)

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.exceptions import InvoiceChanged
-from billing.models import CardAttempt, Credit, InvoiceCollection
+from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection import cards
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
@@ -137,7 +137,7 @@ def _start_extra_attempt(invoice_id: str, first: InvoiceCollection.Action) -> No
 def _post_credits_first(collection: InvoiceCollection) -> Step:
     """Reduce the invoice before it is charged, if the sync has not done it yet."""
     post_credits(tenant_id=collection.tenant_id)
-    owed = collection.credits.filter(state=Credit.State.OWED)
+    owed = locks.pending_reductions(collection)
     if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
         return Wait(State.COLLECTING, "Waiting for a credit to be posted", until)
     if locks.has_pending_reduction(collection):

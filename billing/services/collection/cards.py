@@ -87,7 +87,7 @@ def start_attempt(
 def run_attempt(stripe: Stripe, attempt: CardAttempt) -> None:
     """Charge the card, or repeat the request under its key to learn the outcome.
 
-    Raises StripeUnavailable or StripeRateLimited without an answer; the attempt then
+    Raises StripeUnavailable or StripeNotExecuted without an answer; the attempt then
     stays pending.
     """
     if timezone.now() - attempt.created_at > _KEY_LIFETIME:

@@ -15,7 +15,8 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
 from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
-from billing.services.credits.posting import post_credits
+from billing.services.collection.drafts import finalize_draft
+from billing.services.collection.undecided import wait_for_sync
 from billing.services.dunning import notices, suspension
 from billing.services.invoices import locks
 from billing.services.invoices.payer import paid_by
@@ -30,11 +31,6 @@ State = InvoiceCollection.State
 Status = InvoiceCollection.Status
 #: More steps than any invoice takes in one run: a loop is a bug.
 _MAX_STEPS = 20
-#: How long Stripe has to finalize a renewal's draft before Caravel does.
-_STRIPE_DRAFT_WINDOW = timedelta(hours=2)
-#: Billing reasons of drafts that Stripe would keep for an hour, though nothing will be
-#: added to them.
-_FINALIZE_IMMEDIATELY = {"subscription_create", "subscription_update"}
 _RECHECK_INTERVAL = timedelta(hours=6)
 #: How long before the grace period ends to read the invoice again: the webhook of its
 #: payment may have been lost.
@@ -140,26 +136,17 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
     return Wait(State.CLOSED, str(payer.label) if is_paid else "Void", None)
 
 
-def _finalize(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
-    """Finalize a due draft, after posting credits so that they reduce it."""
-    if invoice.status != Status.DRAFT:
-        return None
-    due_at = collection.created_at + _STRIPE_DRAFT_WINDOW
-    if invoice.billing_reason not in _FINALIZE_IMMEDIATELY and timezone.now() < due_at:
-        return Wait(State.DRAFT, "Waiting for Stripe to finalize the draft", due_at)
-    post_credits(tenant_id=collection.tenant_id)
-    stripe.invoices.finalize(collection.pk)
-    return REREAD
-
-
 def _wait_if_written_off(
     stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
 ) -> Step:
-    """Wait if the invoice is uncollectible: it is payable by hand, never charged."""
+    """Wait if the invoice is uncollectible: never charged, payable by hand if owed."""
     if collection.stripe_status != Status.UNCOLLECTIBLE:
         return None
-    recheck_at = timezone.now() + _RECHECK_INTERVAL
-    return Wait(State.MANUAL, "Marked uncollectible at Stripe", recheck_at)
+    reason = "Marked uncollectible at Stripe"
+    if collection.hold == InvoiceCollection.Hold.WRITTEN_OFF:
+        reason = "Written off by Stripe while collection was paused: no debt"
+        notices.drop_unpaid_notices(collection)
+    return Wait(State.MANUAL, reason, timezone.now() + _RECHECK_INTERVAL)
 
 
 def _attempt(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
@@ -173,7 +160,8 @@ _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
     _finish_card,
     _book,
     _close,
-    _finalize,
+    wait_for_sync,
+    finalize_draft,
     _wait_if_written_off,
     _attempt,
 )

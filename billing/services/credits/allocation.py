@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass
 
-from django.db.models import Sum
-
 from billing.clients.stripe.client import Invoice
 from billing.models import Credit
 from caravel.core.currencies import minimum_charge
+
+#: Statuses of invoices that a credit note can reduce. Sources disagree about
+#: uncollectible ones, so a note on these is tried.
+REDUCIBLE = frozenset({"open", "uncollectible"})
 
 
 @dataclass(frozen=True)
 class Allocation:
     """Amounts of a credit: `note_cents` for the invoice, `balance_cents` for the rest.
 
-    The latter is negative if a remainder of the invoice is carried over to the next
-    one. `closes` says that a note cannot reduce the invoice to zero.
+    The latter is negative for a debit, and if a remainder of the invoice is carried
+    over to the next one. `closes` says that a note cannot reduce the invoice to zero.
     """
 
     note_cents: int
@@ -28,9 +30,12 @@ def allocate(credit: Credit, invoice: Invoice | None) -> Allocation:
     A remainder below Stripe's minimum charge moves to the next invoice, as Stripe does
     with small invoices, so one cent never suspends a tenant.
     """
-    if invoice is None or invoice.status != "open":
-        cents = _balance_cents(credit, invoice, credit.amount_cents)
-        return Allocation(0, cents)
+    if invoice is None or credit.amount_cents < 0:
+        return Allocation(0, credit.amount_cents)
+    if invoice.status not in REDUCIBLE:
+        # Nobody pays a void invoice, so nothing of it can be unused.
+        unused = credit.reason == Credit.Reason.UNSERVED and invoice.status == "void"
+        return Allocation(0, 0 if unused else credit.amount_cents)
     # A note cannot exceed the total; a debt carried over from an earlier invoice is
     # part of what remains, but not of the total.
     max_note = min(invoice.amount_remaining, max(invoice.total - invoice.credited, 0))
@@ -40,34 +45,4 @@ def allocate(credit: Credit, invoice: Invoice | None) -> Allocation:
         carried = credit.amount_cents - invoice.amount_remaining
         closes = max_note < invoice.amount_remaining
         return Allocation(max_note, carried, closes=closes)
-    return Allocation(note, _balance_cents(credit, invoice, credit.amount_cents - note))
-
-
-def paid_cents(invoice: Invoice, *, surplus_credit_cents: int) -> int:
-    """Return the paid and not refunded amount, in cents.
-
-    `surplus_credit_cents` is the part of the credit notes that the tenant had paid.
-    """
-    if invoice.status == "void":
-        return 0
-    credited = max(0, invoice.credited - surplus_credit_cents)
-    return max(0, invoice.total - credited - invoice.amount_remaining)
-
-
-def surplus_credited_cents(invoice_id: str) -> int:
-    """Return the sum of an invoice's credit notes for overpayments, in cents."""
-    notes = Credit.objects.filter(
-        reason=Credit.Reason.SURPLUS, collection=invoice_id
-    ).exclude(credit_note_id="")
-    return int(notes.aggregate(cents=Sum("note_cents", default=0))["cents"])
-
-
-def _balance_cents(credit: Credit, invoice: Invoice | None, cents: int) -> int:
-    """Return the part of `cents` that goes to the balance.
-
-    Unused time is credited only as far as it was paid.
-    """
-    if invoice is None or credit.reason == Credit.Reason.SURPLUS:
-        return cents
-    surplus_credit_cents = surplus_credited_cents(invoice.id)
-    return min(cents, paid_cents(invoice, surplus_credit_cents=surplus_credit_cents))
+    return Allocation(note, credit.amount_cents - note)

@@ -5,14 +5,20 @@ from typing import Any
 from django.db import transaction
 
 from billing.clients.stripe.client import CreditNote, Invoice, Stripe
+from billing.clients.stripe.errors import StripeRefused
 from billing.exceptions import CreditBlocked
 from billing.models import Credit, InvoiceCollection, StripeWrite
-from billing.services.credits.allocation import Allocation, allocate
+from billing.services.credits.allocation import REDUCIBLE, Allocation, allocate
 from billing.services.invoices.locks import lock_if_unblocked, payment_blocker
 from billing.services.invoices.records import enqueue_collection, read_invoice
 from billing.services.stripe_writes.writes import Write
 from lightning.exceptions import PaymentInProgress
 from tenants.models import Tenant
+
+_UNCOLLECTIBLE = (
+    "Stripe refuses credit notes on the uncollectible invoice: the credit waits until "
+    "it is paid or void."
+)
 
 
 class CreateCreditNote(Write[CreditNote]):
@@ -37,6 +43,8 @@ class CreateCreditNote(Write[CreditNote]):
             "amount": credit.note_cents,
             "memo": credit.description,
             "metadata": credit.stripe_metadata,
+            # Stripe would send it to the customer by e-mail.
+            "email_type": "none",
         }
         return {"note": note, "closes": self._closes}
 
@@ -98,8 +106,8 @@ def _candidate_invoices(credit: Credit) -> list[str]:
 def _read_candidate(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice | None:
     """Return the invoice as it is at Stripe, None if a surplus cannot reduce it.
 
-    Raises CreditBlocked while the credit's own invoice is a draft: drafts accept no
-    credit notes.
+    Raises CreditBlocked while the credit's own invoice accepts no credit notes: as a
+    draft, and also as uncollectible if Stripe has refused one.
     """
     invoice = stripe.invoices.get(invoice_id)
     if credit.collection_id is None:
@@ -107,7 +115,18 @@ def _read_candidate(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice 
         return invoice if reducible else None
     if invoice.status == "draft":
         raise CreditBlocked("The invoice that it reduces is still a draft.")
+    if invoice.status == "uncollectible" and _was_refused(credit):
+        raise CreditBlocked(_UNCOLLECTIBLE)
     return invoice
+
+
+def _was_refused(credit: Credit) -> bool:
+    """Return whether Stripe has refused a credit note for this credit."""
+    kind = StripeWrite.Kind.CREATE_CREDIT_NOTE
+    writes = StripeWrite.objects.of(kind, str(credit.collection_id)).filter(
+        params__note__metadata=credit.stripe_metadata, state=StripeWrite.State.FAILED
+    )
+    return writes.exists()
 
 
 def _save_allocation(
@@ -142,7 +161,11 @@ def create_credit_note(stripe: Stripe, credit: Credit) -> None:
     """Create the planned credit note; plan again if it was refused or abandoned."""
     creation = CreateCreditNote(stripe, credit)
     write = creation.pending()
-    note = creation.resume(write) if write else None
+    try:
+        note = creation.resume(write) if write else None
+    except StripeRefused as exc:
+        _wait_if_uncollectible(stripe, credit, exc)
+        raise
     if write is None or note is None:
         return _replan(stripe, credit)
     if write.params["closes"]:
@@ -151,6 +174,15 @@ def create_credit_note(stripe: Stripe, credit: Credit) -> None:
     # charge the amount from before the note.
     read_invoice(stripe, write.subject, credit.tenant)
     creation.complete(write, note)
+
+
+def _wait_if_uncollectible(
+    stripe: Stripe, credit: Credit, refusal: StripeRefused
+) -> None:
+    """Plan again if the invoice is uncollectible, and raise CreditBlocked."""
+    if stripe.invoices.get(str(credit.collection_id)).status == "uncollectible":
+        _replan(stripe, credit)
+        raise CreditBlocked(_UNCOLLECTIBLE) from refusal
 
 
 def _replan(stripe: Stripe, credit: Credit) -> None:
@@ -172,5 +204,5 @@ def _mark_remainder_paid(stripe: Stripe, invoice_id: str) -> None:
 
     The allocation moves the remainder to the balance, and so to the next invoice.
     """
-    if stripe.invoices.get(invoice_id).status == "open":
+    if stripe.invoices.get(invoice_id).status in REDUCIBLE:
         stripe.invoices.mark_paid_out_of_band(invoice_id)

@@ -27,6 +27,7 @@ from tenants.models import Tenant
 logger = structlog.get_logger(__name__)
 
 _RETRY_DELAY = timedelta(minutes=1)
+_BLOCKED_DELAY = timedelta(hours=1)
 #: A credit takes four steps; after a refused note they start over once.
 _MAX_STEPS = 8
 
@@ -66,13 +67,13 @@ def record_credit(
 def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
     """Post a tenant's credits, oldest first; returns whether all are posted.
 
-    Credits that wait for a draft to be finalized, or for the tenant's next customer, do
-    not count: that may never happen.
+    Credits that wait for a draft to be finalized, for an uncollectible invoice to be
+    paid, or for the tenant's next customer, do not count: that may never happen.
     """
     owed = Credit.objects.owed().filter(tenant=tenant_id)
     for credit_id in list(owed.order_by("pk").values_list("pk", flat=True)):
         post_credit(credit_id=credit_id, stripe=stripe)
-    return not owed.exclude(last_error_code=CreditBlocked.code).exists()
+    return not Credit.objects.unblocked().filter(tenant=tenant_id).exists()
 
 
 def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
@@ -159,7 +160,8 @@ def _finish(credit: Credit) -> None:
 
 
 def _wait(credit_id: int, reason: CaravelError, until: datetime | None) -> None:
-    earliest = timezone.now() + _RETRY_DELAY
+    blocked = isinstance(reason, CreditBlocked)
+    earliest = timezone.now() + (_BLOCKED_DELAY if blocked else _RETRY_DELAY)
     Credit.objects.owed().filter(pk=credit_id).update(
         next_attempt_at=max(until or earliest, earliest),
         enqueued_at=None,

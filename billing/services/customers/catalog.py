@@ -1,12 +1,16 @@
-"""Products and prices of the plans at Stripe."""
+"""Products and prices of the plans at Stripe, and which of them can be sold."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 
-from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.client import Price, Stripe
+from billing.clients.stripe.errors import StripeNotFound
+from billing.services.sync.queue import retry_failed
+from caravel.core.alerts import alert_support
 from relays.models import Plan
 
 
@@ -15,6 +19,15 @@ class PlanPrice:
     plan_id: str
     price_id: str
     created: bool
+
+
+@dataclass(frozen=True)
+class PriceCheck:
+    """Why a plan's price cannot be sold; `problem` is "" if it can."""
+
+    plan_id: str
+    price_id: str | None
+    problem: str
 
 
 def ensure_prices(stripe: Stripe) -> list[PlanPrice]:
@@ -26,18 +39,75 @@ def ensure_prices(stripe: Stripe) -> list[PlanPrice]:
     return [_ensure_price(stripe, plan) for plan in Plan.objects.paid()]
 
 
+def refresh_prices() -> None:
+    """Check the prices of all plans at Stripe, and store the result."""
+    checks = check_prices(Stripe())
+    with transaction.atomic():
+        record_checks(checks)
+
+
+def check_prices(stripe: Stripe) -> list[PriceCheck]:
+    """Return for each paid plan whether its price can be sold."""
+    return [_check_price(stripe, plan) for plan in Plan.objects.paid()]
+
+
+def record_checks(checks: Sequence[PriceCheck]) -> int:
+    """Store the result of a check, in the caller's transaction.
+
+    Alerts support about each problem, and retries the syncs of tenants on a plan whose
+    problem is solved. Returns the number of problems.
+    """
+    for check in checks:
+        # Not if `stripe_setup` has just replaced the price.
+        plans = Plan.objects.filter(pk=check.plan_id, stripe_price_id=check.price_id)
+        changed = plans.exclude(price_problem=check.problem).update(
+            price_problem=check.problem
+        )
+        if check.problem:
+            message = f"The plan {check.plan_id} cannot be billed: {check.problem}."
+            alert_support("plan_not_sellable", message, plan=check.plan_id)
+        elif changed:
+            retry_failed(plan_id=check.plan_id)
+    return sum(bool(check.problem) for check in checks)
+
+
 def _ensure_price(stripe: Stripe, plan: Plan) -> PlanPrice:
     lookup_key = f"caravel_{plan.id}_{plan.currency}_{plan.amount_cents}_month"
-    price_id, created = stripe.prices.find(lookup_key), False
-    if price_id is None:
+    price, created = stripe.prices.find(lookup_key), False
+    price_id = price.id if price else ""
+    if price is None or _problem(plan, price):
         # A new idempotency key each time: Stripe would replay the creation of a price
         # that has been archived since.
         key = f"price:{lookup_key}:{uuid.uuid4()}"
         price_id = stripe.prices.create(_params(plan, lookup_key), key)
         created = True
     with transaction.atomic():
-        Plan.objects.filter(pk=plan.pk).update(stripe_price_id=price_id)
+        Plan.objects.filter(pk=plan.pk).update(
+            stripe_price_id=price_id, price_problem=""
+        )
     return PlanPrice(plan.id, price_id, created)
+
+
+def _check_price(stripe: Stripe, plan: Plan) -> PriceCheck:
+    if plan.stripe_price_id is None:
+        return PriceCheck(plan.pk, None, "it has no price: run stripe_setup")
+    try:
+        price = stripe.prices.get(plan.stripe_price_id)
+    except StripeNotFound:
+        problem = "Stripe has no such price: run stripe_setup"
+    else:
+        problem = _problem(plan, price)
+    return PriceCheck(plan.pk, plan.stripe_price_id, problem)
+
+
+def _problem(plan: Plan, price: Price) -> str:
+    if not price.active:
+        return "its price or product is archived"
+    if price.currency != plan.currency:
+        return f"its price is in {price.currency}"
+    if (price.unit_amount, price.interval) != (plan.amount_cents, "month"):
+        return "its price has another amount or period: run stripe_setup"
+    return ""
 
 
 def _params(plan: Plan, lookup_key: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A tenant's customer at Stripe: created on first need, replaced after a deletion."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,11 @@ from django.db import transaction
 from billing.clients.stripe.client import Customer, Stripe
 from billing.clients.stripe.errors import StripeRefused
 from billing.exceptions import CustomerBeingCreated, CustomerGone
-from billing.models import StripeWrite
+from billing.models import StripeWrite, SubscriptionSync
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import record_external_end
 from billing.services.stripe_writes.writes import Write
+from caravel.core.alerts import alert_support
 from caravel.nostr import short_npub
 from tenants.models import Tenant
 
@@ -38,12 +39,8 @@ class CreateCustomer(Write[Customer]):
         self._email = email or customer_email(tenant)
 
     def params(self, key: str) -> dict[str, Any]:
-        tenant = self._tenant
-        return {
-            "name": tenant.display_name or short_npub(tenant.pubkey),
-            "email": self._email,
-            "metadata": {"tenant_pubkey": tenant.pubkey},
-        }
+        metadata = {"tenant_pubkey": self._tenant.pubkey}
+        return {**_details(self._tenant), "email": self._email, "metadata": metadata}
 
     def send(self, params: dict[str, Any], key: str) -> Customer:
         return self._stripe.customers.create(params, key)
@@ -59,6 +56,7 @@ class CreateCustomer(Write[Customer]):
     def save(self, resource: Customer) -> None:
         Tenant.objects.filter(pk=self._tenant.pk).update(stripe_customer_id=resource.id)
         self._tenant.stripe_customer_id = resource.id
+        _save_given(self._tenant, {"name": resource.name, "email": resource.email})
 
     def check_allowed(self) -> None:
         """Lock the tenant. Raises CustomerBeingCreated if another process was first."""
@@ -79,6 +77,32 @@ def ensure_customer(stripe: Stripe, tenant: Tenant) -> str:
     except CustomerBeingCreated:
         tenant.refresh_from_db(fields=["stripe_customer_id"])
         return tenant.stripe_customer_id or _create(stripe, tenant)
+
+
+def update_customer(stripe: Stripe, tenant: Tenant) -> None:
+    """Send the tenant's name and e-mail address to Stripe if they changed here.
+
+    What staff edited at Stripe stays until it changes here. A refusal is only logged:
+    billing must go on. Raises CustomerGone or another StripeError.
+    """
+    wanted, given = _details(tenant), _given(tenant)
+    if wanted == given:
+        return
+    customer = stripe.customers.get(str(tenant.stripe_customer_id))
+    if customer.deleted:
+        raise CustomerGone("The customer was deleted at Stripe.")
+    known = {"name": customer.name, "email": customer.email}
+    changed = {
+        name: value
+        for name, value in wanted.items()
+        if value not in (given[name], known[name])
+    }
+    try:
+        if changed:
+            _send_details(stripe, tenant, changed)
+    except StripeRefused as exc:
+        alert_support("stripe_refused_customer_details", exc.message, tenant=tenant.pk)
+    _save_given(tenant, wanted)
 
 
 def is_gone(stripe: Stripe, customer_id: str) -> bool:
@@ -138,6 +162,33 @@ def placeholder_email(tenant: Tenant) -> str:
     return f"{tenant.npub}@{settings.BILLING_EMAIL_DOMAIN}"
 
 
+def _details(tenant: Tenant) -> dict[str, str]:
+    name = tenant.display_name or short_npub(tenant.pubkey)
+    return {"name": name, "email": customer_email(tenant)}
+
+
+def _given(tenant: Tenant) -> dict[str, str]:
+    row = SubscriptionSync.objects.filter(pk=tenant.pk).first() or SubscriptionSync()
+    return {"name": row.customer_name, "email": row.customer_email}
+
+
+def _save_given(tenant: Tenant, details: Mapping[str, str]) -> None:
+    columns = {f"customer_{name}": value for name, value in details.items()}
+    SubscriptionSync.objects.update_or_create(tenant_id=tenant.pk, defaults=columns)
+
+
+def _send_details(stripe: Stripe, tenant: Tenant, changed: Mapping[str, str]) -> None:
+    customer = str(tenant.stripe_customer_id)
+    try:
+        stripe.customers.update(customer, changed)
+    except StripeRefused as exc:
+        if exc.param != "email" or not tenant.email:
+            raise
+        logger.warning("stripe_refused_email", error=exc.message)
+        placeholder = {**changed, "email": placeholder_email(tenant)}
+        stripe.customers.update(customer, placeholder)
+
+
 def _create(stripe: Stripe, tenant: Tenant) -> str:
     try:
         return CreateCustomer(stripe, tenant).run().id
@@ -147,4 +198,7 @@ def _create(stripe: Stripe, tenant: Tenant) -> str:
         # Billing must go on although Stripe rejects the tenant's own address.
         logger.warning("stripe_refused_email", error=exc.message)
         placeholder = placeholder_email(tenant)
-        return CreateCustomer(stripe, tenant, email=placeholder).run().id
+        created = CreateCustomer(stripe, tenant, email=placeholder).run()
+        # The refused address is not sent again until it changes.
+        _save_given(tenant, _details(tenant))
+        return created.id

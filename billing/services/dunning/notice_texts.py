@@ -36,9 +36,9 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     return {
         "number": collection.number or collection.pk,
         "amount": format_amount(collection.amount_remaining_cents, collection.currency),
-        "due_at": _format_time(end) if end and is_ahead else "",
+        "due_at": format_time(end) if end and is_ahead else "",
         "due_on": _format_date(end) if end and is_ahead else "",
-        "ended_at": _format_time(end) if end and not is_ahead else "",
+        "ended_at": format_time(end) if end and not is_ahead else "",
         "run": "yes" if running.exists() else "",
         "is_unpaid": "yes" if collection.is_unpaid else "",
         "period_end": _format_date(period_end) if period_end else "",
@@ -85,5 +85,6 @@ def _format_date(time: datetime) -> str:
     return f"{time:%-d %B %Y}"
 
 
-def _format_time(time: datetime) -> str:
+def format_time(time: datetime) -> str:
+    """Return a time as it is written in notices."""
     return f"{time:%-d %B %Y, %H:%M} UTC"

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection
 from billing.money import format_amount
 from billing.services.dunning.notice_texts import (
+    format_time,
     invoice_context,
     invoice_notice,
     render,
@@ -96,6 +97,22 @@ def notify_overpayment(credit: Credit) -> Notice:
     )
 
 
+def notify_paused(tenant: Tenant, at: datetime) -> Notice:
+    """Report that the relays are off because the subscription is paused at Stripe."""
+    return _notify_of_pause(tenant, "subscription_paused", at)
+
+
+def notify_resumed(tenant: Tenant, at: datetime) -> Notice:
+    """Report that the relays are on again after a pause."""
+    return _notify_of_pause(tenant, "subscription_resumed", at)
+
+
+def drop_paused_notice(tenant: Tenant, at: datetime) -> int:
+    """Drop the notice of a pause that is over, if it is still unsent."""
+    kinds, subject = ["subscription_paused"], _pause_subject(at)
+    return drop_notices(tenant_id=tenant.pk, kinds=kinds, subject=subject)
+
+
 def drop_unpaid_notices(collection: InvoiceCollection) -> int:
     """Drop the unsent notices of an invoice that is no longer unpaid."""
     return _drop(collection, _UNPAID)
@@ -158,6 +175,19 @@ def _notify_again(collection: InvoiceCollection, kind: str) -> Notice:
     """Send a notice that one invoice may cause repeatedly."""
     _archive(collection, kind)
     return _notify(collection, kind)
+
+
+def _notify_of_pause(tenant: Tenant, kind: str, at: datetime) -> Notice:
+    title, text = render(kind, {"at": format_time(at)})
+    subject = _pause_subject(at)
+    return notify(
+        tenant_id=tenant.pk, kind=kind, subject=subject, title=title, text=text
+    )
+
+
+def _pause_subject(at: datetime) -> str:
+    # Each pause has its own notices.
+    return f"pause {at.isoformat()}"
 
 
 def _notify(collection: InvoiceCollection, kind: str) -> Notice:

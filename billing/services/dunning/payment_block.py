@@ -1,4 +1,4 @@
-"""Payment blocks: tenants that must pay before they can buy more.
+"""Blocks of purchases: tenants that must pay first, or whose billing is on hold.
 
 Each rule is stated twice: for one tenant, and as a filter on all tenants.
 """
@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from billing.models import InvoiceCollection
+from billing.models import InvoiceCollection, SubscriptionSync
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
@@ -55,8 +55,36 @@ def blocked_q(now: datetime) -> Q:
     return suspended_q(now) | ended
 
 
+def paused_since(tenant: Tenant) -> datetime | None:
+    """Return since when the tenant's subscription is `paused` at Stripe, if it is."""
+    paused = SubscriptionSync.objects.paused().filter(pk=tenant.pk)
+    since: datetime | None = paused.values_list("paused_at", flat=True).first()
+    return since
+
+
+def is_on_hold(tenant: Tenant) -> bool:
+    """Return whether nothing can be billed to the tenant, though it need not pay.
+
+    True while its subscription is paused, or a draft with an amount to pay cannot be
+    finalized; one that only credits takes nothing from us.
+    """
+    refused = InvoiceCollection.objects.refused_sales().filter(tenant=tenant)
+    return paused_since(tenant) is not None or refused.exists()
+
+
+def paused_q() -> Q:
+    """Return `paused_since` as a filter on tenants."""
+    return Q(Exists(SubscriptionSync.objects.paused().filter(pk=OuterRef("pk"))))
+
+
+def on_hold_q() -> Q:
+    """Return `is_on_hold` as a filter on tenants."""
+    refused = InvoiceCollection.objects.refused_sales().filter(tenant=OuterRef("pk"))
+    return paused_q() | Q(Exists(refused))
+
+
 def refresh_payment_block(*, tenant_id: str) -> bool:
-    """Store on the tenant whether it is blocked, and return it.
+    """Store on the tenant whether it can buy more, and return whether it cannot.
 
     When a block ends, the tenant is marked stale: a sync adds its other relays.
     """
@@ -66,11 +94,17 @@ def refresh_payment_block(*, tenant_id: str) -> bool:
 
 def refresh_locked(tenant: Tenant) -> bool:
     """Like `refresh_payment_block`, for a tenant that the caller has locked."""
-    blocked = is_blocked(tenant)
-    if blocked == (tenant.payment_overdue_since is not None):
-        return blocked
-    since = timezone.now() if blocked else None
-    Tenant.objects.filter(pk=tenant.pk).update(payment_overdue_since=since)
-    if not blocked:
+    blocked, on_hold = is_blocked(tenant), is_on_hold(tenant)
+    _store_since(tenant, "payment_overdue_since", blocked)
+    _store_since(tenant, "billing_on_hold_since", on_hold)
+    return blocked or on_hold
+
+
+def _store_since(tenant: Tenant, column: str, is_blocked: bool) -> None:
+    """Store since when a block lasts; mark the tenant stale when it ends."""
+    if is_blocked == (getattr(tenant, column) is not None):
+        return
+    since = timezone.now() if is_blocked else None
+    Tenant.objects.filter(pk=tenant.pk).update(**{column: since})
+    if not is_blocked:
         mark_stale(tenant_id=tenant.pk)
-    return blocked

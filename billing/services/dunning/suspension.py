@@ -1,8 +1,9 @@
 """Dunning: relays are off while an invoice is unpaid past its grace period.
 
 The grace period ends by our own clock (`suspend_at`), not by Stripe's subscription
-status. A review is idempotent: it makes a tenant's relays, flags and notices match its
-invoices. `tenants_to_review` finds the tenants for whom it would change something.
+status. Relays are also off while the subscription is paused at Stripe (ADR 20). A
+review is idempotent: it makes a tenant's relays, flags and notices match its invoices.
+`tenants_to_review` finds the tenants for whom it would change something.
 """
 
 from collections.abc import Callable, Collection
@@ -18,6 +19,7 @@ from billing.models import Credit, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.models.credits import CreditQuerySet
 from billing.services.customers.closing import erase_unused_wallet, unused_wallet_q
+from billing.services.customers.stripe_account import check_account
 from billing.services.dunning import notices, payment_block
 from billing.services.dunning.reminders import (
     invoices_to_remind_of,
@@ -45,16 +47,20 @@ def review_tenant(*, tenant_id: str) -> Review:
     """Make a tenant's relays, payment block and notices match its invoices.
 
     Paid relays are delinquent if and only if an invoice is unpaid past its grace
-    period. Only delinquent relays are reactivated: a relay that a person made inactive
-    stays inactive. Raises Tenant.DoesNotExist.
+    period, or the subscription is paused. Only delinquent relays are reactivated: a
+    relay that a person made inactive stays inactive. Raises Tenant.DoesNotExist.
     """
     with transaction.atomic():
         tenant = Tenant.objects.lock(tenant_id)
         payment_block.refresh_locked(tenant)
         _update_past_due(tenant)
         invoice = payment_block.suspending_invoice(tenant)
-        outcome = _suspend(tenant, invoice) if invoice else _reactivate(tenant)
-        notices.refresh_unsent(tenant, is_suspended=invoice is not None)
+        paused_at = payment_block.paused_since(tenant)
+        if invoice:
+            outcome = _suspend(tenant, invoice)
+        else:
+            outcome = _pause(tenant, paused_at) if paused_at else _reactivate(tenant)
+        notices.refresh_unsent(tenant, is_suspended=bool(invoice or paused_at))
         send_due_reminders(tenant)
         erase_unused_wallet(tenant)
     if outcome != Review.UNCHANGED:
@@ -63,11 +69,19 @@ def review_tenant(*, tenant_id: str) -> Review:
 
 
 def tenants_to_review(now: datetime) -> list[str]:
-    """Return the ids of tenants for whom a review would change something."""
+    """Return the ids of tenants for whom a review would change something.
+
+    Raises StripeNotExecuted until the Stripe account is known to be the right one:
+    nobody is suspended for an invoice that cannot be paid.
+    """
+    check_account()
     suspended, blocked = payment_block.suspended_q(now), payment_block.blocked_q(now)
-    to_suspend = suspended & _has(Relay.objects.billable())
-    to_reactivate = ~suspended & _has(Relay.objects.delinquent()) & ~_owed_credit_q()
+    paused, on_hold = payment_block.paused_q(), payment_block.on_hold_q()
+    off = suspended | paused
+    to_suspend = off & _has(Relay.objects.billable())
+    to_reactivate = ~off & _has(Relay.objects.delinquent()) & ~_owed_credit_q()
     flagged = Q(payment_overdue_since__isnull=False)
+    held = Q(billing_on_hold_since__isnull=False)
     manual = _has(_needs_manual_payment())
     past_due = Q(past_due_at__isnull=False)
     differs = (
@@ -75,6 +89,8 @@ def tenants_to_review(now: datetime) -> list[str]:
         | to_reactivate
         | (blocked & ~flagged)
         | (~blocked & flagged)
+        | (on_hold & ~held)
+        | (~on_hold & held)
         | (manual & ~past_due)
         | (~manual & past_due)
         | _has(invoices_to_remind_of(now))
@@ -117,6 +133,26 @@ def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
         InvoiceCollection.objects.filter(pk=invoice_id).update(suspend_at=until)
         review_tenant(tenant_id=tenant_id)
     return True
+
+
+def resume_relays(tenant: Tenant) -> None:
+    """Switch the relays of a locked tenant on after a pause, unless it must pay.
+
+    Without waiting for credits to be posted: the subscription lives, so that no invoice
+    is created now.
+    """
+    if payment_block.is_suspended(tenant):
+        return
+    if _switch(tenant, Relay.objects.delinquent(), reactivate_relay):
+        notices.notify_resumed(tenant, timezone.now())
+
+
+def _pause(tenant: Tenant, at: datetime) -> Review:
+    switched = _switch(tenant, Relay.objects.billable(), mark_relay_delinquent)
+    if Relay.objects.delinquent().filter(tenant=tenant).exists():
+        # Also if a debt kept them off until now.
+        notices.notify_paused(tenant, at)
+    return Review.SUSPENDED if switched else Review.UNCHANGED
 
 
 def _suspend(tenant: Tenant, invoice: InvoiceCollection) -> Review:
@@ -170,7 +206,7 @@ def _needs_manual_payment() -> InvoiceCollectionQuerySet:
 
 def _owed_credit_q() -> Q:
     """Return a filter on tenants with a credit that can be posted at Stripe."""
-    return Q(_has(Credit.objects.owed()), stripe_customer_id__isnull=False)
+    return Q(_has(Credit.objects.unblocked()), stripe_customer_id__isnull=False)
 
 
 def _has(rows: RelayQuerySet | InvoiceCollectionQuerySet | CreditQuerySet) -> Q:

@@ -1,11 +1,11 @@
-"""Stores webhook deliveries; processing is left to a task."""
+"""Stores events; processing is left to a task."""
 
 from datetime import UTC, datetime
 
 from django.utils import timezone
 
 from billing.clients.stripe.client import is_live_key
-from billing.clients.stripe.webhook_signature import verify_event
+from billing.clients.stripe.webhook_signature import parse_event, verify_signature
 from billing.exceptions import WrongMode
 from billing.models import StripeEvent
 
@@ -15,16 +15,21 @@ def record_event(*, body: bytes, signature: str) -> str:
 
     Raises InvalidSignature, InvalidEvent or WrongMode, and stores nothing then.
     """
-    event = verify_event(body, signature)
+    row = new_event(verify_signature(body, signature))
+    StripeEvent.objects.bulk_create([row], ignore_conflicts=True)
+    return row.pk
+
+
+def new_event(body: str) -> StripeEvent:
+    """Return an event's row, not saved yet. Raises InvalidEvent or WrongMode."""
+    event = parse_event(body)
     if event["livemode"] != is_live_key():
         raise WrongMode("The event's livemode differs from that of our Stripe key.")
-    row = StripeEvent(
+    return StripeEvent(
         id=event["id"],
         type=event["type"],
         livemode=event["livemode"],
-        body=body.decode(),
+        body=body,
         created_at=datetime.fromtimestamp(event["created"], UTC),
         enqueued_at=timezone.now(),
     )
-    StripeEvent.objects.bulk_create([row], ignore_conflicts=True)
-    return row.pk

@@ -7,19 +7,57 @@ from billing.models import InvoiceCollection, StripeEvent
 from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
-from billing.services.invoices.records import record_and_enqueue, revision_of
+from billing.services.invoices.records import (
+    record_and_enqueue,
+    record_invoice,
+    revision_of,
+)
+from billing.services.subscriptions.end_credits import request_recredit
 from tenants.models import Tenant
 
 Action = InvoiceCollection.Action
+#: Fields of a draft that a refused finalization changes.
+_CHANGED_BY_REFUSAL = {"last_finalization_error", "automatically_finalizes_at"}
 
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the current state of the invoice, and enqueue its collection."""
-    invoice_id = str(event.data["object"]["id"])
+    return _read_invoice(stripe, str(event.data["object"]["id"]), tenant)
+
+
+def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the invoice as the credit note left it, and enqueue its collection.
+
+    If its subscription has ended, the unused time is credited on the new amounts.
+    """
+    invoice_id = str(event.data["object"]["invoice"])
+    record = _read_invoice(stripe, invoice_id, tenant)
+    return lambda: _recredit_and(record, invoice_id, tenant)
+
+
+def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
     # Before the request: an answer that is overtaken by a newer one is not stored.
     since = revision_of(invoice_id)
     invoice = stripe.invoices.get(invoice_id)
     return lambda: _record_invoice(invoice, tenant, since)
+
+
+def invoice_updated(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the invoice; collect it unless only a refused finalization changed it."""
+    changed = set(event.data.get("previous_attributes") or {})
+    if changed <= _CHANGED_BY_REFUSAL and _is_refused(event):
+        return _record_only(stripe, event, tenant)
+    return invoice_changed(stripe, event, tenant)
+
+
+def finalization_failed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Store the refusal; the first one also enqueues a try of our own.
+
+    Each of our tries causes such an event: the next one waits for the back-off.
+    """
+    if _is_refused(event):
+        return _record_only(stripe, event, tenant)
+    return invoice_changed(stripe, event, tenant)
 
 
 def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -48,6 +86,32 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     if not is_gone(stripe, customer):
         return no_effect("the customer exists")
     return lambda: recreate_customer(tenant, customer)
+
+
+def _is_refused(event: StripeEvent) -> bool:
+    row = InvoiceCollection.objects.filter(pk=event.data["object"]["id"])
+    return row.filter(hold=InvoiceCollection.Hold.REFUSED).exists()
+
+
+def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    invoice_id = str(event.data["object"]["id"])
+    since = revision_of(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
+
+    def record() -> str:
+        record_invoice(invoice=invoice, tenant=tenant, since=since)
+        return "Stripe has refused to finalize it again"
+
+    return record
+
+
+def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
+    # First, since it locks the tenant, and the lock order has invoices after tenants.
+    for row in InvoiceCollection.objects.filter(pk=invoice_id):
+        request_recredit(
+            tenant_id=tenant.pk, subscription_id=row.stripe_subscription_id
+        )
+    return record()
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:

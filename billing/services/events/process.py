@@ -9,15 +9,18 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import (
+    StripeNotExecuted,
     StripeNotFound,
-    StripeRateLimited,
     StripeUnavailable,
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import invoices
+from billing.services.events import catalog, invoices
 from billing.services.events.effects import Effect, no_effect
-from billing.services.events.subscriptions import subscription_changed
+from billing.services.events.subscriptions import (
+    subscription_changed,
+    subscription_created,
+)
 from caravel.core.db.work_items import failure_columns
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
@@ -33,19 +36,34 @@ Status = StripeEvent.Status
 Handler = Callable[[Stripe, StripeEvent, Tenant], Effect]
 
 HANDLERS: dict[str, Handler] = {
+    "customer.subscription.created": subscription_created,
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
+    "customer.subscription.paused": subscription_changed,
+    "customer.subscription.resumed": subscription_changed,
     "invoice.created": invoices.invoice_changed,
+    "invoice.updated": invoices.invoice_updated,
     "invoice.finalized": invoices.invoice_changed,
+    "invoice.finalization_failed": invoices.finalization_failed,
     "invoice.paid": invoices.invoice_changed,
     "invoice.payment_failed": invoices.invoice_changed,
     "invoice.overdue": invoices.invoice_overdue,
     "invoice.voided": invoices.invoice_changed,
     "invoice.marked_uncollectible": invoices.invoice_changed,
+    "credit_note.created": invoices.credit_note_changed,
+    "credit_note.updated": invoices.credit_note_changed,
+    "credit_note.voided": invoices.credit_note_changed,
     "payment_method.attached": invoices.card_attached,
     "payment_method.detached": invoices.card_detached,
     "customer.deleted": invoices.customer_deleted,
 }
+#: Handlers of events that concern no single tenant.
+ACCOUNT_HANDLERS: dict[str, Callable[[Stripe, StripeEvent], Effect]] = {
+    "price.updated": catalog.price_changed,
+    "price.deleted": catalog.price_changed,
+    "product.updated": catalog.product_changed,
+}
+EVENT_TYPES = HANDLERS.keys() | ACCOUNT_HANDLERS.keys()
 
 
 def process_event(*, event_id: str) -> StripeEvent:
@@ -69,12 +87,16 @@ def process_event(*, event_id: str) -> StripeEvent:
 
 
 def requeue_event(*, event_id: str) -> bool:
-    """Enqueue a failed or parked event again; return False for any other."""
-    given_up = StripeEvent.objects.filter(status__in=[Status.FAILED, Status.PARKED])
+    """Make an event due again, also a processed one; return False if it is unknown.
+
+    Its effect is what the object's present state at Stripe asks for.
+    """
     now = timezone.now()
     return bool(
-        given_up.filter(pk=event_id).update(
+        StripeEvent.objects.filter(pk=event_id).update(
             status=Status.RECEIVED,
+            processed_at=None,
+            outcome="",
             failures=0,
             received_at=now,
             next_attempt_at=now,
@@ -84,6 +106,8 @@ def requeue_event(*, event_id: str) -> bool:
 
 
 def _process(event: StripeEvent) -> None:
+    if account_handler := ACCOUNT_HANDLERS.get(event.type):
+        return _finish(event, None, account_handler(Stripe(), event))
     handler = HANDLERS.get(event.type)
     if handler is None:
         return _finish(event, None, no_effect("no handler for this type"))
@@ -96,11 +120,15 @@ def _process(event: StripeEvent) -> None:
 
 
 def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
+    if event.tenant:
+        # Processed before: the tenant may have another customer since.
+        return event.tenant
     tenant = Tenant.objects.by_customer(customer).first() if customer else None
-    if tenant is None and event.type.startswith("invoice."):
+    if tenant is None and event.type.startswith(("invoice.", "credit_note.")):
         # An invoice outlives its customer.
+        sent = event.data["object"]
         rows = InvoiceCollection.objects.select_related("tenant")
-        invoice = rows.filter(pk=event.data["object"].get("id", "")).first()
+        invoice = rows.filter(pk=sent.get("invoice") or sent.get("id", "")).first()
         return invoice.tenant if invoice else None
     return tenant
 
@@ -145,7 +173,7 @@ def _park(event: StripeEvent) -> None:
 def _record_failure(event: StripeEvent, error: Exception) -> None:
     columns = failure_columns(error, failures=event.failures, now=timezone.now())
     # Never give up while Stripe is unavailable: the event is still true afterwards.
-    is_unavailable = isinstance(error, StripeUnavailable | StripeRateLimited)
+    is_unavailable = isinstance(error, StripeUnavailable | StripeNotExecuted)
     given_up = event.failures + 1 >= MAX_FAILURES and not is_unavailable
     if given_up:
         columns["status"] = Status.FAILED

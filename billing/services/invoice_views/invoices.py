@@ -44,10 +44,11 @@ class CollectionDetails:
     `next_try_at` is the next attempt to charge wallet and card. `waiting` is a pending
     payment or reduction that blocks other payments. `lightning_until` is the latest
     time a payment of a presented bolt11 can arrive. `payment_url` is None when there
-    is nothing to pay.
+    is nothing to pay. `hold` is what keeps it from being finalized or owed at Stripe.
     """
 
     state: str
+    hold: str
     paid_by: str
     suspend_at: datetime | None
     next_try_at: datetime | None
@@ -246,6 +247,7 @@ def _collection_details(
         return None
     return CollectionDetails(
         state=collection.state,
+        hold=collection.hold,
         paid_by=collection.paid_by,
         suspend_at=collection.suspend_at,
         next_try_at=next_attempt_at(collection),

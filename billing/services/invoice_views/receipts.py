@@ -13,7 +13,7 @@ import structlog
 from django.conf import settings
 
 from billing.clients.stripe.client import Stripe
-from billing.clients.stripe.errors import StripeRateLimited, StripeUnavailable
+from billing.clients.stripe.errors import StripeNotExecuted, StripeUnavailable
 from billing.exceptions import InvoiceChanged, InvoiceNotPaid
 from billing.models import InvoiceCollection, Settlement
 from billing.services.collection.settlements import lightning_payment_for, value_cents
@@ -119,7 +119,7 @@ def _settled_payment(collection: InvoiceCollection) -> LightningInvoice | None:
         return payment
     try:
         invoice = read_invoice(Stripe(), collection.pk, collection.tenant)
-    except (StripeUnavailable, StripeRateLimited, InvoiceChanged) as exc:
+    except (StripeUnavailable, StripeNotExecuted, InvoiceChanged) as exc:
         logger.warning("receipt_unconfirmed", invoice=collection.pk, error=str(exc))
         return payment
     collection.refresh_from_db()

@@ -15,7 +15,7 @@ import structlog
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line
-from billing.clients.stripe.errors import StripeRateLimited, StripeUnavailable
+from billing.clients.stripe.errors import StripeNotExecuted, StripeUnavailable
 from caravel.core import cache
 
 logger = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ def get_or_fetch(key: str, fetch: Callable[[], Iterable[Invoice]]) -> CachedInvo
         return _deserialize(entry)
     try:
         fetched = CachedInvoices(tuple(fetch()), now)
-    except (StripeUnavailable, StripeRateLimited) as exc:
+    except (StripeUnavailable, StripeNotExecuted) as exc:
         if not entry:
             raise
         logger.warning("stripe_away", error=str(exc), answer_of=entry["asked_at"])

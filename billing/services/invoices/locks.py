@@ -21,6 +21,7 @@ from billing.models import (
     Settlement,
     StripeWrite,
 )
+from billing.models.credits import CreditQuerySet
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoices import payable_until
@@ -109,8 +110,17 @@ def has_pending_reduction(collection: InvoiceCollection) -> bool:
     """
     kind = StripeWrite.Kind.CANCEL_SUBSCRIPTION
     cancellations = StripeWrite.objects.of(kind, collection.stripe_subscription_id)
-    owed = Credit.objects.owed().filter(collection=collection)
-    return owed.exists() or cancellations.pending().exists()
+    reductions = pending_reductions(collection)
+    return reductions.exists() or cancellations.pending().exists()
+
+
+def pending_reductions(collection: InvoiceCollection) -> CreditQuerySet:
+    """Return the owed credits that will reduce an invoice before it is paid."""
+    owed = Credit.objects.owed()
+    if collection.stripe_status == InvoiceCollection.Status.UNCOLLECTIBLE:
+        # Stripe may refuse to reduce it; the credit then waits for the payment.
+        owed = Credit.objects.unblocked()
+    return owed.filter(collection=collection, amount_cents__gt=0)
 
 
 def require_same_step(locked: InvoiceCollection, read: InvoiceCollection) -> None:

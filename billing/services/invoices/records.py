@@ -14,6 +14,8 @@ from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
 from billing.services.invoices.cache import invalidate
+from billing.services.invoices.holds import hold_of
+from billing.services.invoices.ownership import disown, is_own_invoice
 from lightning.services.invoices import PaymentRequest
 from tenants.models import Tenant
 
@@ -39,7 +41,7 @@ def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
         since = revision_of(invoice_id)
         invoice = stripe.invoices.get(invoice_id)
         stored = record_invoice(invoice=invoice, tenant=tenant, since=since)
-        if stored is None or _matches(stored, invoice):
+        if stored is None or matches(stored, invoice):
             return invoice
     if stored and stored.is_final:
         return invoice
@@ -67,7 +69,8 @@ def record_invoice(
     `revision_of` before the fetch: if another answer was recorded meanwhile, this one
     may be older and is dropped, unless it is final. A final state stays.
     """
-    if invoice.tenant_pubkey != tenant.pk or not invoice.subscription:
+    if not is_own_invoice(tenant, invoice):
+        disown(tenant, [invoice.subscription or invoice.id])
         _invalidate_on_commit(invoice.customer, invoice.id)
         return None
     with transaction.atomic(savepoint=False):
@@ -101,11 +104,24 @@ def enqueue_collection(*, invoice_id: str) -> bool:
 def discover_invoices(
     stripe: Stripe, tenant: Tenant, subscriptions: Iterable[Subscription]
 ) -> None:
-    """Record the latest invoice of each subscription, in case its webhook was lost."""
-    latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
-    known = InvoiceCollection.objects.filter(pk__in=latest)
-    for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
-        record_and_enqueue(stripe.invoices.get(invoice_id), tenant)
+    """Record the invoices of each subscription whose latest invoice is unknown.
+
+    Its webhook was lost, and maybe those of earlier invoices.
+    """
+    latest = {each.latest_invoice: each.id for each in subscriptions}
+    for invoice_id in sorted(unknown_invoices(filter(None, latest))):
+        invoices = stripe.invoices.list(subscription=latest[invoice_id])
+        unknown = unknown_invoices(invoice.id for invoice in invoices)
+        for invoice in reversed(invoices):
+            if invoice.id in unknown:
+                record_and_enqueue(invoice, tenant)
+
+
+def unknown_invoices(invoice_ids: Iterable[str]) -> set[str]:
+    """Return those of these ids that are not recorded."""
+    ids = set(invoice_ids)
+    known = InvoiceCollection.objects.filter(pk__in=ids)
+    return ids.difference(known.values_list("pk", flat=True))
 
 
 def record_and_enqueue(
@@ -150,6 +166,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
     finalized_at = _time(invoice.finalized_at)
     period_start, period_end = billed_period(invoice.lines)
     return {
+        **_hold_columns(invoice, collection),
         "number": invoice.number,
         "hosted_invoice_url": invoice.hosted_url,
         "stripe_status": invoice.status,
@@ -162,6 +179,19 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
         "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
+    }
+
+
+def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
+    """Return what holds the invoice; a refusal lasts until the draft is finalized."""
+    refused_at = collection.finalization_refused_at
+    hold = hold_of(invoice, was_refused=refused_at is not None)
+    is_refused = hold == InvoiceCollection.Hold.REFUSED
+    code = invoice.finalization_error or collection.finalization_error
+    return {
+        "hold": hold,
+        "finalization_refused_at": refused_at or timezone.now() if is_refused else None,
+        "finalization_error": code[:64] if is_refused else "",
     }
 
 
@@ -182,7 +212,8 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
     return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
 
 
-def _matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
+def matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
+    """Return whether a record has what decides about an invoice as just read."""
     if stored.is_final:
         return invoice.status in _FINAL_STATUSES
     state = (stored.stripe_status, stored.amount_remaining_cents)

@@ -18,7 +18,6 @@ from lightning.services.invoices import (
     save_as_presented,
 )
 
-Status = InvoiceCollection.Status
 Action = InvoiceCollection.Action
 
 
@@ -63,8 +62,7 @@ def current_bolt11(invoice_id: str) -> LightningInvoice:
 
 
 def _require_open(collection: InvoiceCollection) -> None:
-    is_payable = collection.stripe_status in {Status.OPEN, Status.UNCOLLECTIBLE}
-    if not is_payable or collection.amount_remaining_cents <= 0:
+    if not collection.is_unpaid:
         raise InvoiceNotOpen("There is nothing to pay on this invoice.")
 
 

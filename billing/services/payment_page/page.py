@@ -166,6 +166,8 @@ def get_page(invoice_id: str) -> PaymentPage:
     if invoice.is_unpaid:
         return _unpaid_page(invoice, now)
     state = PageState.PAID
+    if invoice.hold == InvoiceCollection.Hold.WRITTEN_OFF:
+        return PaymentPage(invoice, PageState.VOID, now)
     if invoice.stripe_status in {Status.DRAFT, Status.VOID}:
         state = PageState(invoice.stripe_status)
     return PaymentPage(invoice, state, now, paid_by=invoice.paid_by)

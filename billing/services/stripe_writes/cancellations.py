@@ -5,8 +5,9 @@ interrupted one is looked up and decided again.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from django.db.models import Q
 
@@ -17,6 +18,24 @@ from billing.services.stripe_writes import writes
 CANCEL = StripeWrite.Kind.CANCEL_SUBSCRIPTION
 #: Parameter of a subscription that Caravel did not cancel.
 _EXTERNAL = "found"
+#: Parameter with the terms of an end that was credited.
+_TERMS = "terms"
+#: Parameters that count the changes after an end, and those that were credited.
+_CHANGES, _CREDITED_CHANGES = "changes", "credited_changes"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Facts on which the credit for an end is based, also if it is computed again.
+
+    `pending` prorations will still be billed, `deleted` ones never will. `prorated`
+    says that Caravel had Stripe credit the unused time.
+    """
+
+    at: int
+    pending: tuple[Line, ...] = ()
+    deleted: tuple[Line, ...] = ()
+    prorated: bool = False
 
 
 def create_cancellation(
@@ -29,7 +48,7 @@ def create_cancellation(
     """Record a cancellation that is about to be sent, and its terms.
 
     With an unpaid invoice, Stripe is not asked to prorate: it would credit time that
-    was not paid for. It then deletes the `pending` prorations. They are stored here,
+    was not paid for. The `pending` prorations are then deleted. They are stored here,
     since the used part of them reduces the credit.
     """
     prorate = not has_unpaid_invoice
@@ -60,6 +79,12 @@ def record_external_end(*, tenant_id: str, subscription_id: str) -> None:
         )
 
 
+def has_ended(subscription_id: str) -> bool:
+    """Return whether a subscription has ended, and its unused time is credited."""
+    sent = StripeWrite.objects.of(CANCEL, subscription_id)
+    return sent.exclude(stripe_id="").exists()
+
+
 def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
     """Return the prorations that Stripe deleted when the subscription ended.
 
@@ -76,6 +101,59 @@ def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
     return (
         tuple(Line(**line) for line in sent.params.get("deletes", [])) if sent else ()
     )
+
+
+def save_terms(write: StripeWrite, terms: Terms, change: int) -> None:
+    """Store the terms on which an end was credited, with `latest_change` before."""
+    _add_params(write.pk, {_TERMS: asdict(terms), _CREDITED_CHANGES: change})
+
+
+def stored_terms(subscription_id: str) -> Terms | None:
+    """Return the terms on which an end was credited, None if it was not."""
+    write = _credited(subscription_id)
+    if write is None:
+        return None
+    stored = write.params[_TERMS]
+    lines = {
+        name: tuple(Line(**line) for line in stored[name])
+        for name in ("pending", "deleted")
+    }
+    return Terms(**{**stored, **lines})
+
+
+def mark_changed(subscription_id: str) -> bool:
+    """Note in the caller's transaction that amounts have changed since an end.
+
+    Returns False if the subscription has not ended.
+    """
+    write = _latest(subscription_id)
+    if write is None:
+        return False
+    _add_params(write.pk, {_CHANGES: latest_change(subscription_id) + 1})
+    return True
+
+
+def latest_change(subscription_id: str) -> int:
+    """Return the number of changes since the end of a subscription."""
+    write = _latest(subscription_id)
+    return int(write.params.get(_CHANGES, 0)) if write else 0
+
+
+def mark_change_credited(subscription_id: str, change: int) -> None:
+    """Note that the credits take account of all changes up to this one."""
+    if write := _credited(subscription_id):
+        _add_params(write.pk, {_CREDITED_CHANGES: change})
+
+
+def changed_subscriptions(tenant_id: str) -> list[str]:
+    """Return the ended subscriptions of a tenant whose credits may be outdated."""
+    writes = StripeWrite.objects.filter(kind=CANCEL, tenant=tenant_id)
+    credited = writes.filter(params__has_keys=[_TERMS, _CHANGES]).order_by("pk")
+    return [
+        write.subject
+        for write in credited
+        if write.params[_CHANGES] != write.params[_CREDITED_CHANGES]
+    ]
 
 
 def ended_externally(write: StripeWrite) -> bool:
@@ -110,3 +188,18 @@ _HAD_EFFECT = Q(state=StripeWrite.State.PENDING) | ~Q(stripe_id="")
 def _may_have_arrived(ended_at: datetime) -> Q:
     abandoned = Q(state=StripeWrite.State.ABANDONED)
     return abandoned & Q(resolved_at__gte=ended_at - writes.LATE_EFFECT_WINDOW)
+
+
+def _latest(subscription_id: str) -> StripeWrite | None:
+    return StripeWrite.objects.of(CANCEL, subscription_id).order_by("-pk").first()
+
+
+def _credited(subscription_id: str) -> StripeWrite | None:
+    sent = StripeWrite.objects.of(CANCEL, subscription_id)
+    return sent.filter(params__has_key=_TERMS).order_by("-pk").first()
+
+
+def _add_params(write_id: int, params: dict[str, Any]) -> None:
+    """Add parameters for our own use, which are not sent."""
+    locked = StripeWrite.objects.select_for_update().get(pk=write_id)
+    StripeWrite.objects.filter(pk=write_id).update(params={**locked.params, **params})

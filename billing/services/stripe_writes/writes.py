@@ -153,8 +153,8 @@ class Write(ABC, Generic[T]):
         _update(write, tried_at=timezone.now())
         try:
             return self.send(write.params, write.idempotency_key)
-        except errors.StripeRateLimited:
-            # Rejected before execution: this try cannot take effect later.
+        except errors.StripeNotExecuted:
+            # Not sent, or rejected before execution: this try cannot take effect later.
             _update(write, tried_at=tried_before)
             raise
         except (errors.StripeUnavailable, errors.StripeReusedKey) as exc:

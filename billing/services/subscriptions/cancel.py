@@ -3,43 +3,50 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import structlog
 from django.db import transaction
+from django.utils import timezone
 
-from billing.clients.stripe.client import Line, Stripe, Subscription
+from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
 from billing.models import InvoiceCollection, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
-from billing.services.invoices.records import enqueue_collection
+from billing.services.dunning.stuck_drafts import record_refusal
+from billing.services.invoices.holds import is_left_to_staff
+from billing.services.invoices.records import enqueue_collection, read_invoice
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
+    Terms,
     asked_stripe_to_prorate,
     create_cancellation,
     deleted_lines,
     ended_externally,
+    latest_change,
+    save_terms,
 )
-from billing.services.subscriptions import unused_time
-from billing.services.subscriptions.unused_time import BilledInvoice, UnusedTime
+from billing.services.subscriptions import end_credits, unused_time
+from billing.services.subscriptions.unused_time import BilledInvoice
 from tenants.models import Tenant
-
-logger = structlog.get_logger(__name__)
 
 
 def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     """Cancel immediately, and credit the unused time.
 
     Without an unpaid invoice, Stripe credits it on a final invoice, which Caravel
-    finalizes. Otherwise Stripe would credit time that was not paid for, so the open
-    invoice is reduced instead. Raises StripeRefused if Stripe does not cancel.
+    finalizes; what was given back already is debited again. Otherwise Stripe would
+    credit time that was not paid for, so the open invoice is reduced instead. Also if
+    collection is paused: Stripe would hold or void the final invoice. Raises
+    StripeRefused if Stripe does not cancel.
     """
-    unpaid = _has_unpaid_invoice(stripe, subscription.id)
+    unpaid = bool(subscription.pause_behavior) or _has_unpaid_invoice(
+        stripe, subscription.id
+    )
     write = create_cancellation(
         tenant_id=tenant_id,
         subscription_id=subscription.id,
         has_unpaid_invoice=unpaid,
-        pending=_pending_prorations(stripe, subscription) if unpaid else [],
+        pending=_pending_prorations(stripe, subscription),
     )
     try:
         stripe.subscriptions.cancel(
@@ -81,24 +88,25 @@ def _credit_unused_time(
 ) -> None:
     """Finalize the drafts, record the credits, and resolve the cancellation.
 
-    A draft that Stripe refuses to finalize is left to the operator, with the write
-    marked as failed: the tenant can go on.
+    A draft that Stripe refuses to finalize is left to its collection, with the write
+    marked as failed: the tenant buys nothing until it is repaired.
     """
     tenant = Tenant.objects.get(pk=write.tenant_id)
     # First, since finalizing a draft applies the customer's balance to it:
     # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
-    refusal = _finalize_drafts(stripe, ended)
+    refusal = _finalize_drafts(stripe, tenant, ended)
+    # Both before the amounts are read: whatever changes later is credited later.
+    change, notes = latest_change(ended.id), end_credits.own_notes(ended.id)
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
-    unused = _unused_time(stripe, write, ended, billed)
+    terms = _terms(stripe, write, ended, billed)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
         if not writes.is_pending(write):
             # Another worker has credited it already.
             return
-        unused_time.credit_unused_time(
-            tenant, ended.id, unused_time.ended_at(ended), unused
-        )
+        end_credits.credit_end(tenant, ended.id, terms, billed, notes)
+        save_terms(write, terms, change)
         if refusal:
             writes.mark_failed(write, refusal, stripe_id=ended.id)
         else:
@@ -108,51 +116,65 @@ def _credit_unused_time(
     _enqueue_unpaid(billed)
 
 
-def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
-    """Finalize the drafts of a subscription; returns the last refusal."""
+def _finalize_drafts(
+    stripe: Stripe, tenant: Tenant, ended: Subscription
+) -> StripeRefused | None:
+    """Finalize the drafts that nobody holds; returns the last refusal."""
     refusal = None
     for invoice in stripe.invoices.list(subscription=ended.id):
-        if invoice.status != "draft":
+        if invoice.status != "draft" or _is_held(invoice, ended):
             continue
         try:
             stripe.invoices.finalize(invoice.id)
         except StripeRefused as exc:
             # Stripe or another worker may just have finalized it.
-            if stripe.invoices.get(invoice.id).status == "draft":
-                logger.error(
-                    "final_invoice_refused", invoice=invoice.id, error=str(exc)
-                )
+            if read_invoice(stripe, invoice.id, tenant).status == "draft":
                 refusal = exc
+                record_refusal(InvoiceCollection.objects.get(pk=invoice.id), exc)
     return refusal
 
 
-def _unused_time(
+def _is_held(invoice: Invoice, ended: Subscription) -> bool:
+    """Return whether a person holds a draft; never one that the end has created."""
+    is_older = invoice.created < unused_time.ended_at(ended) - unused_time.CLOCK_SKEW
+    return is_older and is_left_to_staff(invoice)
+
+
+def _terms(
     stripe: Stripe,
     write: StripeWrite,
     ended: Subscription,
     billed: Sequence[BilledInvoice],
-) -> list[UnusedTime]:
-    """Return the unused time that Stripe has not credited itself."""
+) -> Terms:
+    """Return the terms of an end, after deleting prorations that Stripe has kept."""
     at = unused_time.ended_at(ended)
     by_stripe = unused_time.is_settled_by_stripe(billed, at)
     if by_stripe and asked_stripe_to_prorate(write):
-        return []
-    deleted = deleted_lines(write, datetime.fromtimestamp(at, UTC))
-    if by_stripe:
-        # The final invoice billed these prorations, so they were not deleted.
-        deleted = ()
-    pending: Sequence[Line] = ()
-    if ended_externally(write) and not is_gone(stripe, ended.customer):
-        # A cancellation by a person may leave prorations for the next invoice.
-        pending = _pending_prorations(stripe, ended)
-    return unused_time.unused_time(billed, at=at, pending=pending, deleted=deleted)
+        return Terms(at, prorated=True)
+    gone = is_gone(stripe, ended.customer)
+    pending = [] if gone else _pending_prorations(stripe, ended)
+    deleted = list(deleted_lines(write, datetime.fromtimestamp(at, UTC)))
+    if not ended_externally(write):
+        # Sources disagree whether Stripe deletes them, so they may still be there.
+        for line in pending:
+            stripe.invoice_items.delete(line.item)
+        deleted, pending = [*deleted, *pending], []
+    # The final invoice bills prorations, which then were not deleted.
+    billed_items = {line.item for each in billed for line in each.lines}
+    left = {line.item for line in pending} | billed_items
+    gone_lines = {
+        line.id: line for line in deleted if not by_stripe and line.id not in left
+    }
+    return Terms(at, tuple(pending), tuple(gone_lines.values()))
 
 
 def _pending_prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
-    items = stripe.invoice_items.list_pending(
-        customer=subscription.customer, subscription=subscription.id
+    pending = stripe.invoice_items.list_pending(
+        customer=subscription.customer,
+        subscription=subscription.id,
+        default_tax_rates=subscription.default_tax_rates,
     )
-    return [line for line in items if line.proration]
+    return [line for line in pending if line.proration]
 
 
 def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:
@@ -163,9 +185,16 @@ def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:
 
 
 def _has_unpaid_invoice(stripe: Stripe, subscription_id: str) -> bool:
-    invoices = stripe.invoices.list(subscription=subscription_id)
-    return any(
-        invoice.status in {"draft", "open", "uncollectible"}
-        and invoice.amount_remaining > 0
-        for invoice in invoices
-    )
+    return any(map(_is_unpaid, stripe.invoices.list(subscription=subscription_id)))
+
+
+def _is_unpaid(invoice: Invoice) -> bool:
+    """Return whether Stripe would credit time for which this invoice was not paid.
+
+    A void one counts while its period runs.
+    """
+    if invoice.status == "void":
+        now = timezone.now().timestamp()
+        return any(line.period_end > now for line in invoice.lines)
+    is_payable = invoice.status in {"draft", "open", "uncollectible"}
+    return is_payable and invoice.amount_remaining > 0

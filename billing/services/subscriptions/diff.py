@@ -1,38 +1,70 @@
 """The only comparison of a tenant's relays with its subscriptions at Stripe."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Count
 
 from billing.clients.stripe.client import Subscription
-from billing.exceptions import PriceMissing
-from relays.models import Relay
+from billing.services.invoices.ownership import TENANT_KEY
+from relays.models import Plan, Relay
 from tenants.models import Tenant
 
 #: Statuses of a subscription that serves and bills.
 LIVE = frozenset({"active", "trialing", "past_due"})
 #: Statuses of a subscription that does neither, but has not ended: it is cancelled.
-LIMBO = frozenset({"unpaid", "paused", "incomplete"})
+LIMBO = frozenset({"unpaid", "incomplete"})
+#: Status of a subscription that does neither because a person wants it so: it is left
+#: alone. https://docs.stripe.com/billing/subscriptions/pause
+PAUSED = "paused"
 
 
 def desired_items(tenant_id: str) -> dict[str, int]:
     """Return the quantity per price of a tenant's billable relays.
 
-    Raises PriceMissing rather than leave a paid relay unbilled.
+    Relays on a plan without a price are left out; `unbilled_plans` reports them.
     """
     rows = (
         Relay.objects.billable()
-        .filter(tenant_id=tenant_id)
+        .filter(tenant_id=tenant_id, plan__stripe_price_id__isnull=False)
         .values_list("plan__stripe_price_id")
         .annotate(quantity=Count("pk"))
         .order_by("plan__stripe_price_id")
     )
-    items = dict(rows)
-    if None in items:
-        raise PriceMissing("A paid plan has no price at Stripe: run stripe_setup.")
-    return items
+    return dict(rows)
+
+
+def unbilled_plans(tenant_id: str, items: Container[str]) -> dict[str, str]:
+    """Return why plans of billable relays are not among these items, by plan id."""
+    billable = Relay.objects.billable().filter(tenant_id=tenant_id)
+    return {
+        plan.pk: plan.price_problem or "it has no price: run stripe_setup"
+        for plan in Plan.objects.filter(pk__in=billable.values("plan")).order_by("pk")
+        if not plan.is_sellable and plan.stripe_price_id not in items
+    }
+
+
+def sellable_items(
+    desired: Mapping[str, int],
+    subscriptions: Sequence[Subscription],
+    current_id: str | None,
+) -> dict[str, int]:
+    """Return the desired items without those that no subscription can be given now.
+
+    An item that the current subscription has goes on, also with an archived price.
+    """
+    problems = Plan.objects.filter(stripe_price_id__in=desired).exclude(
+        price_problem=""
+    )
+    unsellable = set(problems.values_list("stripe_price_id", flat=True))
+    current = current_or_oldest_live(subscriptions, current_id) if unsellable else None
+    present = {item.price for item in current.items} if current else set()
+    return {
+        price: quantity
+        for price, quantity in desired.items()
+        if price in present or price not in unsellable
+    }
 
 
 @dataclass(frozen=True)
@@ -46,10 +78,15 @@ class SubscriptionDiff:
     current: Subscription | None
     items: tuple[dict[str, Any], ...]
     duplicates: tuple[Subscription, ...]
+    tenant_pubkey: str
 
     @property
     def is_in_sync(self) -> bool:
-        return not self.items and not self.duplicates and not self.needs_send_invoice
+        return not self.needs_update and not self.duplicates
+
+    @property
+    def needs_update(self) -> bool:
+        return bool(self.items) or self.needs_send_invoice or self.needs_metadata
 
     @property
     def needs_send_invoice(self) -> bool:
@@ -57,6 +94,14 @@ class SubscriptionDiff:
         return (
             self.current is not None
             and self.current.collection_method != "send_invoice"
+        )
+
+    @property
+    def needs_metadata(self) -> bool:
+        """True if a person removed or changed the name of the tenant."""
+        return (
+            self.current is not None
+            and self.current.metadata.get(TENANT_KEY) != self.tenant_pubkey
         )
 
 
@@ -67,67 +112,69 @@ def diff_subscriptions(
     tenant_pubkey: str,
     current_id: str | None,
 ) -> SubscriptionDiff:
-    """Compare a tenant's desired items with its customer's subscriptions.
-
-    Subscriptions of other services on the same customer are ignored.
-    """
-    candidates = _belonging_to(tenant_pubkey, subscriptions, current_id)
-    current = _current_or_oldest_live(candidates, current_id) if desired else None
+    """Compare a tenant's desired items with its own subscriptions."""
+    current = current_or_oldest_live(subscriptions, current_id) if desired else None
     duplicates = tuple(
-        sub for sub in candidates if sub.status in LIVE | LIMBO and sub is not current
+        sub
+        for sub in subscriptions
+        if sub.status in LIVE | LIMBO and sub is not current
     )
-    return SubscriptionDiff(current, _item_changes(desired, current), duplicates)
+    changes = _item_changes(desired, current)
+    return SubscriptionDiff(current, changes, duplicates, tenant_pubkey)
 
 
 def cap_to_current(
     desired: Mapping[str, int],
     subscriptions: Sequence[Subscription],
     *,
-    tenant_pubkey: str,
     current_id: str | None,
+    prices: Container[str] | None = None,
 ) -> dict[str, int]:
-    """Return the desired items that a tenant with a payment block gets.
+    """Return the desired items of a tenant that gets no more than it has.
 
     No quantity exceeds that of the current subscription; without one there are none.
+    If `prices` are given, this concerns only these.
     """
-    candidates = _belonging_to(tenant_pubkey, subscriptions, current_id)
-    current = _current_or_oldest_live(candidates, current_id)
-    if current is None:
-        return {}
-    present = {item.price: item.quantity or 0 for item in current.items}
-    capped = {price: min(n, present.get(price, 0)) for price, n in desired.items()}
+    current = current_or_oldest_live(subscriptions, current_id)
+    items = current.items if current else ()
+    present = {item.price: item.quantity or 0 for item in items}
+    capped = {
+        price: min(quantity, present.get(price, 0))
+        if prices is None or price in prices
+        else quantity
+        for price, quantity in desired.items()
+    }
     return {price: quantity for price, quantity in capped.items() if quantity}
 
 
 def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
     """Return whether a live subscription matches the tenant's relays."""
-    try:
-        desired = desired_items(tenant.pk)
-    except PriceMissing:
-        return False
-    pubkey, current_id = tenant.pubkey, tenant.stripe_subscription_id
-    if tenant.must_pay_first:
-        desired = cap_to_current(
-            desired, [subscription], tenant_pubkey=pubkey, current_id=current_id
-        )
+    own, current_id = [subscription], tenant.stripe_subscription_id
+    desired = sellable_items(desired_items(tenant.pk), own, current_id)
+    if tenant.is_purchase_blocked:
+        desired = cap_to_current(desired, own, current_id=current_id)
     diff = diff_subscriptions(
-        desired, [subscription], tenant_pubkey=pubkey, current_id=current_id
+        desired, own, tenant_pubkey=tenant.pubkey, current_id=current_id
     )
     return diff.is_in_sync
 
 
-def _belonging_to(
-    tenant_pubkey: str, subscriptions: Sequence[Subscription], current_id: str | None
-) -> list[Subscription]:
-    """Return the subscriptions that name the tenant, and the current one."""
-    return [
-        sub
-        for sub in subscriptions
-        if sub.id == current_id or sub.metadata.get("tenant_pubkey") == tenant_pubkey
-    ]
+def find_current(
+    subscriptions: Sequence[Subscription], current_id: str | None
+) -> Subscription | None:
+    """Return the tenant's current subscription if it is live or paused.
+
+    Else the oldest live one; if there is none, the oldest paused one.
+    """
+    paused = [sub for sub in subscriptions if sub.status == PAUSED]
+    paused.sort(key=lambda sub: (sub.id != current_id, sub.created, sub.id))
+    if paused and paused[0].id == current_id:
+        return paused[0]
+    live = current_or_oldest_live(subscriptions, current_id)
+    return live or (paused[0] if paused else None)
 
 
-def _current_or_oldest_live(
+def current_or_oldest_live(
     candidates: Sequence[Subscription], current_id: str | None
 ) -> Subscription | None:
     """Return the current subscription if it is live, else the oldest live one."""

@@ -1,20 +1,25 @@
 """Consequences of the end of a tenant's current subscription."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import structlog
 from django.db import transaction
 
-from billing.clients.stripe.client import Subscription
+from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import InvoiceCollection
-from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.dunning.payment_block import (
+    paused_since,
+    refresh_payment_block,
+)
 from billing.services.dunning.suspension import end_grace_now
 from billing.services.stripe_writes.cancellations import (
     cancelled_by_us,
+    has_ended,
     record_external_end,
 )
 from billing.services.subscriptions.cancel import is_terminated
-from billing.services.subscriptions.diff import LIVE
+from billing.services.subscriptions.diff import LIVE, PAUSED
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay
 from tenants.models import Tenant
@@ -53,7 +58,7 @@ def handle_subscription_ended(
         if is_terminated(subscription):
             record_external_end(tenant_id=tenant_id, subscription_id=subscription.id)
         if reason == EndReason.CANCELLATION_REQUESTED:
-            _deactivate_relays(tenant_id)
+            _deactivate_relays(tenant)
         if reason == EndReason.NON_PAYMENT:
             unpaid = InvoiceCollection.objects.unpaid().filter(
                 stripe_subscription_id=subscription.id
@@ -65,6 +70,25 @@ def handle_subscription_ended(
     return reason
 
 
+def record_unnoticed_ends(
+    stripe: Stripe, tenant: Tenant, listed: Iterable[Subscription]
+) -> bool:
+    """Record ends of subscriptions that never were current, such as a duplicate.
+
+    Their invoices wait in collection until the unused time is credited. Returns whether
+    there are any.
+    """
+    working = InvoiceCollection.objects.working().filter(tenant=tenant)
+    ids = set(working.values_list("stripe_subscription_id", flat=True))
+    ids -= {each.id for each in listed} | {tenant.stripe_subscription_id or ""}
+    unnoticed = [id for id in sorted(ids) if not has_ended(id)]
+    ended = [id for id in unnoticed if is_terminated(stripe.subscriptions.get(id))]
+    for id in ended:
+        with transaction.atomic():
+            record_external_end(tenant_id=tenant.pk, subscription_id=id)
+    return bool(ended)
+
+
 def clear_subscription(*, tenant_id: str) -> None:
     """Record that a tenant no longer has a subscription."""
     with transaction.atomic():
@@ -72,8 +96,8 @@ def clear_subscription(*, tenant_id: str) -> None:
 
 
 def is_inactive(subscription: Subscription) -> bool:
-    """Return whether a subscription no longer serves and bills."""
-    return subscription.status not in LIVE
+    """Return whether a subscription serves and bills no more; not for a paused one."""
+    return subscription.status not in LIVE | {PAUSED}
 
 
 def _reason(tenant: Tenant, subscription: Subscription) -> EndReason:
@@ -103,8 +127,12 @@ def _clear(tenant: Tenant) -> None:
     refresh_payment_block(tenant_id=tenant.pk)
 
 
-def _deactivate_relays(tenant_id: str) -> None:
+def _deactivate_relays(tenant: Tenant) -> None:
+    """Make paid relays inactive, also those that a pause has switched off."""
+    relays = Relay.objects.billable()
+    if paused_since(tenant):
+        relays |= Relay.objects.delinquent()
     # Lock order: rows by primary key.
-    billable = Relay.objects.billable().filter(tenant_id=tenant_id).order_by("pk")
-    for relay_id in billable.values_list("pk", flat=True):
+    rows = relays.filter(tenant=tenant).order_by("pk")
+    for relay_id in rows.values_list("pk", flat=True):
         deactivate_relay(relay_id=relay_id)

@@ -1,42 +1,62 @@
 """Makes each tenant's one Stripe subscription match its relays."""
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 import structlog
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.exceptions import CreditPending, CustomerGone, LeaseLost
 from billing.services.credits.posting import post_credits
+from billing.services.customers.catalog import refresh_prices
 from billing.services.customers.customer import (
     CreateCustomer,
     clear_customer,
     detect_deleted_customer,
     ensure_customer,
     is_gone,
+    update_customer,
 )
-from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.dunning.payment_block import (
+    paused_since,
+    refresh_payment_block,
+)
+from billing.services.invoices.ownership import own_subscriptions
 from billing.services.invoices.records import discover_invoices
 from billing.services.subscriptions.cancel import cancel, resume_cancellations
 from billing.services.subscriptions.create import (
     CreateSubscription,
+    create_subscription,
     save_subscription_id,
-    send_invoice_params,
 )
 from billing.services.subscriptions.diff import (
+    PAUSED,
     SubscriptionDiff,
     cap_to_current,
+    current_or_oldest_live,
     desired_items,
     diff_subscriptions,
+    find_current,
+    sellable_items,
 )
+from billing.services.subscriptions.end_credits import recredit_changed_ends
 from billing.services.subscriptions.ended import (
     clear_subscription,
     handle_subscription_ended,
     is_inactive,
+    record_unnoticed_ends,
 )
+from billing.services.subscriptions.pauses import record_pauses
+from billing.services.subscriptions.refusals import (
+    alert_if_stuck,
+    require_all_billed,
+)
+from billing.services.subscriptions.terms import read_terms, store_terms
+from billing.services.subscriptions.update import SubscriptionUpdate
 from billing.services.sync.lease import Lease
 from billing.services.sync.queue import mark_stale
+from caravel.core.alerts import alert_support
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
 
@@ -52,13 +72,32 @@ class SyncOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """A tenant's desired quantity per price, and how Stripe differs from it."""
+    """A tenant's desired quantity per price, and its subscriptions at Stripe."""
 
     tenant: Tenant
     customer: str
     current_id: str | None
     desired: dict[str, int]
-    diff: SubscriptionDiff
+    subscriptions: list[Subscription]
+
+    @property
+    def diff(self) -> SubscriptionDiff:
+        return diff_subscriptions(
+            self.desired,
+            self.subscriptions,
+            tenant_pubkey=self.tenant.pubkey,
+            current_id=self.current_id,
+        )
+
+    def without(self, refused: Container[str]) -> "Reconciliation":
+        """Return it with no more of the refused prices than there is already."""
+        desired = cap_to_current(
+            self.desired,
+            self.subscriptions,
+            current_id=self.current_id,
+            prices=refused,
+        )
+        return replace(self, desired=desired)
 
 
 def sync_tenant(*, tenant_id: str) -> SyncOutcome:
@@ -83,6 +122,7 @@ def _sync_with(lease: Lease) -> SyncOutcome:
     except CaravelError as exc:
         lease.release_failed(exc)
         logger.warning("sync_failed", code=exc.code, error=exc.message)
+        alert_if_stuck(lease.tenant_id, exc)
         return SyncOutcome.FAILED
     except Exception as exc:
         lease.release_failed(exc)
@@ -104,34 +144,49 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
     # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
     resume_cancellations(stripe, tenant_id)
-    if reconciliation := _compare(stripe, tenant):
-        _apply(stripe, reconciliation)
+    recredit_changed_ends(stripe, tenant_id)
+    reconciliation = _compare(stripe, tenant)
+    refusals = _apply(stripe, reconciliation) if reconciliation else {}
+    if refusals:
+        # An archived price, whose webhook was lost?
+        refresh_prices()
+    items = reconciliation.desired if reconciliation else {}
+    require_all_billed(tenant, items, refusals)
 
 
 def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     """Compare relays and subscriptions, after completing interrupted creates.
 
-    Returns None if the tenant needs no customer.
+    Returns None if the tenant needs no customer, or a person has paused its
+    subscription: nothing is changed then until it is resumed.
     """
     desired = desired_items(tenant.pk)
     current_id = _resolve_pending_creates(stripe, tenant, desired)
     if not tenant.stripe_customer_id and not desired:
         return None
     customer = ensure_customer(stripe, tenant)
+    update_customer(stripe, tenant)
     with detect_deleted_customer(stripe, customer):
-        subscriptions = stripe.subscriptions.list(customer=customer)
+        listed = stripe.subscriptions.list(customer=customer)
+    subscriptions = own_subscriptions(tenant, listed)
     discover_invoices(stripe, tenant, subscriptions)
+    if live := current_or_oldest_live(subscriptions, current_id):
+        store_terms(tenant.pk, read_terms(stripe, tenant.pk, live))
     if ended := _find_ended(stripe, current_id, subscriptions):
+        discover_invoices(stripe, tenant, [ended])
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
+    if record_unnoticed_ends(stripe, tenant, subscriptions):
+        resume_cancellations(stripe, tenant.pk)
+    if _is_paused(stripe, tenant, current_id, subscriptions):
+        return None
+    # A resumption has just switched relays on. If a pause after the list has switched
+    # them off, the earlier answer stands: the subscription must not be cancelled.
+    desired = desired_items(tenant.pk) or desired
+    desired = sellable_items(desired, subscriptions, current_id)
     if refresh_payment_block(tenant_id=tenant.pk):
-        desired = cap_to_current(
-            desired, subscriptions, tenant_pubkey=tenant.pubkey, current_id=current_id
-        )
-    diff = diff_subscriptions(
-        desired, subscriptions, tenant_pubkey=tenant.pubkey, current_id=current_id
-    )
-    return Reconciliation(tenant, customer, current_id, desired, diff)
+        desired = cap_to_current(desired, subscriptions, current_id=current_id)
+    return Reconciliation(tenant, customer, current_id, desired, subscriptions)
 
 
 def _resolve_pending_creates(
@@ -163,6 +218,26 @@ def _find_ended(
     return current if is_inactive(current) else None
 
 
+def _is_paused(
+    stripe: Stripe,
+    tenant: Tenant,
+    current_id: str | None,
+    subscriptions: list[Subscription],
+) -> bool:
+    """Record the pauses of the current subscription; return whether it is paused."""
+    current = find_current(subscriptions, current_id)
+    if current is None:
+        return False
+    if (current.status == PAUSED) != bool(paused_since(tenant)):
+        # An event may have been processed since the list was read: it is not undone.
+        current = stripe.subscriptions.get(current.id)
+    is_paused = current.status == PAUSED
+    if is_paused and current.id != current_id:
+        save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
+    record_pauses(tenant_id=tenant.pk, subscription=current)
+    return is_paused
+
+
 def _handle_missed_end(
     stripe: Stripe, tenant_id: str, customer: str, ended: Subscription
 ) -> None:
@@ -173,68 +248,56 @@ def _handle_missed_end(
     resume_cancellations(stripe, tenant_id)
 
 
-def _apply(stripe: Stripe, reconciliation: Reconciliation) -> None:
-    tenant, diff = reconciliation.tenant, reconciliation.diff
-    current = diff.current
+def _apply(stripe: Stripe, reconciliation: Reconciliation) -> dict[str, str]:
+    """Apply what Stripe allows; returns its message per refused price."""
+    tenant, current = reconciliation.tenant, reconciliation.diff.current
+    refusals: dict[str, str] = {}
     if current and current.id != reconciliation.current_id:
         save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
-    if current and (diff.items or diff.needs_send_invoice):
-        _update(stripe, tenant, current, diff)
+    if current:
+        update = SubscriptionUpdate(stripe, tenant, current)
+        refusals = update.run(reconciliation.desired)
+        # Without any item that Stripe accepts, the subscription is cancelled.
+        reconciliation = reconciliation.without(refusals)
     _cancel_duplicates(stripe, reconciliation)
     if reconciliation.desired and not current:
-        _create(stripe, reconciliation)
-    elif not reconciliation.desired and reconciliation.current_id:
+        return _create(stripe, reconciliation)
+    if not reconciliation.desired and (current or reconciliation.current_id):
         clear_subscription(tenant_id=tenant.pk)
+    return refusals
 
 
 def _cancel_duplicates(stripe: Stripe, reconciliation: Reconciliation) -> None:
     for subscription in reconciliation.diff.duplicates:
         is_current = subscription.id == reconciliation.current_id
         if reconciliation.desired or not is_current:
-            logger.error("surplus_subscription", subscription=subscription.id)
+            alert_support(
+                "surplus_subscription",
+                "A second subscription of a tenant is cancelled: it may have one.",
+                tenant=reconciliation.tenant.pk,
+                subscription=subscription.id,
+            )
         cancel(stripe, reconciliation.tenant.pk, subscription)
 
 
-def _create(stripe: Stripe, reconciliation: Reconciliation) -> None:
-    """Create the subscription, and correct it if an interrupted try created it."""
+def _create(stripe: Stripe, reconciliation: Reconciliation) -> dict[str, str]:
+    """Create the subscription, and correct it if an interrupted try created it.
+
+    Returns Stripe's message per refused price.
+    """
     tenant, customer = reconciliation.tenant, reconciliation.customer
     desired = reconciliation.desired
     # First, so that the credits pay the new subscription's first invoice.
     if not post_credits(tenant_id=tenant.pk, stripe=stripe):
         raise CreditPending("The tenant's credits must be posted first.")
     with detect_deleted_customer(stripe, customer):
-        created = CreateSubscription(stripe, tenant, customer, desired).run()
+        created, refusals = create_subscription(stripe, tenant, customer, desired)
+    if created is None:
+        return refusals
     discover_invoices(stripe, tenant, [created])
     if is_inactive(created):
         # An earlier try created it, and it has ended since: the next sync starts over.
         handle_subscription_ended(tenant_id=tenant.pk, subscription=created)
         mark_stale(tenant_id=tenant.pk)
-        return
-    diff = diff_subscriptions(
-        desired, [created], tenant_pubkey=tenant.pubkey, current_id=created.id
-    )
-    if not diff.is_in_sync:
-        _update(stripe, tenant, created, diff)
-
-
-def _update(
-    stripe: Stripe, tenant: Tenant, current: Subscription, diff: SubscriptionDiff
-) -> None:
-    params: dict[str, Any] = {
-        # For decreases too: with `none`, a relay that is switched off and on again
-        # would be free (ADR 11).
-        "proration_behavior": "create_prorations",
-        "metadata": {"tenant_pubkey": tenant.pubkey},
-    }
-    if diff.items:
-        params["items"] = list(diff.items)
-    if diff.needs_send_invoice:
-        _stop_automatic_collection(stripe, current)
-        params |= send_invoice_params()
-    stripe.subscriptions.update(current.id, params)
-
-
-def _stop_automatic_collection(stripe: Stripe, subscription: Subscription) -> None:
-    for invoice in stripe.invoices.list(subscription=subscription.id):
-        if invoice.status in {"draft", "open"} and invoice.auto_advance:
-            stripe.invoices.stop_auto_advance(invoice.id)
+        return {}
+    return SubscriptionUpdate(stripe, tenant, created).run(desired)

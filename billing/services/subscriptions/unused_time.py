@@ -1,19 +1,21 @@
 """The billed time that an ended subscription did not serve, in cents per invoice.
 
-Each line is prorated linearly: unused = amount × remaining time / period. Stripe's own
-proration credits are negative lines and cancel out.
+The cost of each line, after its discounts and with its taxes, is prorated linearly:
+unused = cost × remaining time / period. Stripe's own proration credits are negative
+lines and cancel out. What was given or taken back of an invoice counts first against
+its unused time. The sum of all credits for an end is rounded once, and only then
+distributed over the invoices.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from fractions import Fraction
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
-from billing.models import Credit
-from billing.services.credits.allocation import paid_cents, surplus_credited_cents
-from billing.services.credits.posting import record_credit
+from billing.services.invoices.amounts import InvoiceAmounts
+from billing.services.invoices.holds import is_left_to_staff
 from billing.services.invoices.records import record_invoice, revisions_of
+from billing.services.stripe_writes.cancellations import Terms
 from caravel.core.currencies import charge_increment
 from tenants.models import Tenant
 
@@ -21,78 +23,74 @@ from tenants.models import Tenant
 #: https://docs.stripe.com/api/invoices/object
 _INCLUDED_LINES = 10
 #: Seconds by which a final invoice may be older than the end of the subscription.
-_CLOCK_SKEW = 60
+CLOCK_SKEW = 60
+#: Order in which invoices are credited: a credit may wait while one is uncollectible.
+_ORDER = {"draft": 0, "open": 0, "paid": 1, "uncollectible": 2}
 
 
 @dataclass(frozen=True)
 class BilledInvoice:
-    """An invoice with all of its lines.
-
-    `surplus_credit_cents` is the part of its credit notes that the tenant had paid.
-    """
+    """An invoice with all of its lines."""
 
     invoice: Invoice
     lines: tuple[Line, ...]
-    surplus_credit_cents: int = 0
-
-    @property
-    def is_paid(self) -> bool:
-        return self.invoice.status == "paid"
-
-    @property
-    def creditable_cents(self) -> int:
-        """Maximum creditable amount: the open remainder plus the paid amount.
-
-        Uncollectible invoices accept no credit note.
-        """
-        is_owed = self.invoice.status in {"open", "draft"}
-        remaining = self.invoice.amount_remaining if is_owed else 0
-        paid = paid_cents(self.invoice, surplus_credit_cents=self.surplus_credit_cents)
-        return max(0, remaining) + paid
-
-
-@dataclass(frozen=True)
-class UnusedTime:
-    """The part of an invoice that is to be credited, and the end of its period."""
-
-    invoice: Invoice
-    cents: int
-    until: datetime
 
 
 @dataclass
-class _Share:
-    """An invoice's share of the unused time, while it is being distributed."""
+class Share:
+    """An invoice's share of the unused time of an ended subscription, in cents.
+
+    `unserved` is what its lines cost after the end, `credited` the sum of its credits
+    for the end so far, `taken` its part of the credit that is being distributed.
+    """
 
     billed: BilledInvoice
+    amounts: InvoiceAmounts
     own: Fraction
-    limit: Fraction
+    credited: int = 0
     taken: int = 0
 
-    def take_own(self, left: Fraction) -> int:
-        """Take the unused time of the invoice's own lines; returns the cents."""
-        return self._take(min(self.own, self.limit, left))
+    @property
+    def invoice(self) -> Invoice:
+        return self.billed.invoice
 
-    def take_rest(self, left: Fraction) -> int:
+    @property
+    def unserved(self) -> int:
+        return max(0, self._round(self.own))
+
+    @property
+    def returned(self) -> int:
+        """Part of the unserved amount that was given or taken back already."""
+        return min(self.amounts.returned_cents, self.unserved)
+
+    def take_own(self, left: int) -> int:
+        """Take what the invoice's own lines still lack; returns the cents."""
+        lacking = self._round(self.own) - self.returned - self.credited
+        return self.take(min(lacking, self._limit, left))
+
+    def take_rest(self, left: int) -> int:
         """Take the rest of other invoices, up to the limit; returns the cents."""
-        return self._take(min(self.limit - self.taken, left))
+        return self.take(min(self._limit, left))
 
-    def _take(self, amount: Fraction) -> int:
-        increment = charge_increment(self.billed.invoice.currency)
-        cents = round(max(Fraction(), amount) / increment) * increment
-        self.taken += cents
-        return cents
+    def take(self, cents: int) -> int:
+        taken = max(0, cents)
+        self.taken += taken
+        return taken
 
-    def unused_time(self) -> UnusedTime:
-        end = max(line.period_end for line in self.billed.lines)
-        until = datetime.fromtimestamp(end, UTC)
-        return UnusedTime(self.billed.invoice, self.taken, until)
+    @property
+    def _limit(self) -> int:
+        return self.amounts.creditable_cents - self.credited - self.taken
+
+    def _round(self, amount: Fraction) -> int:
+        return round_amount(amount, self.invoice.currency)
 
 
 def list_billed_invoices(
     stripe: Stripe, tenant: Tenant, subscription_id: str
 ) -> list[BilledInvoice]:
-    """Return a subscription's invoices except void ones, newest first.
+    """Return a subscription's invoices, newest first.
+
+    Without void ones, and those that are left to staff: they may never be owed.
 
     Each is recorded, since its credit refers to the record.
     """
@@ -100,15 +98,16 @@ def list_billed_invoices(
     # Before the request: a record that changes in between is newer than the answer.
     known = revisions_of(subscription_id)
     for invoice in stripe.invoices.list(subscription=subscription_id):
-        if invoice.status == "void":
-            continue
         since = known.get(invoice.id, 0)
-        if not record_invoice(invoice=invoice, tenant=tenant, since=since):
+        recorded = record_invoice(invoice=invoice, tenant=tenant, since=since)
+        if not recorded or is_left_to_staff(invoice):
+            continue
+        if invoice.status == "void":
             continue
         lines = invoice.lines
         if len(lines) >= _INCLUDED_LINES:
             lines = tuple(stripe.invoices.list_lines(invoice.id))
-        billed.append(BilledInvoice(invoice, lines, surplus_credited_cents(invoice.id)))
+        billed.append(BilledInvoice(invoice, lines))
     return billed
 
 
@@ -126,65 +125,65 @@ def is_settled_by_stripe(billed: Iterable[BilledInvoice], at: int) -> bool:
     regular = {"subscription_create", "subscription_cycle"}
     return any(
         each.invoice.billing_reason not in regular
-        and each.invoice.created >= at - _CLOCK_SKEW
+        and each.invoice.created >= at - CLOCK_SKEW
         for each in billed
     )
 
 
 def unused_cents(lines: Iterable[Line], at: int) -> Fraction:
-    """Return the exact amount of the lines for the time after `at`, in cents."""
-    amounts = (line.amount * _remaining_fraction(line, at) for line in lines)
-    return sum(amounts, Fraction())
+    """Return the exact cost of the lines for the time after `at`, in cents."""
+    costs = (line.cost * _remaining_fraction(line, at) for line in lines)
+    return sum(costs, Fraction())
 
 
 def used_cents(lines: Iterable[Line], at: int) -> Fraction:
-    """Return the exact amount of the lines for the time until `at`, in cents."""
-    amounts = (line.amount * (1 - _remaining_fraction(line, at)) for line in lines)
-    return sum(amounts, Fraction())
+    """Return the exact cost of the lines for the time until `at`, in cents."""
+    costs = (line.cost * (1 - _remaining_fraction(line, at)) for line in lines)
+    return sum(costs, Fraction())
 
 
-def unused_time(
-    billed: Sequence[BilledInvoice],
-    *,
-    at: int,
-    pending: Iterable[Line] = (),
-    deleted: Iterable[Line] = (),
-) -> list[UnusedTime]:
-    """Return the amount to credit per invoice for a service that ended at `at`.
+def total_credit(shares: Sequence[Share], terms: Terms) -> int:
+    """Return the sum of all credits for an end, in cents; negative for a debit.
 
-    `pending` lines will still be billed; `deleted` ones never will, so their used part
-    reduces the sum. Excess over an invoice's maximum spills over to the others, unpaid
-    invoices first. Rounded half to even, to an amount that the currency can be charged.
+    Pending lines will still be billed; deleted ones never will, so their used part
+    reduces the sum. If Stripe prorated for us, only what was returned is left to do. No
+    more is credited than was billed and not returned.
     """
-    shares = [
-        _Share(each, unused_cents(each.lines, at), Fraction(each.creditable_cents))
-        for each in billed
-    ]
-    left = sum((share.own for share in shares), Fraction())
-    left += unused_cents(pending, at) - used_cents(deleted, at)
-    unpaid_first = sorted(shares, key=lambda share: share.billed.is_paid)
-    for share in unpaid_first:
+    if not shares:
+        return 0
+    returned = sum(share.returned for share in shares)
+    exact = sum((share.own for share in shares), Fraction())
+    exact += unused_cents(terms.pending, terms.at) - used_cents(terms.deleted, terms.at)
+    # Without the differences between Stripe's rounding and ours.
+    unused = 0 if terms.prorated else round_amount(exact, shares[0].invoice.currency)
+    if not any(share.amounts.returned_cents for share in shares):
+        return unused
+    amounts = (share.amounts for share in shares)
+    billed = sum(each.total_cents - each.returned_cents for each in amounts)
+    billed += sum(line.cost for line in terms.pending)
+    return min(unused - returned, billed)
+
+
+def distribute(cents: int, shares: Sequence[Share]) -> None:
+    """Distribute a credit over the invoices; its parts add up exactly.
+
+    Each invoice first takes its own unused time. The rest goes where there is room, and
+    what exceeds all invoices to the first of them.
+    """
+    ordered = sorted(shares, key=lambda share: _ORDER[share.invoice.status])
+    left = cents
+    for share in ordered:
         left -= share.take_own(left)
-    for share in unpaid_first:
+    for share in ordered:
         left -= share.take_rest(left)
-    return [share.unused_time() for share in shares if share.taken > 0]
+    if ordered:
+        ordered[0].take(left)
 
 
-def credit_unused_time(
-    tenant: Tenant, subscription_id: str, at: int, unused: Iterable[UnusedTime]
-) -> None:
-    """Record a credit for each invoice, once, in the caller's transaction."""
-    for each in unused:
-        record_credit(
-            tenant_id=tenant.pk,
-            reason=Credit.Reason.UNSERVED,
-            source=f"{subscription_id}:{each.invoice.id}:end",
-            currency=each.invoice.currency,
-            amount_cents=each.cents,
-            collection_id=each.invoice.id,
-            covers_from=datetime.fromtimestamp(at, UTC),
-            covers_until=each.until,
-        )
+def round_amount(amount: Fraction, currency: str) -> int:
+    """Round half to even, to an amount that the currency can be charged."""
+    increment = charge_increment(currency)
+    return round(amount / increment) * increment
 
 
 def _remaining_fraction(line: Line, at: int) -> Fraction:

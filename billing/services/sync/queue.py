@@ -28,6 +28,12 @@ def mark_stale(*, tenant_id: str, force: bool = False) -> None:
             sync.enqueue()
 
 
+def retry_failed(*, plan_id: str) -> None:
+    """Make the failed syncs of tenants with a relay on this plan due now."""
+    failed = SubscriptionSync.objects.stale().filter(failures__gt=0)
+    failed.filter(tenant__relays__plan=plan_id).update(next_attempt_at=timezone.now())
+
+
 def mark_all_stale() -> int:
     """Make a sync due for every tenant that Stripe may know; returns their number.
 

@@ -5,7 +5,13 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Credit, StripeEvent, StripeWrite, SubscriptionSync
+from billing.models import (
+    Credit,
+    StripeCursor,
+    StripeEvent,
+    StripeWrite,
+    SubscriptionSync,
+)
 from billing.services.credits.posting import record_credit
 from billing.tasks import post_credit, process_stripe_event, sync_subscription
 from billing.tests.factories import StripeEventFactory
@@ -16,7 +22,7 @@ from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 
 @pytest.fixture
@@ -105,6 +111,20 @@ def test_invalid_relay_form_shows_a_message(admin_client, fields, message):
 
     assert message in response.content.decode()
     assert Relay.objects.count() == 1
+
+
+def test_relay_on_plan_that_cannot_be_billed_is_refused_in_the_admin(admin_client):
+    Plan.objects.filter(pk="basic").update(price_problem="archived")
+    tenant = TenantFactory()
+
+    response = admin_client.post(
+        reverse("admin:relays_relay_add"),
+        relay_form(tenant=tenant.pk, subdomain="nest"),
+        follow=True,
+    )
+
+    assert "plan-price-missing" in message_texts(response)[0]
+    assert not Relay.objects.exists()
 
 
 def test_change_of_plan_switches_off_features_that_it_lacks(admin_client):
@@ -249,20 +269,23 @@ def test_stale_tenant_is_found_and_synced_now(admin_client, enqueued_ids, on_com
         assert page.context["cl"].result_count == count
 
 
-def test_failed_event_is_processed_again(admin_client, enqueued_ids, on_commit):
-    failed = StripeEventFactory(status="failed")
-    waiting = StripeEventFactory()
+def test_event_in_any_state_is_processed_again(admin_client, enqueued_ids, on_commit):
+    events = [
+        StripeEventFactory(status="failed"),
+        StripeEventFactory(status="parked"),
+        StripeEventFactory(status="processed", processed_at=timezone.now()),
+        StripeEventFactory(),
+    ]
 
     with on_commit():
-        run_action(admin_client, StripeEvent, "process_again", failed, waiting)
+        run_action(admin_client, StripeEvent, "process_again", *events)
 
-    failed.refresh_from_db()
-    assert failed.status == "received"
-    assert enqueued_ids == [failed.pk]
+    assert StripeEvent.objects.received().count() == 4
+    assert sorted(enqueued_ids) == sorted(event.pk for event in events)
 
 
 @pytest.mark.parametrize(
-    "model", [StripeEvent, StripeWrite, SubscriptionSync, Activity]
+    "model", [StripeCursor, StripeEvent, StripeWrite, SubscriptionSync, Activity]
 )
 def test_money_rows_are_read_only(admin_client, model):
     model_admin = admin.site._registry[model]

@@ -10,7 +10,13 @@ from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission
 from django.utils import timezone
 
-from billing.models import CardAttempt, InvoiceCollection, Settlement
+from billing.models import (
+    CardAttempt,
+    InvoiceCollection,
+    Settlement,
+    SubscriptionSync,
+)
+from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory
 from billing.tests.support.admin import admin_url, message_texts, run_action
 from lightning.tests.factories import make_invoice
@@ -78,6 +84,34 @@ def test_lists_need_a_constant_number_of_queries(
     for model in (*MODELS, Tenant):
         with django_assert_max_num_queries(9):
             assert admin_client.get(admin_url(model, "changelist")).status_code == 200
+
+
+def test_held_invoices_are_listed_with_the_reason(admin_client, invoice):
+    held = InvoiceCollectionFactory(
+        tenant=invoice.tenant,
+        stripe_status="draft",
+        state="draft",
+        hold="refused",
+        finalization_error="customer_tax_location_invalid",
+        finalization_refused_at=timezone.now(),
+    )
+
+    url = admin_url(InvoiceCollection, "changelist")
+    page = admin_client.get(url, {"hold__exact": "refused"})
+    details = admin_client.get(admin_url(InvoiceCollection, "change", quote(held.pk)))
+
+    assert [row.pk for row in page.context["cl"].result_list] == [held.pk]
+    assert "customer_tax_location_invalid" in details.content.decode()
+
+
+def test_pauses_are_listed_with_the_syncs(admin_client, invoice):
+    mark_stale(tenant_id=invoice.tenant_id)
+    columns = {"paused_at": timezone.now(), "collection_pause": "keep_as_draft"}
+    SubscriptionSync.objects.update(**columns)
+
+    page = admin_client.get(admin_url(SubscriptionSync, "changelist"))
+
+    assert "keep_as_draft" in page.content.decode()
 
 
 def test_collect_action_starts_an_attempt_or_rereads_the_invoice(admin_client, invoice):

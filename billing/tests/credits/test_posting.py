@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+import requests
 import time_machine
 from django.utils import timezone
 
@@ -194,17 +195,39 @@ def test_earlier_debt_is_carried_over_again_when_invoice_is_closed(sandbox, tena
     assert sorted(balance_adjustments(sandbox, tenant)) == [30, 40]
 
 
-def test_unused_time_of_an_uncollectible_invoice_is_not_credited(
+def test_unused_time_of_an_uncollectible_invoice_waits_if_a_note_is_refused(
     sandbox, tenant, invoice
 ):
     credit = owe(tenant, 400, UNSERVED, collection_id=invoice)
     sandbox.client().v1.invoices.mark_uncollectible(invoice)
 
-    post_credit(credit_id=credit.pk)
+    assert not post_credit(credit_id=credit.pk)
 
     assert balance_adjustments(sandbox, tenant) == []
     credit.refresh_from_db()
-    assert (credit.state, credit.note_cents, credit.balance_cents) == ("posted", 0, 0)
+    assert (credit.last_error_code, credit.note_cents) == ("credit-waits", None)
+    sandbox.client().v1.invoices.void_invoice(invoice)
+    assert post_credit(credit_id=credit.pk)
+    assert balance_adjustments(sandbox, tenant) == []
+
+
+def test_debit_goes_to_the_balance_although_an_invoice_is_open(
+    sandbox, tenant, invoice
+):
+    debit = owe(tenant, -120, UNSERVED, collection_id=invoice)
+
+    assert post_credit(credit_id=debit.pk)
+
+    assert balance_adjustments(sandbox, tenant) == [120]
+    assert credit_note_amounts(sandbox, invoice) == []
+
+
+def test_stripe_sends_no_email_about_a_credit_note(sandbox, tenant, invoice):
+    post_credit(credit_id=owe(tenant, 200).pk)
+
+    assert credit_note_amounts(sandbox, invoice) == [200]
+    emails = requests.get(f"{sandbox.url}/_sandbox/emails", timeout=60).json()
+    assert emails["data"] == []
 
 
 def test_unused_time_of_a_void_invoice_is_not_credited(sandbox, tenant, invoice):

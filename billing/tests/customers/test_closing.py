@@ -73,6 +73,7 @@ def test_closing_twice_closes_once():
     assert Activity.objects.filter(type="close_tenant").count() == 1
 
 
+@pytest.mark.usefixtures("priced_plans")
 def test_reopened_tenant_can_activate_its_inactive_relays():
     relay = RelayFactory()
     tenant = relay.tenant

@@ -16,6 +16,7 @@ from billing.services.subscriptions.sync import sync_tenant
 from billing.tasks import process_stripe_event, sweep_stripe_events
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.threads import in_threads
+from relays.services.lifecycle import activate_relay
 from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
@@ -249,13 +250,56 @@ def test_event_that_keeps_failing_is_marked_failed(sandbox, relay, caplog):
     assert "event_failed" in caplog.text
 
 
-def test_failed_event_can_be_requeued(relay):
-    event = event_on(relay.tenant)
-    StripeEvent.objects.filter(pk=event.pk).update(status="failed", failures=25)
+@pytest.mark.parametrize("status", ["received", "processed", "failed", "parked"])
+def test_event_in_any_state_can_be_processed_again(relay, status):
+    event = process(event_on(relay.tenant))
+    if status != "processed":
+        StripeEvent.objects.update(status=status, processed_at=None, failures=25)
 
     assert requeue_event(event_id=event.pk)
-    assert process(event).status == "processed"
-    assert not requeue_event(event_id=event.pk)
+    again = process(event)
+
+    assert (again.status, again.failures) == ("processed", 0)
+    assert again.outcome == "matches the relays"
+
+
+def test_unknown_event_cannot_be_processed_again():
+    assert not requeue_event(event_id="evt_unknown")
+
+
+def test_cancellation_that_is_processed_again_deactivates_no_relay_again(
+    sandbox, relay
+):
+    sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
+    event = process(event_on(relay.tenant, type="customer.subscription.deleted"))
+    activate_relay(relay_id=relay.pk)
+    sync_tenant(tenant_id=relay.tenant_id)
+
+    requeue_event(event_id=event.pk)
+    again = process(event)
+
+    relay.refresh_from_db()
+    assert again.outcome == "not the current subscription: nothing changed"
+    assert relay.status == "active"
+
+
+def test_deleted_customer_that_is_processed_again_still_belongs_to_its_tenant(
+    sandbox, relay
+):
+    """The tenant has another customer by then."""
+    customer = relay.tenant.stripe_customer_id
+    sandbox.client().v1.customers.delete(customer)
+    event = process(
+        StripeEventFactory(
+            type="customer.deleted", object={"id": customer, "object": "customer"}
+        )
+    )
+
+    requeue_event(event_id=event.pk)
+    again = process(event)
+
+    assert (again.status, again.tenant) == ("processed", relay.tenant)
+    assert again.outcome == "no tenant has this customer any more"
 
 
 # --- unknown customers

@@ -185,7 +185,9 @@ def test_relay_reactivated_during_the_cancellation_is_billed(system, actions, ca
     recovered_account(system, payer)
 
 
-def test_written_off_invoice_gets_no_credit_note_for_unused_time(system, actions):
+@pytest.mark.parametrize("notes", ["refused", "allowed"])
+def test_unused_time_of_a_written_off_invoice_is_credited(system, actions, notes):
+    system.stripe.settings(credit_uncollectible=notes)
     payer = actions.add_tenant()
     system.run()
     system.advance(5 * DAY)
@@ -194,8 +196,8 @@ def test_written_off_invoice_gets_no_credit_note_for_unused_time(system, actions
     actions.deactivate_all_relays()
     account = recovered_account(system, payer)
 
-    assert account.written_off == 500
-    assert round(account.written_off - account.uncreditable) == round(account.used)
+    assert account.written_off - account.credit == round(account.used)
+    assert (account.credit == 0) is (notes == "allowed")
 
 
 def off_and_on(system: System, actions: Actions, payer: Payer, days: int) -> None:

@@ -111,8 +111,9 @@ def test_second_payment_of_an_invoice_becomes_credit(system, actions):
     assert final_faults(system) == []
 
 
-def test_invoice_is_paid_without_any_webhook(system, actions):
+def test_invoice_is_paid_without_any_event(system, actions):
     system.stripe.webhook_fault("drop", times=None)
+    system.stripe.fault("status", method="GET", path="^/v1/events", times=None)
 
     actions.add_tenant(card="pm_card_visa")
     system.run()

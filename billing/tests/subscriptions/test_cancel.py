@@ -10,10 +10,11 @@ from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.invoices import Invoices
 from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import Credit, StripeWrite, SubscriptionSync
+from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
 from billing.services.stripe_writes import writes
-from billing.services.subscriptions import cancel, unused_time
+from billing.services.subscriptions import cancel, end_credits, unused_time
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
@@ -28,7 +29,7 @@ from billing.tests.support.subscriptions import (
     sync_until_in_sync,
 )
 from billing.tests.support.workers import Killed
-from relays.exceptions import PaymentOverdue
+from relays.exceptions import BillingOnHold, PaymentOverdue
 from relays.models import Relay
 from relays.services import lifecycle
 from tenants.models import Tenant
@@ -121,7 +122,7 @@ def test_one_week_is_owed_when_relays_are_suspended_after_a_week(
 def test_draft_is_finalized_and_reduced_on_cancellation(sandbox, tenant, relay):
     (invoice,) = invoices(sandbox)
     assert invoice.status == "draft"
-    sandbox.client().v1.invoices.update(invoice.id, {"auto_advance": False})
+    Stripe().invoices.stop_auto_advance(invoice.id)
     sandbox.advance(15 * DAY)
 
     deactivate_and_sync(tenant, relay)
@@ -286,20 +287,71 @@ def test_paid_month_is_credited_while_an_older_one_is_uncollectible(
     assert Credit.objects.get().collection_id == current.id
 
 
-def test_no_credit_for_an_uncollectible_invoice(sandbox, tenant, relay):
+# Sources disagree whether Stripe makes a credit note on an uncollectible invoice.
+either_way = pytest.mark.parametrize("notes", ["refused", "allowed"])
+
+
+@either_way
+def test_unused_time_of_an_uncollectible_invoice_is_credited_once(
+    sandbox, tenant, relay, notes
+):
+    sandbox.settings(credit_uncollectible=notes)
     finalize_drafts(sandbox)
     (invoice,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
+    sandbox.advance(7 * DAY)
 
     suspend(tenant)
-    post_credits(tenant_id=tenant.pk)
+    assert post_credits(tenant_id=tenant.pk)
 
-    assert not Credit.objects.exists()
-    assert balance(sandbox, tenant) == 0
+    served = round(share(sandbox, 500, 7 * DAY))
+    credit = Credit.objects.get()
+    assert credit.amount_cents == 500 - served
+    (invoice,) = invoices(sandbox)
+    if notes == "allowed":
+        assert (credit.state, invoice.amount_remaining) == ("posted", served)
+        return
+    assert (credit.state, credit.last_error_code) == ("owed", "credit-waits")
+    sandbox.client().v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+    assert post_credits(tenant_id=tenant.pk)
+    assert balance(sandbox, tenant) == served - 500
 
 
-def test_paid_part_of_an_uncollectible_invoice_is_credited(sandbox, tenant):
-    add_relay(tenant)
+def test_refused_note_on_an_uncollectible_invoice_is_tried_once(sandbox, tenant, relay):
+    finalize_drafts(sandbox)
+    (invoice,) = invoices(sandbox)
+    sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
+    suspend(tenant)
+
+    for _ in range(3):
+        post_credits(tenant_id=tenant.pk)
+
+    kind = StripeWrite.Kind.CREATE_CREDIT_NOTE
+    assert StripeWrite.objects.get(kind=kind).state == "failed"
+
+
+def test_relays_are_reactivated_while_credit_waits_for_an_uncollectible_invoice(
+    sandbox, tenant, relay
+):
+    finalize_drafts(sandbox)
+    (invoice,) = invoices(sandbox)
+    sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
+    suspend(tenant)
+    assert Credit.objects.owed().exists()
+    relay.refresh_from_db()
+    assert relay.status == "delinquent"
+
+    tenant.collections.update(suspend_at=timezone.now() + timedelta(days=1))
+    review_tenant(tenant_id=tenant.pk)
+
+    relay.refresh_from_db()
+    assert relay.status == "active"
+
+
+@either_way
+def test_paid_part_of_an_uncollectible_invoice_is_credited(sandbox, tenant, notes):
+    sandbox.settings(credit_uncollectible=notes)
+    relay = add_relay(tenant)
     customer = Stripe().customers.create(
         {"email": "a@example.com", "metadata": {"tenant_pubkey": tenant.pk}}, "key"
     )
@@ -313,15 +365,20 @@ def test_paid_part_of_an_uncollectible_invoice_is_credited(sandbox, tenant):
     assert invoice.amount_remaining == 300
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
 
-    suspend(tenant)
+    deactivate_and_sync(tenant, relay)
+    pay_uncollectible = notes == "refused"
+    if pay_uncollectible:
+        sandbox.client().v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
     post_credits(tenant_id=tenant.pk)
 
-    assert balance(sandbox, tenant) == -200
+    assert balance(sandbox, tenant) == (-500 if pay_uncollectible else -200)
 
 
-def test_no_balance_credit_when_written_off_before_the_credit_note(
-    sandbox, tenant, relay
+@either_way
+def test_nothing_is_left_when_written_off_before_the_credit_note(
+    sandbox, tenant, relay, notes
 ):
+    sandbox.settings(credit_uncollectible=notes)
     sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
     sandbox.clear_faults()
@@ -331,7 +388,8 @@ def test_no_balance_credit_when_written_off_before_the_credit_note(
     post_credits(tenant_id=tenant.pk)
 
     assert balance(sandbox, tenant) == 0
-    assert Credit.objects.get().state == "posted"
+    state = "posted" if notes == "allowed" else "owed"
+    assert Credit.objects.get().state == state
 
 
 # --- ended at Stripe
@@ -440,23 +498,23 @@ def test_end_reported_twice_by_events_is_credited_once_by_next_sync(
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
 
 
-def test_new_subscription_is_created_although_a_draft_cannot_be_finalized(
+def test_new_subscription_waits_for_a_draft_that_cannot_be_finalized(
     sandbox, tenant, relay, caplog
 ):
     sandbox.fault("status", path="/finalize", status=400, times=None)
     deactivate_and_sync(tenant, relay)
-    assert "final_invoice_refused" in caplog.text
+    assert "finalization_refused" in caplog.text
     credit = Credit.objects.get()
 
-    activate_and_sync(tenant, relay)
+    with pytest.raises(BillingOnHold):
+        lifecycle.activate_relay(relay_id=relay.pk)
 
-    assert len(all_subscriptions(sandbox)) == 2
-    credit.refresh_from_db()
-    assert (credit.state, credit.last_error_code) == ("owed", "credit-waits")
     sandbox.clear_faults()
-    sandbox.client().v1.invoices.finalize_invoice(credit.collection_id)
+    collect_invoice(invoice_id=str(credit.collection_id))
     assert post_credits(tenant_id=tenant.pk)
     assert invoices(sandbox)[0].status == "paid"
+    activate_and_sync(tenant, relay)
+    assert len(all_subscriptions(sandbox)) == 2
 
 
 # --- deleted customers
@@ -493,7 +551,7 @@ def test_unused_time_is_credited_when_customer_was_deleted(
         (Subscriptions, "cancel"),
         (Invoices, "finalize"),
         (unused_time, "list_billed_invoices"),
-        (unused_time, "credit_unused_time"),
+        (end_credits, "credit_end"),
         (writes, "mark_succeeded"),
     ],
 )
@@ -504,7 +562,7 @@ def test_unused_time_is_credited_once_when_killed_while_cancelling(
         pay_all_invoices(sandbox)
     else:
         (draft,) = invoices(sandbox)
-        sandbox.client().v1.invoices.update(draft.id, {"auto_advance": False})
+        Stripe().invoices.stop_auto_advance(draft.id)
     sandbox.advance(7 * DAY)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     real = getattr(owner, name)
@@ -602,16 +660,16 @@ def test_unused_time_is_credited_once_by_two_workers(
     api = sandbox.client().v1
     (renewal,) = api.invoices.list({"status": "open"}).data
     note = api.credit_notes.create({"invoice": renewal.id, "amount": 450})
-    real = cancel._unused_time
+    real = cancel._terms
 
     def compute_and_get_overtaken(*args):
-        unused = real(*args)
-        monkeypatch.setattr(cancel, "_unused_time", real)
+        terms = real(*args)
+        monkeypatch.setattr(cancel, "_terms", real)
         api.credit_notes.void_credit_note(note.id)
         cancel.resume_cancellations(Stripe(), tenant.pk)
-        return unused
+        return terms
 
-    monkeypatch.setattr(cancel, "_unused_time", compute_and_get_overtaken)
+    monkeypatch.setattr(cancel, "_terms", compute_and_get_overtaken)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 

@@ -1,8 +1,11 @@
 import pytest
 
 from billing.clients.stripe.client import Item, Subscription
-from billing.exceptions import PriceMissing
-from billing.services.subscriptions.diff import desired_items, diff_subscriptions
+from billing.services.subscriptions.diff import (
+    desired_items,
+    diff_subscriptions,
+    unbilled_plans,
+)
 from relays.models import Plan, Relay
 from relays.tests.factories import RelayFactory
 from tenants.tests.factories import TenantFactory
@@ -73,7 +76,7 @@ def test_live_subscription_is_current(status):
     assert diff({"p1": 1}, sub(status=status)).current
 
 
-@pytest.mark.parametrize("status", ["unpaid", "paused", "incomplete"])
+@pytest.mark.parametrize("status", ["unpaid", "incomplete"])
 def test_subscription_in_limbo_is_cancelled(status):
     result = diff({"p1": 1}, sub(status=status), current_id="sub_1")
 
@@ -88,16 +91,15 @@ def test_ended_subscription_is_ignored(status):
     assert (result.current, result.duplicates) == (None, ())
 
 
-def test_subscription_of_another_service_or_tenant_is_ignored():
-    foreign = sub("sub_x", metadata={"service": "another"})
+@pytest.mark.parametrize("metadata", [{}, {"tenant_pubkey": "other"}], ids=str)
+def test_subscription_that_does_not_name_the_tenant_needs_metadata(metadata):
+    current = sub(items=[("p1", 1)], metadata=metadata)
 
-    result = diff({}, foreign, sub("sub_y", metadata={"tenant_pubkey": "other"}))
+    result = diff({"p1": 1}, current, current_id="sub_1")
 
-    assert result.duplicates == ()
-
-
-def test_current_subscription_is_recognized_without_metadata():
-    assert diff({"p1": 1}, sub(metadata={}), current_id="sub_1").current
+    assert result.current is current
+    assert result.needs_metadata
+    assert not result.is_in_sync
 
 
 def test_automatic_collection_needs_send_invoice():
@@ -125,10 +127,10 @@ def test_desired_items_count_billable_relays_in_one_query(django_assert_num_quer
 
 
 @pytest.mark.django_db
-def test_paid_plan_without_a_price_raises_price_missing():
+def test_plan_that_cannot_be_billed_is_reported_and_leaves_out_no_other():
+    Plan.objects.filter(pk="growth").update(stripe_price_id="p2")
     relay = RelayFactory()
+    RelayFactory(tenant=relay.tenant, plan=Plan.objects.get(pk="growth"))
 
-    with pytest.raises(PriceMissing) as caught:
-        desired_items(relay.tenant_id)
-
-    assert caught.value.code == "plan-price-missing"
+    assert desired_items(relay.tenant_id) == {"p2": 1}
+    assert list(unbilled_plans(relay.tenant_id, {"p2"})) == ["basic"]

@@ -324,7 +324,7 @@ def test_new_subscription_is_created_although_final_invoice_is_refused(
     lifecycle.activate_relay(relay_id=paid_relay.pk)
     sync(tenant)
 
-    assert "final_invoice_refused" in caplog.text
+    assert "finalization_refused" in caplog.text
     assert len(live_ids(sandbox)) == 1
     failed = StripeWrite.objects.get(kind="subscription.cancel")
     assert failed.state == "failed"

@@ -1,5 +1,6 @@
-"""Unused time: credited and used amounts add up to the billed amount."""
+"""Unused time: credited and used amounts add up to what the lines cost."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -7,23 +8,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.clients.stripe.client import Invoice, Line
+from billing.services.invoices.amounts import InvoiceAmounts
+from billing.services.stripe_writes.cancellations import Terms
 from billing.services.subscriptions.unused_time import (
     BilledInvoice,
+    Share,
+    distribute,
+    total_credit,
     unused_cents,
-    unused_time,
     used_cents,
 )
 
 MONTH = 30 * 24 * 3600
-HALF = Fraction(1, 2)
 
 
-def make_line(amount, start=0, end=MONTH):
-    return Line("il", amount, "price", 1, start, end, False)
+def make_line(amount, start=0, end=MONTH, *, id="il", discount=0, tax=0):
+    line = Line(id, amount, "price", 1, start, end, False)
+    return replace(line, discount=discount, tax=tax)
 
 
-def billed_invoice(*lines, status="open", paid=0, currency="usd", id="in_1"):
-    total = sum(line.amount for line in lines)
+def make_share(
+    *lines, at, status="open", returned=0, credited=0, currency="usd", id="in_1"
+):
+    total = sum(line.cost for line in lines)
     invoice = Invoice(
         id=id,
         status=status,
@@ -38,8 +45,8 @@ def billed_invoice(*lines, status="open", paid=0, currency="usd", id="in_1"):
         hosted_url="",
         total=total,
         amount_due=max(total, 0),
-        amount_paid=paid,
-        amount_remaining=max(total - paid, 0),
+        amount_paid=0,
+        amount_remaining=max(total, 0),
         credited=0,
         paid_off_stripe=0,
         created=0,
@@ -48,68 +55,96 @@ def billed_invoice(*lines, status="open", paid=0, currency="usd", id="in_1"):
         lines=lines,
         metadata={},
     )
-    return BilledInvoice(invoice, lines)
+    return Share(
+        billed=BilledInvoice(invoice, lines),
+        amounts=InvoiceAmounts(total_cents=total, given_back_cents=returned),
+        own=unused_cents(lines, at),
+        credited=credited,
+    )
 
 
-def cents_by_invoice(unused):
-    return {share.invoice.id: share.cents for share in unused}
+def credits_for(*shares, at, **terms):
+    """Return the credits of an end by invoice, and check that they add up."""
+    due = total_credit(shares, Terms(at, **terms))
+    left = due - sum(share.credited for share in shares)
+    distribute(max(left, 0), shares)
+    assert sum(share.taken for share in shares) == max(left, 0)
+    return {share.invoice.id: share.taken for share in shares if share.taken}
 
 
 times = st.integers(0, MONTH)
 debits = st.builds(
-    lambda amount, ends: make_line(amount, *sorted(ends)),
+    lambda amount, ends, percent, tax: make_line(
+        amount,
+        *sorted(ends),
+        discount=amount * percent // 100,
+        tax=amount * (100 - percent) * tax // 10_000,
+    ),
     st.integers(1, 10**7),
     st.tuples(times, times).filter(lambda ends: ends[0] != ends[1]),
+    st.integers(0, 100),
+    st.integers(0, 30),
 )
-credits = debits.map(lambda d: make_line(-d.amount, d.period_start, d.period_end))
+credits = debits.map(lambda d: make_line(-d.cost, d.period_start, d.period_end))
 
 
-@given(st.lists(debits, min_size=1, max_size=5), times, st.booleans())
-def test_credit_and_used_time_of_one_invoice_add_up_to_its_total(lines, at, paid):
-    total = sum(line.amount for line in lines)
-    invoice = (
-        billed_invoice(*lines, status="paid", paid=total)
-        if paid
-        else billed_invoice(*lines)
-    )
+@given(st.lists(debits, min_size=1, max_size=5), times)
+def test_credit_and_used_time_of_one_invoice_add_up_to_its_total(lines, at):
+    share = make_share(*lines, at=at)
 
-    credit = cents_by_invoice(unused_time([invoice], at=at)).get("in_1", 0)
+    credit = credits_for(share, at=at).get("in_1", 0)
 
-    assert abs(credit + used_cents(lines, at) - total) <= HALF
+    total = sum(line.cost for line in lines)
+    assert credit == round(unused_cents(lines, at))
+    assert abs(credit + used_cents(lines, at) - total) <= Fraction(1, 2)
 
 
 @given(
     st.lists(
-        st.tuples(st.lists(debits | credits, min_size=1, max_size=4), st.booleans()),
+        st.tuples(
+            st.lists(debits | credits, min_size=1, max_size=4),
+            st.booleans(),
+            st.integers(0, 10**7),
+        ),
         min_size=1,
         max_size=4,
     ),
     st.lists(debits | credits, max_size=3),
     times,
+    st.randoms(),
 )
-def test_credits_never_exceed_the_maximum_of_each_invoice(drawn_invoices, pending, at):
-    invoices = []
-    for number, (lines, is_paid) in enumerate(drawn_invoices):
-        total = max(sum(line.amount for line in lines), 0)
-        paid, status = (total, "paid") if is_paid or not total else (0, "open")
-        invoices.append(
-            billed_invoice(*lines, status=status, paid=paid, id=f"in_{number}")
+def test_total_is_rounded_once_and_does_not_depend_on_the_order(
+    drawn, pending, at, random
+):
+    shares = [
+        make_share(
+            *lines,
+            at=at,
+            status="paid" if paid else "open",
+            returned=min(returned, max(0, sum(line.cost for line in lines))),
+            id=f"in_{n}",
         )
+        for n, (lines, paid, returned) in enumerate(drawn)
+    ]
+    terms = Terms(at, pending=tuple(pending))
 
-    credits = cents_by_invoice(unused_time(invoices, at=at, pending=pending))
+    due = total_credit(shares, terms)
 
-    limits = {billed.invoice.id: billed.creditable_cents for billed in invoices}
-    assert all(0 < amount <= limits[id] for id, amount in credits.items())
-    due = sum((unused_cents(billed.lines, at) for billed in invoices), Fraction())
-    due = max(due + unused_cents(pending, at), Fraction())
-    credited = sum(credits.values())
-    expected = min(due, Fraction(sum(limits.values())))
-    assert abs(credited - expected) <= HALF * len(invoices)
+    exact = sum((share.own for share in shares), Fraction())
+    exact += unused_cents(pending, at)
+    returned = sum(
+        min(share.amounts.returned_cents, share.unserved) for share in shares
+    )
+    assert due <= round(exact) - returned
+    random.shuffle(shares)
+    assert total_credit(shares, terms) == due
+    distribute(max(due, 0), shares)
+    assert sum(share.taken for share in shares) == max(due, 0)
 
 
 @given(debits, times)
-def test_used_and_unused_cents_add_up_to_the_amount(line, at):
-    assert unused_cents([line], at) + used_cents([line], at) == line.amount
+def test_used_and_unused_cents_add_up_to_the_cost(line, at):
+    assert unused_cents([line], at) + used_cents([line], at) == line.cost
 
 
 def test_line_is_unused_before_its_period_and_used_after_it():
@@ -119,64 +154,135 @@ def test_line_is_unused_before_its_period_and_used_after_it():
     assert unused_cents([line], 200) == unused_cents([line], 300) == 0
 
 
+def test_unused_time_costs_the_amount_after_discounts_with_taxes():
+    line = make_line(2500, discount=1250, tax=250)
+
+    assert unused_cents([line], MONTH // 2) == 750
+
+
 def test_used_part_of_deleted_prorations_reduces_the_credit():
     """An upgrade for $20 on day 10, cancelled on day 13."""
     start, at = 10 * MONTH // 30, 13 * MONTH // 30
     upgrade = make_line(2000, start)
 
-    unused = unused_time([billed_invoice(make_line(500))], at=at, deleted=[upgrade])
+    share = make_share(make_line(2500), at=at)
 
-    assert cents_by_invoice(unused) == {}
-    unused = unused_time([billed_invoice(make_line(2500))], at=at, deleted=[upgrade])
-    assert cents_by_invoice(unused) == {"in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)}
+    assert credits_for(share, at=at, deleted=(upgrade,)) == {
+        "in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)
+    }
+
+
+def test_used_part_of_deleted_prorations_beyond_the_unused_time_is_a_debit():
+    start, at = 10 * MONTH // 30, 13 * MONTH // 30
+    terms = Terms(at, deleted=(make_line(2000, start),))
+
+    due = total_credit([make_share(make_line(500), at=at)], terms)
+
+    assert due == round(500 * 17 / 30 - 2000 * 3 / 20) == -17
 
 
 def test_pending_credit_that_stripe_deleted_is_credited():
     """One of two relays was deactivated on day 3, the subscription ended on day 7."""
     off, at = 3 * MONTH // 30, 7 * MONTH // 30
-    pending = [make_line(-900, off), make_line(450, off)]
+    deleted = (make_line(-900, off), make_line(450, off))
 
-    unused = unused_time([billed_invoice(make_line(1000))], at=at, deleted=pending)
+    share = make_share(make_line(1000), at=at)
 
     served = Fraction(1000 * 3, 30) + Fraction(500 * 4, 30)
-    assert cents_by_invoice(unused) == {"in_1": round(1000 - served)}
+    assert credits_for(share, at=at, deleted=deleted) == {"in_1": round(1000 - served)}
 
 
 def test_unpaid_invoice_is_credited_before_a_paid_one():
-    paid = billed_invoice(make_line(500), status="paid", paid=500, id="in_paid")
-    unpaid = billed_invoice(make_line(500), id="in_open")
-    final = billed_invoice(make_line(-250, MONTH // 2), status="paid", id="in_final")
+    at = MONTH // 2
+    final = make_share(make_line(-250, at), at=at, status="paid", id="in_final")
+    paid = make_share(make_line(500), at=at, status="paid", id="in_paid")
+    unpaid = make_share(make_line(500), at=at, id="in_open")
 
-    unused = unused_time([final, paid, unpaid], at=MONTH // 2)
-
-    assert cents_by_invoice(unused) == {"in_open": 250}
+    assert credits_for(final, paid, unpaid, at=at) == {"in_open": 250}
 
 
-def test_only_the_paid_part_of_an_uncollectible_invoice_is_credited():
-    invoice = billed_invoice(make_line(500), status="uncollectible", paid=100)
+def test_excess_over_an_uncollectible_invoice_goes_to_a_paid_one_first():
+    """A credit for the uncollectible invoice may have to wait."""
+    at = MONTH // 2
+    renewal = make_share(
+        make_line(1000), make_line(-900, 0, at), at=at, status="paid", id="in_3"
+    )
+    lost = make_share(make_line(900), at=0, status="uncollectible", id="in_2")
+    lost.own = Fraction(0)
+    paid = make_share(make_line(900), at=0, status="paid", id="in_1")
+    paid.own = Fraction(0)
 
-    unused = unused_time([invoice], at=MONTH // 2)
+    assert credits_for(renewal, lost, paid, at=at) == {"in_3": 100, "in_1": 400}
 
-    assert cents_by_invoice(unused) == {"in_1": 100}
+
+# --- returned amounts
+
+
+@pytest.mark.parametrize("returned", [0, 100, 250, 400, 500])
+def test_returned_amount_counts_against_the_unused_time_first(returned):
+    at = MONTH // 2
+    share = make_share(make_line(500), at=at, status="paid", returned=returned)
+
+    assert total_credit([share], Terms(at)) == max(0, 250 - returned)
+
+
+def test_only_the_returned_amount_is_debited_if_stripe_has_credited_the_rest():
+    at = MONTH // 2
+    paid = make_share(make_line(500), at=at, status="paid", returned=100)
+    # Stripe has rounded by itself.
+    final = make_share(make_line(-251, at), at=at, status="paid", id="in_2")
+
+    assert total_credit([paid, final], Terms(at, prorated=True)) == -100
+
+
+def test_difference_between_roundings_is_not_credited_if_stripe_has_prorated():
+    at = MONTH // 2
+    paid = make_share(make_line(500), at=at, status="paid")
+    final = make_share(make_line(-251, at), at=at, status="paid", id="in_2")
+
+    assert total_credit([paid, final], Terms(at, prorated=True)) == 0
+
+
+def test_no_more_is_credited_than_was_billed_and_not_returned():
+    """All of $10 is refunded; a deleted credit of $0.60 is part of it."""
+    off, at = 3 * MONTH // 30, 7 * MONTH // 30
+    deleted = (make_line(-900, off), make_line(450, off))
+    share = make_share(make_line(1000), at=at, status="paid", returned=1000)
+
+    assert total_credit([share], Terms(at, deleted=deleted)) == 0
+
+
+def test_difference_to_the_credits_so_far_is_distributed():
+    at = MONTH // 2
+    share = make_share(make_line(500), at=at, credited=100)
+
+    assert credits_for(share, at=at) == {"in_1": 150}
+
+
+# --- rounding
 
 
 @pytest.mark.parametrize(
     ("currency", "amount"), [("isk", 33_300), ("kwd", 33_330), ("jpy", 33_333)]
 )
 def test_amounts_are_rounded_to_the_currencys_charge_increment(currency, amount):
-    unused = unused_time(
-        [billed_invoice(make_line(50_000), currency=currency)], at=MONTH // 3
-    )
+    at = MONTH // 3
+    share = make_share(make_line(50_000), at=at, currency=currency)
 
-    assert cents_by_invoice(unused) == {"in_1": amount}
+    assert credits_for(share, at=at) == {"in_1": amount}
 
 
-def test_half_cents_are_rounded_to_even():
+@pytest.mark.parametrize(("amount", "unused"), [(501, 250), (503, 252)])
+def test_half_cents_are_rounded_to_even(amount, unused):
     at = MONTH // 2
 
-    assert cents_by_invoice(unused_time([billed_invoice(make_line(501))], at=at)) == {
-        "in_1": 250
-    }
-    assert cents_by_invoice(unused_time([billed_invoice(make_line(503))], at=at)) == {
-        "in_1": 252
-    }
+    assert credits_for(make_share(make_line(amount), at=at), at=at) == {"in_1": unused}
+
+
+def test_halves_of_several_invoices_are_rounded_once():
+    at = MONTH // 2
+    shares = [make_share(make_line(501), at=at, id=f"in_{n}") for n in range(3)]
+
+    credits = credits_for(*shares, at=at)
+
+    assert sum(credits.values()) == round(Fraction(3 * 501, 2)) == 752

@@ -15,7 +15,7 @@ from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
 from tenants.tests.factories import TenantFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 
 @pytest.fixture

@@ -92,14 +92,21 @@ def failure_columns(
     error: Exception, *, failures: int, now: datetime
 ) -> dict[str, object]:
     """Return the columns that record a failure and the time of the next attempt."""
-    code = error.code if isinstance(error, CaravelError) else type(error).__name__
     retry_after = timedelta(seconds=getattr(error, "retry_after", 0))
     return {
+        **error_columns(error),
         "failures": failures + 1,
-        "last_error": redact(str(error))[:2000],
-        "last_error_code": code[:64],
         "next_attempt_at": now + max(backoff(failures + 1), retry_after),
         "enqueued_at": None,
+    }
+
+
+def error_columns(error: Exception) -> dict[str, object]:
+    """Return the columns that show an error, without secrets."""
+    code = error.code if isinstance(error, CaravelError) else type(error).__name__
+    return {
+        "last_error": redact(str(error))[:2000],
+        "last_error_code": code[:64],
     }
 
 

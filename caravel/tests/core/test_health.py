@@ -17,11 +17,11 @@ def test_probes_accept_any_host_without_https(client, settings):
     assert client.post("/healthz").status_code == 405
 
 
-def test_readyz_returns_200_when_database_and_broker_answer(client):
+def test_readyz_returns_200_when_all_probes_succeed(client):
     response = client.get("/readyz")
 
     assert response.status_code == 200
-    assert response.json()["data"] == ["broker", "database"]
+    assert response.json()["data"] == ["Stripe account", "broker", "database"]
 
 
 def test_readyz_returns_503_and_name_of_unavailable_server(client, settings):
@@ -30,4 +30,4 @@ def test_readyz_returns_503_and_name_of_unavailable_server(client, settings):
     response = client.get("/readyz")
 
     assert response.status_code == 503
-    assert response.json() == {"error": "No answer from: broker.", "code": "not-ready"}
+    assert response.json() == {"error": "Not ready: broker.", "code": "not-ready"}

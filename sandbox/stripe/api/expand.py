@@ -61,6 +61,8 @@ class Expansion:
         if not isinstance(value, dict) or step == "id":
             raise _not_expandable(path)
         child = self._child(value, step, path)
+        if child is None and step not in value:
+            return value
         # The last step leads to an object, a list or null.
         if step in value and not rest and not (child is None or _is_nested(child)):
             raise _not_expandable(path)

@@ -138,6 +138,38 @@ def test_a_repeating_coupon_ends_after_its_months(account, price):
     assert discounts_of(account, subscription) == []
 
 
+def test_a_coupon_id_can_be_used_once(account):
+    terms: Any = {"id": f"copy-{account.now()}", "percent_off": 5, "duration": "once"}
+    created = account.api.v1.coupons.create(terms)
+
+    with pytest.raises(stripe.InvalidRequestError) as refusal:
+        account.api.v1.coupons.create(terms)
+
+    assert created.id == terms["id"]
+    assert refusal.value.code == "resource_already_exists"
+    account.api.v1.coupons.delete(created.id)
+
+
+def test_a_deleted_coupon_is_a_404_and_its_discounts_go_on(account, price):
+    entry = coupon(account)
+    subscription = contract_builders.subscription(account, price, discounts=[entry])
+    account.api.v1.coupons.delete(entry["coupon"])
+
+    with pytest.raises(stripe.InvalidRequestError) as refusal:
+        account.api.v1.coupons.retrieve(entry["coupon"])
+
+    assert refusal.value.http_status == 404
+    assert discounts_of(account, subscription) == subscription.discounts
+
+
+def test_a_coupon_without_products_has_no_applies_to(account):
+    expand: Any = {"expand": ["applies_to"]}
+
+    found = account.api.v1.coupons.retrieve(coupon(account)["coupon"], expand)
+
+    assert getattr(found, "applies_to", None) is None
+
+
 def test_discounts_are_removed_with_an_empty_string(account, price):
     subscription = contract_builders.subscription(
         account, price, discounts=[coupon(account)]

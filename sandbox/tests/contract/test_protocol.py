@@ -100,3 +100,14 @@ def test_events_are_listed_by_type_and_time(account):
 
     assert [event.type for event in events] == ["customer.created"]
     assert events[0].data.object.email == "ann@example.com"
+
+
+def test_events_are_listed_by_at_most_twenty_types(account):
+    since = account.now()
+    types = ["customer.deleted"] * 21
+
+    assert contract_builders.events(account, *types[:20], since=since) == []
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        contract_builders.events(account, *types, since=since)
+
+    assert refused.value.http_status == 400

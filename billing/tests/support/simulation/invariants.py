@@ -284,7 +284,10 @@ def _is_paused(system: System, tenant: Tenant) -> bool:
 def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:
     """Check that a credit is at Stripe completely, and only once."""
     if credit.state == Credit.State.OWED:
-        if credit.tenant.stripe_customer_id:
+        is_uncollectible = (
+            credit.collection and credit.collection.stripe_status == "uncollectible"
+        )
+        if credit.tenant.stripe_customer_id and not is_uncollectible:
             yield f"{credit!r} is owed; {credit.last_error}"
         return
     noted = sum(note["amount"] for note in _objects_for(system, "credit_note", credit))
@@ -295,11 +298,9 @@ def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:
     if (noted, balance) != (credit.note_cents, credit.balance_cents):
         yield f"{credit!r} has notes over {noted} and a balance of {balance}"
     total = noted + balance
-    if credit.amount_cents < 0 and total == credit.amount_cents:
-        return
-    # Unused time may not have been paid for.
-    exact = credit.reason == Credit.Reason.SURPLUS
-    if total > credit.amount_cents or (exact and total != credit.amount_cents):
+    # Nothing of a void invoice is unused.
+    is_void = credit.collection and credit.collection.stripe_status == "void"
+    if total != credit.amount_cents and not (is_void and total == 0):
         yield f"{credit!r} credited {total} of {credit.amount_cents}"
 
 

@@ -39,8 +39,7 @@ class Account:
     """A tenant's money and served time, in cents.
 
     `lag` is the price of the time between the end of the last relay and that of its
-    subscription: either is the end of the service. `uncreditable` is the unserved time
-    on written-off invoices of ended subscriptions: these accept no credit note.
+    subscription: either is the end of the service.
     `min_gift` and `max_gift`: what was given back beyond the unserved time; several
     invoices of one subscription may share what one of them gave back too much.
     """
@@ -56,7 +55,6 @@ class Account:
     min_gift: Fraction
     max_gift: Fraction
     lag: Fraction
-    uncreditable: Fraction
     rounded: int
 
     @property
@@ -70,7 +68,7 @@ class Account:
         """Return whether it matches, up to half a cent for each rounded amount."""
         tolerance = self.rounded / 2 + 0.5
         low = -self.max_gift - self.lag
-        high = self.uncreditable - self.min_gift
+        high = -self.min_gift
         return float(low) - tolerance <= self.excess <= float(high) + tolerance
 
 
@@ -137,7 +135,6 @@ class _Books:
             min_gift=self._min_gift(),
             max_gift=sum((each.gift for each in self.moneys), Fraction()),
             lag=self._lag(),
-            uncreditable=sum(map(_uncreditable, self.moneys), Fraction()),
             rounded=len(lines) + len(self.pending) + len(self.deleted),
         )
 
@@ -211,10 +208,6 @@ def _owed(money: InvoiceMoney) -> int:
 
 def _written_off(money: InvoiceMoney) -> int:
     return money.remaining if money.status == "uncollectible" else 0
-
-
-def _uncreditable(money: InvoiceMoney) -> Fraction:
-    return max(Fraction(), money.unserved) if _written_off(money) else Fraction()
 
 
 def _credit(system: System, tenant: Tenant) -> int:

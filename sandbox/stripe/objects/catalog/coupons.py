@@ -50,7 +50,8 @@ COPIED = (
 )
 
 
-resource = Resource(KIND)
+# No coupon here is for certain products only.
+resource = Resource(KIND, includable={"applies_to": lambda store, coupon: None})
 
 
 @resource.post(URL, CREATE)

@@ -14,6 +14,8 @@ from sandbox.stripe.store.records import Record, Store
 URL = "/v1/events"
 # API reference: "Right now, access to events is guaranteed only for 30 days."
 RETENTION = 30 * 86_400
+# API reference: "An array of up to 20 strings".
+MAX_TYPES = 20
 LIST = listing(
     created=Range(), delivery_success=Boolean(), type=Text(), types=Array(Text())
 )
@@ -31,6 +33,8 @@ def list_(context: Context, params: Params) -> Record:
     """Return the events of the last 30 days; `type` may end in `*`."""
     if "type" in params and "types" in params:
         raise invalid("You may only specify one of these parameters: type, types.")
+    if len(params.get("types", [])) > MAX_TYPES:
+        raise invalid(f"At most {MAX_TYPES} types can be listed.", param="types")
     oldest = context.now - RETENTION
     created = params.get("created", {})
     created = {**created, "gte": max(created.get("gte", oldest), oldest)}

@@ -22,7 +22,7 @@ def cancel(
     `prorate` credits the unused time. `invoice_now` puts pending items on a final
     draft, finalized an hour later like any other (assumed: the reference does not
     say); otherwise they stay for the customer's next scheduled invoice. With neither,
-    pending prorations are deleted first.
+    pending prorations are deleted first (see the setting `canceled_prorations`).
     """
     subscription = context.get("subscription", id)
     if subscription["status"] in ENDED:
@@ -30,7 +30,7 @@ def cancel(
     if prorate:
         for item in subscription["_items"]:
             prorations.create_credits(context, subscription, item)
-    elif not invoice_now:
+    elif not invoice_now and context.settings.canceled_prorations == "deleted":
         for pending in items.pending(context, id):
             if pending["proration"]:
                 items.delete_item(context, pending)

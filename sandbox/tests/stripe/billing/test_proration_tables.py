@@ -176,6 +176,17 @@ def test_cancellation_options_decide_pending_items_and_final_invoice(
         assert invoice.status == "draft"
 
 
+def test_pending_prorations_can_stay_when_neither_option_is_given():
+    account = Account(1_000)
+    account.app.change_settings({"canceled_prorations": "kept"})
+    account.advance_to(10 * DAY)
+    account.change(to_quantity(2)(account))
+
+    account.api.v1.subscriptions.cancel(account.subscription.id)
+
+    assert account.pending() == [-667, 1_333]
+
+
 def test_cancelling_with_nothing_to_bill_creates_no_invoice():
     account = Account(1_000)
 

@@ -123,6 +123,8 @@ def test_event_list_is_filtered_by_type(api):
     }
     with pytest.raises(stripe.InvalidRequestError, match="only specify one"):
         types(type="a", types=["b"])
+    with pytest.raises(stripe.InvalidRequestError, match="At most 20 types"):
+        types(types=[f"invoice.{number}" for number in range(21)])
 
 
 def test_events_are_deleted_after_thirty_days(api, stripe_sandbox):

@@ -66,6 +66,7 @@ class History:
             {
                 "after_dispute": self.pick("nothing", "cancel", "cancel_at_period_end"),
                 "after_last_retry": self.pick("past_due", "unpaid", "canceled"),
+                "canceled_prorations": self.pick("deleted", "kept"),
                 "credit_note_taxes": self.pick("proportional", "none"),
                 "credit_uncollectible": self.pick("refused", "allowed"),
                 "paused_invoices": self.pick("at_once", "after_an_hour"),

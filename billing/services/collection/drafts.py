@@ -1,0 +1,72 @@
+"""Finalizing drafts, except those that a person holds at Stripe."""
+
+from datetime import UTC, datetime, timedelta
+
+from django.utils import timezone
+
+from billing.clients.stripe.client import Invoice, Stripe
+from billing.clients.stripe.errors import StripeRefused
+from billing.models import InvoiceCollection
+from billing.services.collection.attempts import REREAD, Step, Wait
+from billing.services.credits.posting import post_credits
+from billing.services.dunning.stuck_drafts import record_refusal
+from billing.services.invoices.holds import scheduled_at
+
+Hold = InvoiceCollection.Hold
+State = InvoiceCollection.State
+Status = InvoiceCollection.Status
+#: How long Stripe has to finalize a renewal's draft before Caravel does.
+_STRIPE_DRAFT_WINDOW = timedelta(hours=2)
+#: The same for a draft that a person has scheduled.
+_STRIPE_SCHEDULE_WINDOW = timedelta(minutes=5)
+#: Billing reasons of drafts that Stripe would keep for an hour, though nothing will be
+#: added to them.
+_FINALIZE_IMMEDIATELY = {"subscription_create", "subscription_update"}
+_RECHECK_INTERVAL = timedelta(hours=6)
+
+
+def finalize_draft(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
+) -> Step:
+    """Finalize a due draft, after posting credits so that they reduce it.
+
+    Raises StripeRefused if Stripe refuses: it is told to support, and tried again.
+    """
+    if invoice.status != Status.DRAFT:
+        return None
+    if waiting := _wait_for_others(collection, invoice):
+        return waiting
+    post_credits(tenant_id=collection.tenant_id)
+    try:
+        stripe.invoices.finalize(collection.pk)
+    except StripeRefused as exc:
+        if stripe.invoices.get(collection.pk).status == Status.DRAFT:
+            record_refusal(collection, exc)
+            raise
+        # Stripe or another worker has just finalized it.
+    return REREAD
+
+
+def _wait_for_others(collection: InvoiceCollection, invoice: Invoice) -> Wait | None:
+    """Wait for the person who holds a draft, or for Stripe; None if it is due."""
+    now = timezone.now()
+    if collection.hold == Hold.HELD:
+        reason = "Draft held at Stripe: its automatic advancement is off"
+        return Wait(State.DRAFT, reason, now + _RECHECK_INTERVAL)
+    if scheduled := scheduled_at(invoice):
+        at = datetime.fromtimestamp(scheduled, UTC)
+        reason = f"Draft scheduled at Stripe for {at:%-d %B %Y, %H:%M} UTC"
+        return _wait_until(at + _STRIPE_SCHEDULE_WINDOW, reason)
+    is_urgent = invoice.billing_reason in _FINALIZE_IMMEDIATELY
+    # Stripe has tried a refused one already, and does not try again by itself.
+    if is_urgent or collection.hold == Hold.REFUSED:
+        return None
+    due_at = collection.created_at + _STRIPE_DRAFT_WINDOW
+    return _wait_until(due_at, "Waiting for Stripe to finalize the draft")
+
+
+def _wait_until(until: datetime, reason: str) -> Wait | None:
+    now = timezone.now()
+    if now >= until:
+        return None
+    return Wait(State.DRAFT, reason, min(until, now + _RECHECK_INTERVAL))

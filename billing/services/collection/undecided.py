@@ -1,0 +1,39 @@
+"""Invoices of a second subscription: not collected before the sync has decided."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from billing.clients.stripe.client import Invoice, Stripe
+from billing.models import InvoiceCollection, SubscriptionSync
+from billing.services.collection.attempts import Step, Wait
+from billing.services.stripe_writes.cancellations import has_ended
+from billing.services.sync.queue import mark_stale
+from tenants.models import Tenant
+
+_RECHECK_INTERVAL = timedelta(minutes=1)
+
+
+def wait_for_sync(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
+) -> Step:
+    """Wait while the sync has neither adopted nor ended the invoice's subscription.
+
+    A person may have duplicated it: most of such an invoice will be credited.
+    """
+    subscription = collection.stripe_subscription_id
+    tenants = Tenant.objects.filter(pk=collection.tenant_id)
+    is_current = tenants.filter(stripe_subscription_id=subscription).exists()
+    if is_current or has_ended(subscription):
+        return None
+    stale = SubscriptionSync.objects.stale().filter(pk=collection.tenant_id)
+    # A stale tenant's sync keeps its own time for the next try.
+    if not stale.exists():
+        mark_stale(tenant_id=collection.tenant_id)
+    is_draft = collection.stripe_status == InvoiceCollection.Status.DRAFT
+    state = InvoiceCollection.State.DRAFT if is_draft else collection.State.COLLECTING
+    return Wait(
+        state,
+        "Waiting for the sync to keep or end the subscription",
+        timezone.now() + _RECHECK_INTERVAL,
+    )

@@ -1,0 +1,53 @@
+"""Discovers the objects at Stripe of which no event has told."""
+
+from datetime import timedelta
+from functools import partial
+
+from billing.clients.stripe.client import Invoice, Stripe
+from billing.models import InvoiceCollection
+from billing.services.invoices.records import (
+    enqueue_collection,
+    matches,
+    record_and_enqueue,
+)
+from billing.services.pull.cursors import Window, read_new
+from tenants.models import Tenant
+
+INVOICES = "invoices"
+#: The first discovery: one billing period.
+_FIRST = timedelta(days=31)
+#: Also finds what happened to an invoice in its first hours.
+_OVERLAP = timedelta(hours=12)
+
+
+def discover_objects() -> None:
+    """List what was created at Stripe since the last discovery, and record it."""
+    stripe = Stripe()
+    discover = partial(_discover_invoices, stripe)
+    read_new(INVOICES, first=_FIRST, overlap=_OVERLAP, read=discover)
+
+
+def _discover_invoices(stripe: Stripe, window: Window) -> None:
+    """Record unknown invoices, and enqueue the collection of changed ones."""
+    invoices = stripe.invoices.list(created=window.created)
+    rows = InvoiceCollection.objects.in_bulk([invoice.id for invoice in invoices])
+    tenants = _tenants_by_reference(invoices)
+    for invoice in reversed(invoices):
+        stored = rows.get(invoice.id)
+        tenant = tenants.get(invoice.customer) or tenants.get(invoice.tenant_pubkey)
+        if stored is None and tenant:
+            record_and_enqueue(invoice, tenant)
+        elif stored and not matches(stored, invoice):
+            enqueue_collection(invoice_id=stored.pk)
+
+
+def _tenants_by_reference(invoices: list[Invoice]) -> dict[str | None, Tenant]:
+    """Return the tenants of invoices, by customer id and by pubkey.
+
+    An invoice outlives its customer, and a tenant may have another one since.
+    """
+    customers = {invoice.customer for invoice in invoices}
+    pubkeys = {invoice.tenant_pubkey for invoice in invoices}
+    found = Tenant.objects.filter(stripe_customer_id__in=customers)
+    by_customer = {tenant.stripe_customer_id: tenant for tenant in found}
+    return by_customer | Tenant.objects.in_bulk(pubkeys)

@@ -1,0 +1,160 @@
+"""Credits for the end of a subscription, and their corrections.
+
+A later refund, dispute or credit note of staff changes what an end should have
+credited. `recredit_end` computes it again, on the terms stored with the cancellation,
+and records the difference. `request_recredit` has the tenant's next sync do so.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import structlog
+from django.db import transaction
+from django.db.models import Sum
+
+from billing.clients.stripe.client import Stripe
+from billing.exceptions import CreditPending
+from billing.models import Credit, InvoiceCollection
+from billing.models.credits import CreditQuerySet
+from billing.services.credits.posting import post_credits, record_credit
+from billing.services.invoices.amounts import invoice_amounts
+from billing.services.stripe_writes import cancellations
+from billing.services.stripe_writes.cancellations import Terms
+from billing.services.subscriptions.unused_time import (
+    BilledInvoice,
+    Share,
+    distribute,
+    list_billed_invoices,
+    total_credit,
+    unused_cents,
+)
+from billing.services.sync.queue import mark_stale
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
+
+#: Credits by id, with the id of the credit note of each.
+Notes = frozenset[tuple[int, str]]
+
+
+def request_recredit(*, tenant_id: str, subscription_id: str) -> None:
+    """Have the next sync correct the credits for an end, in the caller's transaction.
+
+    Call it when a refund, a dispute or a credit note of staff has changed. Does nothing
+    for a subscription that has not ended.
+    """
+    Tenant.objects.lock(tenant_id)
+    if cancellations.mark_changed(subscription_id):
+        mark_stale(tenant_id=tenant_id)
+
+
+def recredit_changed_ends(stripe: Stripe, tenant_id: str) -> None:
+    """Correct the credits for all ends of a tenant for which this was requested."""
+    tenant = Tenant.objects.get(pk=tenant_id)
+    for subscription_id in cancellations.changed_subscriptions(tenant_id):
+        try:
+            recredit_end(stripe, tenant, subscription_id)
+        except CreditPending as exc:
+            # The request stays, and must not keep other changes from being made.
+            logger.warning("recredit_waits", error=exc.message)
+
+
+def recredit_end(stripe: Stripe, tenant: Tenant, subscription_id: str) -> None:
+    """Correct the credits for the end of a subscription, from the present amounts.
+
+    Idempotent. Does nothing until the end was credited. Raises CreditPending while a
+    credit note of ours is unresolved.
+    """
+    change = cancellations.latest_change(subscription_id)
+    if cancellations.stored_terms(subscription_id) is None:
+        return
+    post_credits(tenant_id=tenant.pk, stripe=stripe)
+    notes = own_notes(subscription_id)
+    billed = list_billed_invoices(stripe, tenant, subscription_id)
+    with transaction.atomic():
+        Tenant.objects.lock(tenant.pk)
+        terms = cancellations.stored_terms(subscription_id)
+        if terms is not None:
+            credit_end(tenant, subscription_id, terms, billed, notes)
+            cancellations.mark_change_credited(subscription_id, change)
+    post_credits(tenant_id=tenant.pk, stripe=stripe)
+
+
+def own_notes(subscription_id: str) -> Notes:
+    """Return Caravel's credit notes on a subscription's invoices, to be read before."""
+    credits = Credit.objects.filter(
+        collection__stripe_subscription_id=subscription_id, note_cents__gt=0
+    )
+    return frozenset(credits.values_list("pk", "credit_note_id"))
+
+
+def credit_end(
+    tenant: Tenant,
+    subscription_id: str,
+    terms: Terms,
+    billed: Sequence[BilledInvoice],
+    notes: Notes,
+) -> None:
+    """Record the difference between due and recorded credits, for a locked tenant.
+
+    `notes` were read before the invoices. Raises CreditPending if they have changed:
+    one could be taken for a note of staff, or the other way round.
+    """
+    if notes != own_notes(subscription_id) or "" in dict(notes).values():
+        raise CreditPending("A credit note of the subscription is under way.")
+    shares = [_share(tenant, subscription_id, each, terms) for each in billed]
+    # Lock order: rows by primary key.
+    for share in sorted(shares, key=lambda share: share.invoice.id):
+        rows = InvoiceCollection.objects.filter(pk=share.invoice.id)
+        rows.update(unserved_cents=share.unserved)
+    difference = total_credit(shares, terms) - sum(each.credited for each in shares)
+    if difference < 0:
+        # It corrects what was credited for the invoice of which most was returned.
+        debited = max(shares, key=lambda share: share.returned)
+        _record(tenant, subscription_id, terms, debited, difference)
+        return
+    distribute(difference, shares)
+    for share in shares:
+        if share.taken:
+            _record(tenant, subscription_id, terms, share, share.taken)
+
+
+def _share(
+    tenant: Tenant, subscription_id: str, billed: BilledInvoice, terms: Terms
+) -> Share:
+    credits = _credits(tenant, subscription_id, billed)
+    return Share(
+        billed=billed,
+        amounts=invoice_amounts(billed.invoice),
+        own=unused_cents(billed.lines, terms.at),
+        credited=int(credits.aggregate(cents=Sum("amount_cents", default=0))["cents"]),
+    )
+
+
+def _credits(
+    tenant: Tenant, subscription_id: str, billed: BilledInvoice
+) -> CreditQuerySet:
+    """Return the credits of an invoice for the end of its subscription."""
+    return Credit.objects.filter(
+        tenant=tenant,
+        reason=Credit.Reason.UNSERVED,
+        source__startswith=f"{subscription_id}:{billed.invoice.id}:end",
+    )
+
+
+def _record(
+    tenant: Tenant, subscription_id: str, terms: Terms, share: Share, cents: int
+) -> None:
+    number = _credits(tenant, subscription_id, share.billed).count() + 1
+    suffix = f":{number}" if number > 1 else ""
+    period_end = max(line.period_end for line in share.billed.lines)
+    record_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.UNSERVED,
+        source=f"{subscription_id}:{share.invoice.id}:end{suffix}",
+        currency=share.invoice.currency,
+        amount_cents=cents,
+        collection_id=share.invoice.id,
+        covers_from=datetime.fromtimestamp(terms.at, UTC),
+        covers_until=datetime.fromtimestamp(period_end, UTC),
+    )
