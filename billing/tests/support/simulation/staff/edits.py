@@ -20,7 +20,7 @@ def remove_metadata(system: System, payer: Payer, variant: int) -> None:
 
 
 def duplicate_subscription(system: System, payer: Payer, variant: int) -> None:
-    """Make a copy of the subscription, with its metadata unless variant is odd."""
+    """Make a copy of the subscription, with its metadata."""
     subscription = live_subscription(system, payer)
     if subscription is None:
         return
@@ -33,7 +33,7 @@ def duplicate_subscription(system: System, payer: Payer, variant: int) -> None:
         ],
         "collection_method": "send_invoice",
         "days_until_due": 7,
-        "metadata": {} if variant % 2 else dict(original.metadata),
+        "metadata": original.metadata.to_dict(),
     }
     request(system.api.v1.subscriptions.create, params)
     newest = next(of_payer(system, payer, "subscription"))
