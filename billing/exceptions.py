@@ -50,6 +50,18 @@ class InvoiceChanged(Conflict):
     code = "invoice-changed"
 
 
+class ReversalChanged(Conflict):
+    """A refund or dispute changed between reading it and recording it."""
+
+    code = "reversal-changed"
+
+
+class DisputeUnknown(Conflict):
+    """Stripe ended a subscription for a dispute that it does not show yet."""
+
+    code = "dispute-unknown"
+
+
 class InvoiceNotOpen(Conflict):
     """There is nothing to pay: the invoice is paid, void or still a draft."""
 

@@ -50,6 +50,13 @@ class CollectionSerializer(serializers.Serializer[Any]):
         allow_null=True,
         help_text="Latest time at which an issued Lightning invoice may be paid.",
     )
+    owed_cents = serializers.IntegerField(
+        help_text="Amount to pay now: what remains, and `dispute_debt_cents`."
+    )
+    dispute_debt_cents = serializers.IntegerField(
+        help_text="Disputed money of a paid invoice that is to be paid again."
+    )
+    refunded_cents = serializers.IntegerField(help_text="Amount that was refunded.")
     payment_url = serializers.URLField(
         allow_null=True,
         help_text="Payment page without a login; null if there is nothing to pay.",

@@ -61,6 +61,10 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     total_cents = serializers.IntegerField()
     paid_cents = serializers.IntegerField(help_text="Part paid with money.")
     credit_cents = serializers.IntegerField(help_text="Part covered by credit.")
+    refunded_cents = serializers.IntegerField(help_text="Part refunded since.")
+    disputed_cents = serializers.IntegerField(
+        help_text="Part that the payer's bank took back, and that was not paid again."
+    )
     paid_at = serializers.DateTimeField()
     paid_by = serializers.ChoiceField(
         InvoiceCollection.PaidBy.choices,

@@ -1,5 +1,19 @@
 """Billing in Django admin: money rows are read-only, actions call services."""
 
-from billing.admin import collections, credits, events, subscriptions, tenants
+from billing.admin import (
+    collections,
+    credits,
+    events,
+    reversals,
+    subscriptions,
+    tenants,
+)
 
-__all__ = ["collections", "credits", "events", "subscriptions", "tenants"]
+__all__ = [
+    "collections",
+    "credits",
+    "events",
+    "reversals",
+    "subscriptions",
+    "tenants",
+]

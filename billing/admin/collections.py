@@ -6,11 +6,13 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
 
+from billing.admin.reversals import ReversalInline
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.suspension import end_grace_now, extend_grace
+from billing.services.reversals.debts import write_off_dispute_debt
 from caravel.core.admin import ReadOnlyAdmin, counted
 from tenants.admin import NpubSearchAdmin
 
@@ -23,7 +25,7 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_status",
         "state",
         "hold",
-        "remaining",
+        "owed",
         "suspend_at",
         "outcome",
         "last_error_code",
@@ -45,11 +47,18 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     list_select_related = ("tenant",)
     date_hierarchy = "created_at"
-    actions = ("collect", "three_days_more", "seven_days_more", "end_grace")
+    actions = (
+        "collect",
+        "three_days_more",
+        "seven_days_more",
+        "end_grace",
+        "write_off_dispute",
+    )
+    inlines = (ReversalInline,)
 
-    @admin.display(description="remaining", ordering="amount_remaining_cents")
-    def remaining(self, collection: InvoiceCollection) -> str:
-        return format_amount(collection.amount_remaining_cents, collection.currency)
+    @admin.display(description="owed", ordering="amount_remaining_cents")
+    def owed(self, collection: InvoiceCollection) -> str:
+        return format_amount(collection.owed_cents, collection.currency)
 
     @admin.action(description="Collect now", permissions=["operate"])
     def collect(
@@ -90,6 +99,16 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         self.message_user(
             request,
             f"Ended the grace period of {counted(len(collections), 'invoice')}.",
+        )
+
+    @admin.action(description="Write off the dispute debt", permissions=["operate"])
+    def write_off_dispute(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        ids = list(queryset.disputed().order_by("pk").values_list("pk", flat=True))
+        done = sum(write_off_dispute_debt(invoice_id=pk) > 0 for pk in ids)
+        self.message_user(
+            request, f"Wrote off the dispute debt of {counted(done, 'invoice')}."
         )
 
     def _extend_grace(
@@ -133,6 +152,7 @@ class SettlementAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "collection",
         "state",
         "marked_cents",
+        "repaid_cents",
         "surplus_cents",
         "created_at",
         "resolved_at",

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Min, OuterRef, QuerySet, Subquery, Sum
+from django.db.models import Case, F, Min, OuterRef, QuerySet, Subquery, Sum, When
+from django.db.models.functions import Greatest
 from django.http import HttpRequest
 
 from billing.models import InvoiceCollection
@@ -15,6 +16,15 @@ from tenants.admin import TenantAdmin
 from tenants.models import Tenant
 
 admin.site.unregister(Tenant)
+
+#: `InvoiceCollection.owed_cents` of unpaid invoices.
+_OWED = F("dispute_debt_cents") + Case(
+    When(
+        stripe_status__in=InvoiceCollection.PAYABLE_STATUSES,
+        then=Greatest("amount_remaining_cents", 0),
+    ),
+    default=0,
+)
 
 
 @admin.register(Tenant)
@@ -37,7 +47,7 @@ class BilledTenantAdmin(TenantAdmin):
         sums = (
             unpaid.order_by()
             .values("tenant")
-            .annotate(cents=Sum("amount_remaining_cents"), code=Min("currency"))
+            .annotate(cents=Sum(_OWED), code=Min("currency"))
         )
         return (
             super()

@@ -2,7 +2,7 @@ from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
@@ -15,21 +15,39 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         return self.exclude(state=InvoiceCollection.State.CLOSED)
 
     def unpaid(self) -> Self:
-        """Open and uncollectible invoices with an amount remaining.
+        """Invoices with something to pay: an amount remaining, or a dispute debt.
 
-        Not those that Stripe wrote off because collection was paused: no debt.
+        Those that Stripe wrote off because collection was paused are no debt.
         """
-        status = [InvoiceCollection.Status.OPEN, InvoiceCollection.Status.UNCOLLECTIBLE]
-        rows = self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
-        return rows.exclude(hold=InvoiceCollection.Hold.WRITTEN_OFF)
+        remaining = Q(
+            ~Q(hold=InvoiceCollection.Hold.WRITTEN_OFF),
+            stripe_status__in=InvoiceCollection.PAYABLE_STATUSES,
+            amount_remaining_cents__gt=0,
+        )
+        return self.filter(remaining | Q(dispute_debt_cents__gt=0))
 
     def refused_sales(self) -> Self:
         """Drafts with an amount to pay that Stripe refuses to finalize."""
         return self.filter(hold=InvoiceCollection.Hold.REFUSED, total_cents__gt=0)
 
+    def disputed(self) -> Self:
+        """Invoices whose payment was taken back by a dispute and is owed again."""
+        return self.filter(dispute_debt_cents__gt=0)
+
     def overdue(self, now: datetime) -> Self:
-        """Unpaid invoices past their grace period: they suspend the tenant's relays."""
-        return self.unpaid().filter(suspend_at__lte=now)
+        """Unpaid invoices past their grace period: they suspend the tenant's relays.
+
+        A bank payment that started within the grace period extends it until it ends.
+        """
+        debited_in_time = Q(
+            intent_status=InvoiceCollection.IntentStatus.PROCESSING,
+            intent_since__lt=F("suspend_at"),
+        )
+        return self.unpaid().filter(~debited_in_time, suspend_at__lte=now)
+
+    def not_bank_debited(self) -> Self:
+        """Invoices for which no bank payment is in progress."""
+        return self.exclude(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
 
 
 class InvoiceCollection(WorkItem):
@@ -72,6 +90,13 @@ class InvoiceCollection(WorkItem):
         CARD = "card"
         NOTICE = "notice"
 
+    class IntentStatus(models.TextChoices):
+        """Statuses of a PaymentIntent that may still pay the invoice."""
+
+        NONE = "", "nothing"
+        PROCESSING = "processing", "processing (a bank debit takes days)"
+        REQUIRES_ACTION = "requires_action", "requires action (3D Secure on its page)"
+
     class PaidBy(models.TextChoices):
         NOBODY = "", "Not paid"
         WALLET = "wallet", "Paid by the tenant's wallet"
@@ -81,6 +106,8 @@ class InvoiceCollection(WorkItem):
         ELSEWHERE = "elsewhere", "Paid directly at Stripe"
 
     task_name = "billing.tasks.collect_invoice"
+    #: Statuses in which Stripe accepts a payment.
+    PAYABLE_STATUSES = (Status.OPEN, Status.UNCOLLECTIBLE)
 
     stripe_invoice_id = models.CharField(primary_key=True, max_length=255)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="collections")
@@ -108,6 +135,10 @@ class InvoiceCollection(WorkItem):
     dispute_debt_cents = models.PositiveBigIntegerField(
         default=0,
         help_text="Disputed money that the tenant owes again, for served time.",
+    )
+    given_back_cents = models.PositiveBigIntegerField(
+        default=0,
+        help_text="What staff gave back of it, as known when its end was credited.",
     )
     period_start = models.DateTimeField(null=True, blank=True)
     period_end = models.DateTimeField(null=True, blank=True)
@@ -148,6 +179,19 @@ class InvoiceCollection(WorkItem):
         default=Action.NONE,
         blank=True,
         db_column="next_rail",
+    )
+    intent_status = models.CharField(
+        max_length=16,
+        choices=IntentStatus.choices,
+        default=IntentStatus.NONE,
+        blank=True,
+        help_text="What may be paying it at Stripe, apart from our own card charges.",
+    )
+    intent_method = models.CharField(
+        max_length=255, blank=True, default="", help_text="Payment method used for it."
+    )
+    intent_since = models.DateTimeField(
+        null=True, blank=True, help_text="When it was first read."
     )
     rate_limits = models.PositiveSmallIntegerField(
         default=0, help_text="RATE_LIMITED replies of the wallet in this attempt."
@@ -198,6 +242,11 @@ class InvoiceCollection(WorkItem):
                 name="billing_collections_unpaid",
                 condition=Q(stripe_status__in=["open", "uncollectible"]),
             ),
+            models.Index(
+                fields=["tenant", "suspend_at"],
+                name="billing_collections_disputed",
+                condition=Q(dispute_debt_cents__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -205,10 +254,26 @@ class InvoiceCollection(WorkItem):
 
     @property
     def is_unpaid(self) -> bool:
-        """True if open or uncollectible with an amount remaining, as in `unpaid()`."""
-        payable = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
-        is_payable = self.stripe_status in payable and self.amount_remaining_cents > 0
-        return is_payable and self.hold != self.Hold.WRITTEN_OFF
+        """True if there is something to pay, as in `unpaid()`."""
+        return self.owed_cents > 0
+
+    @property
+    def chargeable_cents(self) -> int:
+        """The amount that Stripe lets us charge for the invoice."""
+        is_payable = self.stripe_status in self.PAYABLE_STATUSES
+        if not is_payable or self.hold == self.Hold.WRITTEN_OFF:
+            return 0
+        return max(0, self.amount_remaining_cents)
+
+    @property
+    def owed_cents(self) -> int:
+        """The amount to pay: what remains of the invoice, and its dispute debt."""
+        return self.chargeable_cents + self.dispute_debt_cents
+
+    @property
+    def is_bank_debited(self) -> bool:
+        """True if unpaid, and a bank payment is in progress."""
+        return self.is_unpaid and self.intent_status == self.IntentStatus.PROCESSING
 
     @property
     def is_final(self) -> bool:
@@ -240,6 +305,14 @@ class CardAttempt(models.Model):
         InvoiceCollection, models.PROTECT, related_name="card_attempts"
     )
     payment_method = models.CharField(max_length=255)
+    card_fingerprint = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="Identifies the number that the payment method had then.",
+    )
+    card_expires = models.CharField(max_length=7, blank=True, default="")
+    method_type = models.CharField(max_length=32, default="card")
     amount_cents = models.PositiveBigIntegerField()
     # Repeated with the request, so that Stripe makes the charge once.
     idempotency_key = models.CharField(max_length=255, unique=True)
@@ -278,18 +351,30 @@ class CardAttempt(models.Model):
     def __str__(self) -> str:
         return f"{self.collection_id} {self.state}"
 
+    @property
+    def is_bank_debit(self) -> bool:
+        return self.method_type not in {"card", "link"}
+
 
 class Settlement(models.Model):
     """The booking of a Lightning payment that arrived: each is counted once.
 
     `marking`: the invoice is being marked as paid by it. `marked`: the invoice was
-    marked, `marked_cents` were applied. `credited`: all of it became credit.
+    marked, `marked_cents` were applied. `repaid`: the invoice was paid before, and a
+    dispute debt was repaid. `credited`: all of it became credit. What is more than
+    the invoice's amount repays its dispute debt by `repaid_cents`, then is credited.
     """
 
     class State(models.TextChoices):
         MARKING = "marking"
         MARKED = "marked"
+        REPAID = "repaid", "repaid (a dispute debt)"
         CREDITED = "credited"
+
+    #: States of the one payment that marks the invoice as paid.
+    MARK_STATES = (State.MARKING, State.MARKED)
+    #: States after which a payment is booked.
+    BOOKED_STATES = (State.MARKED, State.REPAID, State.CREDITED)
 
     invoice = models.OneToOneField(
         LightningInvoice, models.PROTECT, primary_key=True, related_name="settlement"
@@ -299,6 +384,7 @@ class Settlement(models.Model):
     )
     state = models.CharField(max_length=16, choices=State.choices)
     marked_cents = models.PositiveBigIntegerField(default=0)
+    repaid_cents = models.PositiveBigIntegerField(default=0)
     surplus_cents = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(default=timezone.now)
     resolved_at = models.DateTimeField(null=True, blank=True)

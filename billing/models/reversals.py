@@ -18,6 +18,13 @@ class ReversalQuerySet(models.QuerySet["Reversal"]):
         """Disputes that took money: neither won nor only an inquiry."""
         return self.filter(kind=Reversal.Kind.DISPUTE, state__in=Reversal.TAKING_STATES)
 
+    def unsettled(self) -> Self:
+        """Disputes that are not decided yet, and refunds that may still fail."""
+        undecided = Q(kind=Reversal.Kind.DISPUTE, state__in=Reversal.UNDECIDED_STATES)
+        ended = [Reversal.State.FAILED, Reversal.State.CANCELED]
+        refunds = Q(kind=Reversal.Kind.REFUND) & ~Q(state__in=ended)
+        return self.filter(undecided | refunds)
+
 
 class Reversal(models.Model):
     """A payment of an invoice that was taken back, in part or whole, or may soon be.
@@ -46,11 +53,33 @@ class Reversal(models.Model):
         WON = "won"
         LOST = "lost"
         PREVENTED = "prevented"
+        APPEAL_NEEDS_RESPONSE = "appeal_needs_response"
+        APPEAL_UNDER_REVIEW = "appeal_under_review"
         OPEN = "open"
 
     #: States of a dispute in which the bank has the money:
     #: https://docs.stripe.com/api/disputes/object
-    TAKING_STATES = (State.NEEDS_RESPONSE, State.UNDER_REVIEW, State.LOST)
+    TAKING_STATES = (
+        State.NEEDS_RESPONSE,
+        State.UNDER_REVIEW,
+        State.LOST,
+        State.APPEAL_NEEDS_RESPONSE,
+        State.APPEAL_UNDER_REVIEW,
+    )
+    #: States in which support can still submit evidence, or has to wait for a decision.
+    UNDECIDED_STATES = (
+        State.WARNING_NEEDS_RESPONSE,
+        State.WARNING_UNDER_REVIEW,
+        State.NEEDS_RESPONSE,
+        State.UNDER_REVIEW,
+        State.APPEAL_NEEDS_RESPONSE,
+        State.APPEAL_UNDER_REVIEW,
+    )
+    RESPONSE_STATES = (
+        State.WARNING_NEEDS_RESPONSE,
+        State.NEEDS_RESPONSE,
+        State.APPEAL_NEEDS_RESPONSE,
+    )
 
     stripe_id = models.CharField(primary_key=True, max_length=255)
     kind = models.CharField(max_length=16, choices=Kind.choices)

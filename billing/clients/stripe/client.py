@@ -12,6 +12,16 @@ from billing.clients.stripe.portal import (
     PortalConfigurations,
     PortalSessions,
 )
+from billing.clients.stripe.reversals import (
+    Charge,
+    Charges,
+    Dispute,
+    Disputes,
+    FraudWarning,
+    FraudWarnings,
+    Refund,
+    Refunds,
+)
 from billing.clients.stripe.subscriptions import Subscriptions
 from billing.clients.stripe.transport import API_VERSION, StripeTransport, is_live_key
 from billing.clients.stripe.types import (
@@ -30,13 +40,17 @@ __all__ = [
     "API_VERSION",
     "BalanceTransaction",
     "Card",
+    "Charge",
     "CreditNote",
     "Customer",
+    "Dispute",
+    "FraudWarning",
     "Invoice",
     "Item",
     "Line",
     "PortalConfiguration",
     "Price",
+    "Refund",
     "Stripe",
     "Subscription",
     "is_live_key",
@@ -64,6 +78,10 @@ class Stripe:
         self.invoice_items = InvoiceItems(transport)
         self.payment_intents = PaymentIntents(transport)
         self.credit_notes = CreditNotes(transport)
+        self.charges = Charges(transport)
+        self.refunds = Refunds(transport)
+        self.disputes = Disputes(transport)
+        self.fraud_warnings = FraudWarnings(transport)
         self.events = Events(transport)
         self.prices = Prices(transport)
         self.coupons = Coupons(transport)

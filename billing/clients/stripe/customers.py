@@ -68,6 +68,12 @@ class PaymentMethods:
     def __init__(self, transport: StripeTransport) -> None:
         self._transport = transport
 
+    def get(self, method_id: str) -> Card:
+        """Return a payment method of any type. Raises StripeNotFound."""
+        return self._transport.call(
+            lambda: v1().payment_methods.retrieve(method_id), read_card
+        )
+
     def list_cards(self, customer_id: str) -> list[Card]:
         """Return a customer's cards, newest first."""
         params: stripe.params.PaymentMethodListParams = {

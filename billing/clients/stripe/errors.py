@@ -72,7 +72,7 @@ class StripeRefused(StripeError):
     """Stripe refused the call.
 
     It answered 4xx: the call had no effect, and a retry would not either.
-    Carries Stripe's own `type`, `stripe_code` and `param`.
+    Carries Stripe's own `text`, `type`, `stripe_code` and `param`.
     """
 
     code = "stripe-refused"
@@ -82,6 +82,7 @@ class StripeRefused(StripeError):
     ) -> None:
         details = ", ".join(part for part in (type, stripe_code, param) if part)
         super().__init__(f"{message} ({details})" if details else message)
+        self.text = message
         self.type = type
         self.stripe_code = stripe_code
         self.param = param

@@ -26,7 +26,10 @@ from billing.clients.stripe.types import (
 
 #: Metadata of an invoice whose `auto_advance` we have switched off.
 STOPPED_BY_US = {"caravel_auto_advance": "off"}
-_WHOLE: Any = {"expand": ["amount_paid_off_stripe"]}
+_INTENTS = "payments.data.payment.payment_intent"
+_WHOLE: Any = {"expand": ["amount_paid_off_stripe", _INTENTS]}
+#: Must not change: a charge is repeated under its key with the same parameters only.
+_CHARGED: Any = {"expand": ["amount_paid_off_stripe"]}
 
 
 class Invoices:
@@ -71,7 +74,7 @@ class Invoices:
         Raises StripeCardRefused, or another StripeRefused with nothing charged.
         https://docs.stripe.com/api/invoices/pay
         """
-        args, options = with_idempotency_key({**params, **_WHOLE}, key)
+        args, options = with_idempotency_key({**params, **_CHARGED}, key)
         return self._transport.call(
             lambda: v1().invoices.pay(invoice_id, args, options), read_invoice
         )

@@ -23,10 +23,18 @@ class Customer:
 
 @dataclass(frozen=True)
 class Card:
-    """A payment method that is attached to a customer."""
+    """A payment method: a card, or a bank account for debits.
+
+    `fingerprint` identifies its number and `expires` is like "2027-03": both change if
+    the network replaces a card in place. "" if Stripe names none.
+    """
 
     id: str
     created: int
+    type: str = "card"
+    customer: str = ""
+    fingerprint: str = ""
+    expires: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,13 +143,25 @@ class Line:
 
 
 @dataclass(frozen=True)
+class PaymentIntent:
+    """A PaymentIntent; `card` is the payment method that was tried last."""
+
+    id: str
+    status: str
+    card: str
+    error_code: str
+    decline_code: str
+
+
+@dataclass(frozen=True)
 class Invoice:
     """An invoice. `lines` has the first ten; `has_more_lines` says if there are more.
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
-    invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
-    has it. `credited` is the sum of its credit notes, and `credited_after_payment` the
-    part of them that was given back. `auto_advance` is None if Stripe does not say.
+    invoice without one. Only a retrieved invoice has `paid_off_stripe`, else 0, and
+    `intents`, else None: the PaymentIntents of its payments. `credited` is the sum of
+    its credit notes, and `credited_after_payment` the part of them that was given back.
+    `auto_advance` is None if Stripe does not say.
     """
 
     id: str
@@ -173,6 +193,7 @@ class Invoice:
     webhooks_delivered_at: int | None = None
     written_off_at: int | None = None
     written_off_reason: str = ""
+    intents: tuple[PaymentIntent, ...] | None = None
     credited_after_payment: int = 0
 
 
@@ -190,22 +211,14 @@ class InvoicePayment:
 
 
 @dataclass(frozen=True)
-class PaymentIntent:
-    """A PaymentIntent; `card` is the last card that was tried."""
-
-    id: str
-    status: str
-    card: str
-    error_code: str
-    decline_code: str
-
-
-@dataclass(frozen=True)
 class CreditNote:
+    """A credit note; `refunds` are the ids of the refunds that it includes."""
+
     id: str
     amount: int
     status: str
     metadata: Mapping[str, str]
+    refunds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -229,7 +242,16 @@ def read_customer(found: Any) -> Customer:
 
 
 def read_card(found: Any) -> Card:
-    return Card(found.id, found.created)
+    details = _field(found, found.type)
+    year, month = _field(details, "exp_year"), _field(details, "exp_month")
+    return Card(
+        id=found.id,
+        created=found.created,
+        type=found.type,
+        customer=_id(_field(found, "customer")),
+        fingerprint=_text(details, "fingerprint"),
+        expires=f"{year}-{month:02}" if year and month else "",
+    )
 
 
 def read_price(found: Any) -> Price:
@@ -332,8 +354,17 @@ def read_invoice(found: Any) -> Invoice:
         webhooks_delivered_at=_field(found, "webhooks_delivered_at"),
         written_off_at=_field(found, "status_transitions", "marked_uncollectible_at"),
         written_off_reason=_text(found, "status_details", "uncollectible", "reason"),
+        intents=_intents(_field(found, "payments", "data")),
         credited_after_payment=found.post_payment_credit_notes_amount,
     )
+
+
+def _intents(payments: Any) -> tuple[PaymentIntent, ...] | None:
+    """Return the expanded PaymentIntents of payments; None if they are not expanded."""
+    if payments is None:
+        return None
+    found = [_field(each, "payment", "payment_intent") for each in payments]
+    return tuple(read_payment_intent(each) for each in found if _field(each, "status"))
 
 
 def read_line(found: Any) -> Line:
@@ -392,7 +423,14 @@ def read_payment_intent(found: Any) -> PaymentIntent:
 
 
 def read_credit_note(found: Any) -> CreditNote:
-    return CreditNote(found.id, found.amount, found.status, read_metadata(found))
+    included = _field(found, "refunds") or ()
+    return CreditNote(
+        id=found.id,
+        amount=found.amount,
+        status=found.status,
+        metadata=read_metadata(found),
+        refunds=tuple(_id(_field(each, "refund")) for each in included),
+    )
 
 
 def read_balance_transaction(found: Any) -> BalanceTransaction:

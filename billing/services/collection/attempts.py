@@ -1,7 +1,8 @@
 """Payment attempts for an open invoice: wallet, then card, then a notice.
 
 An attempt starts when the invoice is finalized, after 1, 3 and 6 days, and whenever
-there is something new to try: a wallet, a card, or an operator's click.
+there is something new to try: a wallet, a card, or an operator's click. A new card is
+another one than was charged last: attached, made the default, or replaced in place.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from django.db import transaction
 from django.db.models import F, Max
 from django.utils import timezone
 
-from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.client import Card, Stripe
 from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection import cards
@@ -69,9 +70,10 @@ Step = Wait | _Reread | None
 def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """Take the next step of the current attempt to collect an open invoice.
 
-    Waits while another attempt is pending.
+    Waits while another attempt is pending, or a person is paying at Stripe.
     """
-    if locks.has_pending_attempt(collection.pk):
+    is_paying = locks.blocker_at_stripe(collection) is not None
+    if is_paying or locks.has_pending_attempt(collection.pk):
         return _wait_for_pending_payment(collection)
     if locks.has_pending_reduction(collection):
         return _post_credits_first(collection)
@@ -91,10 +93,27 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
     """
     with transaction.atomic():
         rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
-        ids = list(rows.unpaid().order_by("pk").values_list("pk", flat=True))
+        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
+        ids = list(chargeable.order_by("pk").values_list("pk", flat=True))
         for invoice_id in ids:
             _start_extra_attempt(invoice_id, first)
     return len(ids)
+
+
+def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
+    """Start an extra attempt for each open invoice that the card was not charged last.
+
+    Several events may report one new card. Returns the number of invoices.
+    """
+    started = 0
+    with transaction.atomic():
+        rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
+        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
+        for collection in chargeable.order_by("pk"):
+            if not cards.was_charged_last(collection, card):
+                _start_extra_attempt(collection.pk, Action.CARD)
+                started += 1
+    return started
 
 
 def collect_now(*, invoice_id: str) -> bool:
@@ -103,7 +122,10 @@ def collect_now(*, invoice_id: str) -> bool:
     An invoice that is not open is only read again; returns False for it.
     """
     with transaction.atomic():
-        if InvoiceCollection.objects.unpaid().filter(pk=invoice_id).exists():
+        chargeable = InvoiceCollection.objects.unpaid().filter(
+            pk=invoice_id, amount_remaining_cents__gt=0
+        )
+        if chargeable.exists():
             _start_extra_attempt(invoice_id, Action.WALLET)
             return True
         enqueue_collection(invoice_id=invoice_id)
@@ -166,10 +188,22 @@ def _wait_for_next_attempt(stripe: Stripe, collection: InvoiceCollection) -> Ste
     until = now + _RECHECK_INTERVAL
     if blocker := locks.payment_blocker(collection.pk):
         return Wait(State.PENDING, blocker.reason, min(blocker.until or until, until))
+    if _has_new_card(stripe, collection):
+        # Its event was lost, or has not arrived yet.
+        return _go_to_action(
+            collection, Action.CARD, attempt_started_at=now, rate_limits=0
+        )
     if collection.attempts_started < len(ATTEMPT_SCHEDULE):
         until = min(until, _scheduled_at(collection, collection.attempts_started))
     reason = "Waiting for the customer or the next attempt"
     return Wait(State.MANUAL, reason, until)
+
+
+def _has_new_card(stripe: Stripe, collection: InvoiceCollection) -> bool:
+    if collection.tenant.autopay_paused:
+        return False
+    card = cards.choose_card(stripe, collection)
+    return card is not None and not cards.was_charged_last(collection, card)
 
 
 def _scheduled_at(collection: InvoiceCollection, number: int) -> datetime:
@@ -226,7 +260,7 @@ def _charge_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
     if collection.tenant.autopay_paused:
         return _go_to_action(collection, Action.NOTICE)
     card = cards.choose_card(stripe, collection)
-    if not card:
+    if card is None:
         return _go_to_action(collection, Action.NOTICE)
     if waiting := _wait_for_pending_payment(collection):
         return waiting

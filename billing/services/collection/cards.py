@@ -1,4 +1,8 @@
-"""Card charges: one at a time per invoice, and each is made once."""
+"""Card charges: one at a time per invoice, and each is made once.
+
+The customer's default may also be a bank account: a debit is a charge that stays
+pending for days.
+"""
 
 import secrets
 from datetime import datetime, timedelta
@@ -8,21 +12,26 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from billing.clients.stripe.client import Invoice, Stripe
+from billing.clients.stripe.client import Card, Customer, Invoice, Stripe
 from billing.clients.stripe.errors import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice, record_invoice
+from billing.services.reversals.cards import blocked_cards
 from caravel.core.redaction import redact
 
 logger = structlog.get_logger(__name__)
 
 State = CardAttempt.State
-#: Decline codes after which the same card is not charged again.
+#: Codes after which the same card or bank account is not charged again.
 #: https://docs.stripe.com/declines/codes
+#: https://docs.stripe.com/payments/ach-direct-debit#failed-payments
 HARD_DECLINES = frozenset(
     {
+        "account_closed",
+        "debit_not_authorized",
         "lost_card",
+        "no_account",
         "pickup_card",
         "revocation_of_all_authorizations",
         "revocation_of_authorization",
@@ -30,6 +39,18 @@ HARD_DECLINES = frozenset(
         "stop_payment_order",
     }
 )
+#: Currencies of the bank debits that are charged if they are the customer's default:
+#: https://docs.stripe.com/payments/bank-debits
+_DEBIT_CURRENCIES = {
+    "acss_debit": ("cad", "usd"),
+    "au_becs_debit": ("aud",),
+    "bacs_debit": ("gbp",),
+    "nz_bank_account": ("nzd",),
+    "sepa_debit": ("eur",),
+    "us_bank_account": ("usd",),
+}
+#: Types that are charged at once, in any currency.
+_INSTANT_TYPES = ("card", "link")
 _DO_NOT_RETRY_ADVICE = "do_not_try_again"
 #: Stripe keeps the answer to an idempotency key for at least 24 hours:
 #: https://docs.stripe.com/api/idempotent_requests
@@ -44,26 +65,61 @@ _AUTHENTICATION_CODES = frozenset(
 )
 
 
-def choose_card(stripe: Stripe, collection: InvoiceCollection) -> str:
-    """Return the card to charge: the customer's default, else the newest, else "".
+def choose_card(stripe: Stripe, collection: InvoiceCollection) -> Card | None:
+    """Return the card to charge: the customer's default, else the newest, else None.
 
-    The newest becomes the default. Cards with a hard decline are skipped.
+    The default may be a bank account. What cannot pay the invoice is skipped, as are
+    cards with a hard decline, and those of a dispute or an early fraud warning. The
+    newest becomes the default if there is none.
     """
     customer = stripe.customers.get(collection.stripe_customer_id)
     if customer.deleted:
-        return ""
-    attached = [card.id for card in stripe.payment_methods.list_cards(customer.id)]
-    default = [customer.default_card] if customer.default_card else []
-    declined = _hard_declined_cards(collection)
-    usable = [card for card in [*default, *attached] if card not in declined]
-    card = usable[0] if usable else ""
-    if card and not customer.default_card:
-        stripe.customers.set_default_card(customer.id, card)
-    return card
+        return None
+    attached = stripe.payment_methods.list_cards(customer.id)
+    default = _default_of(stripe, customer, attached)
+    declined = _hard_declines(collection)
+    blocked, fingerprints = blocked_cards(collection.tenant_id)
+    for card in [*default, *attached]:
+        is_blocked = card.id in blocked or card.fingerprint in fingerprints
+        was_declined = any(is_same_card(each, card) for each in declined)
+        if is_blocked or was_declined or not _can_pay(card, collection.currency):
+            continue
+        if not customer.default_card:
+            stripe.customers.set_default_card(customer.id, card.id)
+        return card
+    return None
+
+
+def is_same_card(attempt: CardAttempt, card: Card) -> bool:
+    """Return whether an attempt was with this card, and not with one it has replaced.
+
+    Networks replace cards in place: then the number or the expiry date is another. If
+    both are unknown, the id decides.
+    """
+    pairs = (
+        (attempt.card_fingerprint, card.fingerprint),
+        (attempt.card_expires, card.expires),
+    )
+    return attempt.payment_method == card.id and all(
+        then == now or not then or not now for then, now in pairs
+    )
+
+
+def was_charged_last(collection: InvoiceCollection, card: Card) -> bool:
+    """Return whether the last attempt for an invoice was with this card."""
+    last = collection.card_attempts.first()
+    return last is not None and is_same_card(last, card)
+
+
+def was_replaced(card: Card, *, tenant_id: str) -> bool:
+    """Return whether a card's number or expiry date has changed since its charge."""
+    attempts = CardAttempt.objects.filter(collection__tenant=tenant_id)
+    last = attempts.filter(payment_method=card.id).first()
+    return last is not None and not is_same_card(last, card)
 
 
 def start_attempt(
-    collection: InvoiceCollection, card: str, *, then: InvoiceCollection.Action
+    collection: InvoiceCollection, card: Card, *, then: InvoiceCollection.Action
 ) -> CardAttempt:
     """Record the attempt to charge a card for the remaining amount of an invoice.
 
@@ -77,7 +133,10 @@ def start_attempt(
         rows.update(next_action=then)
         return CardAttempt.objects.create(
             collection=locked,
-            payment_method=card,
+            payment_method=card.id,
+            card_fingerprint=card.fingerprint,
+            card_expires=card.expires,
+            method_type=card.type,
             amount_cents=locked.amount_remaining_cents,
             # Random: the key of an earlier attempt would get that attempt's answer.
             idempotency_key=f"caravel:pay:{collection.pk}:{secrets.token_hex(8)}",
@@ -124,36 +183,42 @@ def _record_paid(stripe: Stripe, attempt: CardAttempt, paid: Invoice) -> None:
 def _refuse(attempt: CardAttempt, error: StripeCardRefused) -> None:
     codes = {error.stripe_code, error.decline_code}
     needs_authentication = codes & _AUTHENTICATION_CODES
+    # Stripe's text about authentication is for developers.
+    message = "" if needs_authentication else redact(error.text)
     _resolve(
         attempt,
         State.ACTION_REQUIRED if needs_authentication else State.REFUSED,
         code=(error.decline_code or error.stripe_code)[:64],
         advice_code=error.advice_code[:64],
-        message=redact(error.message)[:240],
+        message=message[:240],
     )
 
 
 def _resolve_from_invoice_payments(
     stripe: Stripe, attempt: CardAttempt, *, error: StripeRefused | None = None
 ) -> None:
-    """Resolve an attempt from Stripe's list of the invoice's payments."""
-    message = redact(error.message)[:240] if error else ""
+    """Resolve an attempt from Stripe's list of the invoice's payments.
+
+    It stays pending while a bank is processing it.
+    """
+    if error:
+        # Not for the tenant to read, unlike a bank's refusal.
+        logger.warning("charge_refused", error=redact(error.message))
     code = error.stripe_code[:64] if error else ""
     for payment in stripe.invoices.list_payments(attempt.collection_id):
         if not payment.intent:
             continue
         intent = stripe.payment_intents.get(payment.intent)
-        is_same_card = intent.card in ("", attempt.payment_method)
-        if payment.status == "paid" and is_same_card:
+        was_tried = intent.card in ("", attempt.payment_method)
+        if payment.status == "paid" and was_tried:
             read_invoice(stripe, attempt.collection_id, attempt.collection.tenant)
             return _resolve(attempt, State.PAID)
-        # The bank has not decided yet: the attempt is looked up again later.
-        if intent.status == "processing" and error is None:
+        if intent.status == "processing" and was_tried:
             return None
-        if intent.status == "requires_action" and is_same_card:
+        if intent.status == "requires_action" and was_tried:
             return _resolve(attempt, State.ACTION_REQUIRED, code=intent.error_code)
         code = code or intent.decline_code or intent.error_code
-    return _resolve(attempt, State.REFUSED, code=code or "not_charged", message=message)
+    return _resolve(attempt, State.REFUSED, code=code or "not_charged")
 
 
 def _resolve(attempt: CardAttempt, state: CardAttempt.State, **columns: str) -> None:
@@ -161,10 +226,24 @@ def _resolve(attempt: CardAttempt, state: CardAttempt.State, **columns: str) -> 
     logger.info("card_attempt", state=state, code=attempt.code)
 
 
-def _hard_declined_cards(collection: InvoiceCollection) -> set[str]:
+def _default_of(stripe: Stripe, customer: Customer, cards: list[Card]) -> list[Card]:
+    if not customer.default_card:
+        return []
+    found = [card for card in cards if card.id == customer.default_card]
+    # Only cards are listed.
+    return found or [stripe.payment_methods.get(customer.default_card)]
+
+
+def _can_pay(card: Card, currency: str) -> bool:
+    return card.type in _INSTANT_TYPES or currency in _DEBIT_CURRENCIES.get(
+        card.type, ()
+    )
+
+
+def _hard_declines(collection: InvoiceCollection) -> list[CardAttempt]:
     attempts = CardAttempt.objects.filter(collection__tenant=collection.tenant_id)
     hard = Q(code__in=HARD_DECLINES) | Q(advice_code=_DO_NOT_RETRY_ADVICE)
-    return set(attempts.filter(hard).values_list("payment_method", flat=True))
+    return list(attempts.filter(hard))
 
 
 def _update(attempt: CardAttempt, **columns: object) -> None:

@@ -102,8 +102,12 @@ def _finish_card(
     cards.run_attempt(stripe, attempt)
     if attempt.state != CardAttempt.State.PENDING:
         return REREAD
+    return _wait_for_bank("Waiting for the bank")
+
+
+def _wait_for_bank(reason: str) -> Wait:
     recheck_at = timezone.now() + cards.PROCESSING_RECHECK_INTERVAL
-    return Wait(State.PENDING, "Waiting for the bank", recheck_at)
+    return Wait(State.PENDING, reason, recheck_at)
 
 
 def _wait_for_card(reason: str) -> Wait:
@@ -115,6 +119,8 @@ def _book(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> St
     try:
         is_booked = settlements.book_next(stripe, collection, invoice)
     except PaymentInProgress as exc:
+        if collection.is_bank_debited:
+            return _wait_for_bank(exc.message)
         return _wait_for_card(exc.message)
     return REREAD if is_booked else None
 
@@ -131,6 +137,9 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
     InvoiceCollection.objects.filter(pk=collection.pk).update(
         paid_by=payer, next_action=InvoiceCollection.Action.NONE
     )
+    if collection.dispute_debt_cents:
+        recheck_at = timezone.now() + _RECHECK_INTERVAL
+        return Wait(State.MANUAL, "Disputed: waiting for the customer", recheck_at)
     notices.drop_unpaid_notices(collection)
     is_paid = collection.stripe_status == Status.PAID
     return Wait(State.CLOSED, str(payer.label) if is_paid else "Void", None)
@@ -151,7 +160,7 @@ def _wait_if_written_off(
 
 def _attempt(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
     is_open = collection.stripe_status == Status.OPEN
-    if not is_open or collection.amount_remaining_cents <= 0:
+    if not is_open or not collection.chargeable_cents:
         return None
     return next_attempt_step(stripe, collection)
 
@@ -173,7 +182,8 @@ def _record_wait(collection: InvoiceCollection, wait: Wait) -> None:
     Then a message is on its way, another worker has it, or the sweep will send one.
     """
     now = timezone.now()
-    until = _before_grace_ends(collection, wait.until, now) or now + _RECHECK_INTERVAL
+    until = wait.until or now + _RECHECK_INTERVAL
+    until = _before_grace_ends(collection, until, now)
     _if_not_requeued(collection).update(
         **NO_FAILURE,
         state=wait.state,
@@ -185,8 +195,8 @@ def _record_wait(collection: InvoiceCollection, wait: Wait) -> None:
 
 
 def _before_grace_ends(
-    collection: InvoiceCollection, until: datetime | None, now: datetime
-) -> datetime | None:
+    collection: InvoiceCollection, until: datetime, now: datetime
+) -> datetime:
     """Return when to look again: `until`, or shortly before an unpaid invoice suspends.
 
     Once that moment has passed, `until` stands.
@@ -196,7 +206,7 @@ def _before_grace_ends(
     final_check_at = collection.suspend_at - _FINAL_CHECK_BEFORE_GRACE
     if final_check_at <= now:
         return until
-    return min(until or final_check_at, final_check_at)
+    return min(until, final_check_at)
 
 
 def _record_failure(collection: InvoiceCollection, error: Exception) -> None:

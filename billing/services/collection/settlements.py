@@ -1,6 +1,7 @@
 """Booking of Lightning payments: each one is counted once, and none is lost.
 
-One of them marks the invoice as paid; anything beyond its amount becomes credit.
+One of them marks the invoice as paid; anything beyond its amount repays its dispute
+debt, then becomes credit.
 """
 
 import structlog
@@ -13,6 +14,7 @@ from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services.credits.posting import record_credit
 from billing.services.invoices import locks
 from billing.services.invoices.records import record_invoice
+from billing.services.reversals.debts import repay_dispute
 from caravel.core.currencies import charge_increment
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
@@ -28,7 +30,7 @@ _PAYABLE_STATUSES = ("open", "uncollectible")
 def book_next(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> bool:
     """Book the oldest unbooked payment. Returns False if there is none.
 
-    Raises PaymentInProgress while a card charge is pending.
+    Raises PaymentInProgress while a card charge or a bank payment is pending.
     """
     payment = _oldest_unbooked(collection)
     if payment is None:
@@ -60,19 +62,20 @@ def lightning_payment_for(collection: InvoiceCollection) -> LightningInvoice | N
     """Return the Lightning payment that pays an invoice, even before it is marked.
 
     One that has arrived counts at once if booking it will mark the invoice: it is the
-    next to be booked, covers the remaining amount, and no card charge is pending. One
-    that became credit has paid nothing of the invoice.
+    next to be booked, covers the remaining amount, and no card charge or bank payment
+    is pending. One that became credit has paid nothing of the invoice.
     """
     if collection.stripe_status == InvoiceCollection.Status.VOID:
         return None
-    marking = collection.settlements.exclude(state=State.CREDITED)
+    marking = collection.settlements.filter(state__in=Settlement.MARK_STATES)
     if settlement := marking.select_related("invoice").first():
         return settlement.invoice
     payment = _oldest_unbooked(collection)
     if not payment or locks.has_pending_charge(collection.pk):
         return None
-    remaining = collection.amount_remaining_cents
-    is_enough = collection.is_unpaid and remaining <= value_cents(payment)
+    if collection.is_bank_debited:
+        return None
+    is_enough = 0 < collection.chargeable_cents <= value_cents(payment)
     return payment if is_enough else None
 
 
@@ -80,7 +83,7 @@ def _oldest_unbooked(collection: InvoiceCollection) -> LightningInvoice | None:
     settled = LightningInvoice.objects.of(collection.pk).filter(
         state=LightningInvoice.State.SETTLED
     )
-    unbooked = settled.exclude(settlement__state__in=[State.MARKED, State.CREDITED])
+    unbooked = settled.exclude(settlement__state__in=Settlement.BOOKED_STATES)
     first: LightningInvoice | None = unbooked.first()
     return first
 
@@ -94,13 +97,16 @@ def _reserve_invoice(
     cannot take the payment, or another worker has just booked it.
     """
     with transaction.atomic():
-        locks.lock_collection(collection.pk)
+        locked = locks.lock_collection(collection.pk)
         if locks.has_pending_charge(collection.pk):
             raise PaymentInProgress("A card payment is in progress.")
+        if locked.is_bank_debited:
+            # Marking the invoice as paid could not stop the bank.
+            raise PaymentInProgress("A bank payment is in progress.")
         rows = Settlement.objects.filter(collection=collection)
         if settlement := rows.filter(invoice=payment).first():
             return bool(settlement.state == State.MARKING)
-        is_reserved = rows.exclude(state=State.CREDITED).exists()
+        is_reserved = rows.filter(state__in=Settlement.MARK_STATES).exists()
         fits = 0 < invoice.amount_remaining <= value_cents(payment)
         if is_reserved or invoice.status not in _PAYABLE_STATUSES or not fits:
             return False
@@ -158,21 +164,27 @@ def _applied_cents(
 def _record_booked(
     payment: LightningInvoice, invoice_id: str, *, applied_cents: int | None
 ) -> None:
-    """Record the part of a payment that was applied, and the rest as credit."""
-    surplus = max(0, value_cents(payment) - (applied_cents or 0))
-    state = State.CREDITED if applied_cents is None else State.MARKED
-    amounts = {"marked_cents": applied_cents or 0, "surplus_cents": surplus}
+    """Record what a payment was applied to: invoice, dispute debt, then credit."""
     with transaction.atomic():
         collection = locks.lock_collection(invoice_id)
         row = Settlement.objects.filter(invoice=payment).first()
         if row and row.state != State.MARKING:
             return
+        rest = max(0, value_cents(payment) - (applied_cents or 0))
+        repaid = repay_dispute(collection, rest)
+        amounts = {
+            "marked_cents": applied_cents or 0,
+            "repaid_cents": repaid,
+            "surplus_cents": rest - repaid,
+        }
+        state = State.REPAID if repaid else State.CREDITED
         columns = {"collection": collection, "resolved_at": timezone.now(), **amounts}
         Settlement.objects.update_or_create(
-            invoice=payment, defaults={"state": state, **columns}
+            invoice=payment,
+            defaults={"state": State.MARKED if applied_cents else state, **columns},
         )
-        if surplus:
-            _record_surplus(payment, surplus)
+        if rest > repaid:
+            _record_surplus(payment, rest - repaid)
     logger.info("payment_booked", payment_hash=payment.payment_hash, **amounts)
 
 

@@ -85,8 +85,8 @@ def card_session(*, invoice_id: str, return_url: str) -> str:
     collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
     if collection is None:
         raise UnknownInvoice("There is no such invoice.")
-    if not collection.is_unpaid:
-        raise InvoiceNotOpen("There is nothing to pay on this invoice.")
+    if not collection.chargeable_cents:
+        raise InvoiceNotOpen("There is nothing to pay by card on this invoice.")
     after = {"type": "redirect", "redirect": {"return_url": return_url}}
     flow = {"type": "payment_method_update", "after_completion": after}
     customer = collection.stripe_customer_id

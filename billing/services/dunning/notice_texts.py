@@ -35,7 +35,9 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     running = Relay.objects.billable().filter(tenant=collection.tenant_id)
     return {
         "number": collection.number or collection.pk,
-        "amount": format_amount(collection.amount_remaining_cents, collection.currency),
+        "amount": format_amount(collection.owed_cents, collection.currency),
+        # A dispute may leave a paid invoice unpaid: "still open" would be wrong.
+        "still_open": "unpaid again" if collection.dispute_debt_cents else "still open",
         "due_at": format_time(end) if end and is_ahead else "",
         "due_on": _format_date(end) if end and is_ahead else "",
         "ended_at": format_time(end) if end and not is_ahead else "",
@@ -78,6 +80,7 @@ def _card_error(collection: InvoiceCollection) -> dict[str, str]:
     return {
         "reason": shorten(last.message) if last else "",
         "bank_asks": "yes" if needs_action else "",
+        "method": "bank account" if last and last.is_bank_debit else "card",
     }
 
 

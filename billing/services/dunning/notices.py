@@ -25,8 +25,10 @@ REMINDERS = {
     "reminder_1": timedelta(days=1),
     "reminder_0": timedelta(hours=8),
 }
+#: Kinds that ask for a payment before the relays go off.
+_REQUESTS = ("invoice_due", "payment_failed", *REMINDERS)
 #: Kinds that apply only while the invoice is unpaid.
-_UNPAID = ("invoice_due", "payment_failed", *REMINDERS, "suspended")
+_UNPAID = (*_REQUESTS, "payment_disputed", "suspended")
 #: Kinds about a suspension: sent again when the deadline has moved.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
 #: Kinds that are rendered again while unsent, if the facts have changed.
@@ -43,6 +45,11 @@ def notify_invoice_due(collection: InvoiceCollection) -> Notice:
 def notify_payment_failed(collection: InvoiceCollection) -> Notice:
     """Report that the card was refused, and why."""
     return _notify(collection, "payment_failed")
+
+
+def notify_payment_disputed(collection: InvoiceCollection) -> Notice:
+    """Report that the bank took a payment back, and how to pay again."""
+    return _notify_again(collection, "payment_disputed")
 
 
 def notify_reminder(collection: InvoiceCollection, kind: str) -> Notice:
@@ -163,6 +170,8 @@ def _still_applies(
     if notice.kind == "wallet_trouble":
         return bool(tenant.nwc_error)
     if notice.kind in _UNPAID and not collection.is_unpaid:
+        return False
+    if notice.kind in _REQUESTS and collection.is_bank_debited:
         return False
     if notice.kind in REMINDERS:
         return not tenant.dunning_exempt and not is_overdue

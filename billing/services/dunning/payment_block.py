@@ -31,15 +31,16 @@ def is_suspended(tenant: Tenant) -> bool:
 def is_blocked(tenant: Tenant) -> bool:
     """Return whether the tenant must pay an invoice before it can buy more.
 
-    True if it is suspended, or if its last subscription ended with an unpaid invoice.
+    True if it is suspended, if its last subscription ended with an unpaid invoice, or
+    while it owes disputed money, also within the grace period.
     """
     if tenant.dunning_exempt:
         return False
-    unpaid = InvoiceCollection.objects.filter(tenant=tenant).unpaid()
+    invoices = InvoiceCollection.objects.filter(tenant=tenant)
+    if is_suspended(tenant) or invoices.disputed().exists():
+        return True
     # Otherwise a tenant could start a new subscription instead of paying for the last.
-    return is_suspended(tenant) or (
-        not tenant.stripe_subscription_id and unpaid.exists()
-    )
+    return not tenant.stripe_subscription_id and invoices.unpaid().exists()
 
 
 def suspended_q(now: datetime) -> Q:
@@ -50,9 +51,12 @@ def suspended_q(now: datetime) -> Q:
 
 def blocked_q(now: datetime) -> Q:
     """Return `is_blocked` as a filter on tenants."""
-    unpaid = InvoiceCollection.objects.filter(tenant=OuterRef("pk")).unpaid()
-    ended = Q(Exists(unpaid), dunning_exempt=False, stripe_subscription_id=None)
-    return suspended_q(now) | ended
+    invoices = InvoiceCollection.objects.filter(tenant=OuterRef("pk"))
+    disputed = Q(Exists(invoices.disputed()), dunning_exempt=False)
+    ended = Q(
+        Exists(invoices.unpaid()), dunning_exempt=False, stripe_subscription_id=None
+    )
+    return suspended_q(now) | disputed | ended
 
 
 def paused_since(tenant: Tenant) -> datetime | None:

@@ -22,19 +22,19 @@ def send_due_reminders(tenant: Tenant) -> int:
     if not invoices_to_remind_of(now).filter(tenant=tenant).exists():
         return 0
     for kind in REMINDERS:
-        unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant)
-        for collection in unpaid.filter(_due_q(kind, now)).order_by("pk"):
+        due = InvoiceCollection.objects.filter(_due_q(kind, now), tenant=tenant)
+        for collection in due.unpaid().not_bank_debited().order_by("pk"):
             notify_reminder(collection, kind)
             sent += 1
     return sent
 
 
 def invoices_to_remind_of(now: datetime) -> InvoiceCollectionQuerySet:
-    """Return the unpaid invoices with a reminder due."""
+    """Return the unpaid invoices with a reminder due, without a bank payment."""
     due = Q()
     for kind in REMINDERS:
         due |= _due_q(kind, now)
-    return InvoiceCollection.objects.unpaid().filter(due)
+    return InvoiceCollection.objects.unpaid().not_bank_debited().filter(due)
 
 
 def _due_q(kind: str, now: datetime) -> Q:

@@ -199,9 +199,15 @@ def _update_past_due(tenant: Tenant) -> None:
 
 
 def _needs_manual_payment() -> InvoiceCollectionQuerySet:
-    """Return unpaid invoices for which one whole automatic attempt has failed."""
+    """Return unpaid invoices that only the tenant can pay.
+
+    One whole automatic attempt has failed, or it is disputed money. Not those with a
+    bank payment in progress: nothing is to be done meanwhile.
+    """
     manual = Q(attempts_started=1, state=InvoiceCollection.State.MANUAL)
-    return InvoiceCollection.objects.unpaid().filter(manual | Q(attempts_started__gt=1))
+    failed = manual | Q(attempts_started__gt=1)
+    waiting = InvoiceCollection.objects.unpaid().not_bank_debited()
+    return waiting.filter(failed | Q(dispute_debt_cents__gt=0))
 
 
 def _owed_credit_q() -> Q:

@@ -1,10 +1,9 @@
-"""Handles events on invoices, payment methods and customers."""
+"""Handles events on invoices, and the deletion of customers."""
 
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import (
@@ -15,7 +14,6 @@ from billing.services.invoices.records import (
 from billing.services.subscriptions.end_credits import request_recredit
 from tenants.models import Tenant
 
-Action = InvoiceCollection.Action
 #: Fields of a draft that a refused finalization changes.
 _CHANGED_BY_REFUSAL = {"last_finalization_error", "automatically_finalizes_at"}
 
@@ -70,16 +68,6 @@ def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effec
     return lambda: f"{record()}{_end_grace(invoice_id)}"
 
 
-def card_attached(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Start an attempt with the new card for each open invoice."""
-    return lambda: _charge_new_card(tenant)
-
-
-def card_detached(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Change nothing: each attempt lists the customer's cards again."""
-    return no_effect("the next attempt will see it")
-
-
 def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Create another customer if this one is really deleted."""
     customer = str(event.data["object"]["id"])
@@ -127,8 +115,3 @@ def _end_grace(invoice_id: str) -> str:
         pk=invoice_id, suspend_at__gt=now
     )
     return "; its grace period is over" if in_grace.update(suspend_at=now) else ""
-
-
-def _charge_new_card(tenant: Tenant) -> str:
-    count = start_attempt_for_tenant(tenant_id=tenant.pk, first=Action.CARD)
-    return f"a new card for {count} open invoices"

@@ -15,7 +15,7 @@ from billing.clients.stripe.errors import (
 )
 from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.events import catalog, invoices
+from billing.services.events import cards, catalog, invoices, reversals
 from billing.services.events.effects import Effect, no_effect
 from billing.services.events.subscriptions import (
     subscription_changed,
@@ -53,9 +53,26 @@ HANDLERS: dict[str, Handler] = {
     "credit_note.created": invoices.credit_note_changed,
     "credit_note.updated": invoices.credit_note_changed,
     "credit_note.voided": invoices.credit_note_changed,
-    "payment_method.attached": invoices.card_attached,
-    "payment_method.detached": invoices.card_detached,
+    "payment_intent.processing": cards.payment_started,
+    "payment_intent.requires_action": cards.payment_started,
+    "payment_method.attached": cards.card_attached,
+    "payment_method.automatically_updated": cards.card_updated,
+    "payment_method.detached": cards.card_detached,
+    "payment_method.updated": cards.card_updated,
+    "customer.updated": cards.customer_updated,
     "customer.deleted": invoices.customer_deleted,
+    "refund.created": reversals.reversal_changed,
+    "refund.updated": reversals.reversal_changed,
+    "refund.failed": reversals.reversal_changed,
+    "charge.refunded": reversals.reversal_changed,
+    "charge.refund.updated": reversals.reversal_changed,
+    "charge.dispute.created": reversals.reversal_changed,
+    "charge.dispute.updated": reversals.reversal_changed,
+    "charge.dispute.closed": reversals.reversal_changed,
+    "charge.dispute.funds_withdrawn": reversals.reversal_changed,
+    "charge.dispute.funds_reinstated": reversals.reversal_changed,
+    "radar.early_fraud_warning.created": reversals.reversal_changed,
+    "radar.early_fraud_warning.updated": reversals.reversal_changed,
 }
 #: Handlers of events that concern no single tenant.
 ACCOUNT_HANDLERS: dict[str, Callable[[Stripe, StripeEvent], Effect]] = {
@@ -130,6 +147,8 @@ def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
         rows = InvoiceCollection.objects.select_related("tenant")
         invoice = rows.filter(pk=sent.get("invoice") or sent.get("id", "")).first()
         return invoice.tenant if invoice else None
+    if tenant is None and HANDLERS.get(event.type) == reversals.reversal_changed:
+        return reversals.tenant_of_charge(event)
     return tenant
 
 
@@ -189,4 +208,7 @@ def _customer_id(event: StripeEvent) -> str:
         return str(data["object"]["id"])
     # A detached payment method has no customer any more.
     previous = data.get("previous_attributes") or {}
-    return str(data["object"].get("customer") or previous.get("customer") or "")
+    customer = data["object"].get("customer") or previous.get("customer")
+    if not customer and HANDLERS.get(event.type) == reversals.reversal_changed:
+        return reversals.customer_of_charge(event)
+    return str(customer or "")

@@ -18,6 +18,7 @@ from billing.services.invoices.cache import CachedInvoices, get_or_fetch
 from billing.services.invoices.locks import Blocker, blockers_for_payer
 from billing.services.invoices.payment_link import payment_url
 from billing.services.invoices.records import billed_period
+from billing.services.reversals.debts import refunded_cents
 from lightning.services.invoices import live_until
 from relays.models import Plan
 from tenants.models import Tenant
@@ -43,8 +44,10 @@ class CollectionDetails:
 
     `next_try_at` is the next attempt to charge wallet and card. `waiting` is a pending
     payment or reduction that blocks other payments. `lightning_until` is the latest
-    time a payment of a presented bolt11 can arrive. `payment_url` is None when there
-    is nothing to pay. `hold` is what keeps it from being finalized or owed at Stripe.
+    time a payment of a presented bolt11 can arrive. `owed_cents` is to be paid, with
+    `dispute_debt_cents`, which Stripe's amounts do not have. `payment_url` is None when
+    there is nothing to pay. `hold` is what keeps it from being finalized or owed at
+    Stripe.
     """
 
     state: str
@@ -54,6 +57,9 @@ class CollectionDetails:
     next_try_at: datetime | None
     lightning_until: datetime | None
     waiting: Blocker | None
+    owed_cents: int
+    dispute_debt_cents: int
+    refunded_cents: int
     payment_url: str | None = field(repr=False)
 
 
@@ -175,6 +181,7 @@ def _with_collections(
     """Join invoices with their collections, in a constant number of queries."""
     unpaid = [pk for pk, collection in collections.items() if collection.is_unpaid]
     blockers, lightning_until = blockers_for_payer(unpaid), live_until(unpaid)
+    refunded = refunded_cents(collections)
     priced = Plan.objects.exclude(stripe_price_id=None)
     plans = {str(plan.stripe_price_id): plan.name for plan in priced}
     return [
@@ -183,7 +190,10 @@ def _with_collections(
             tenant_id=tenant_ids[invoice.id],
             lines=_lines(invoice.lines, plans),
             collection=_collection_details(
-                collections.get(invoice.id), blockers, lightning_until
+                collections.get(invoice.id),
+                blockers,
+                lightning_until,
+                refunded.get(invoice.id, 0),
             ),
             fetched_at=cached.fetched_at,
         )
@@ -242,6 +252,7 @@ def _collection_details(
     collection: InvoiceCollection | None,
     blockers: Mapping[str, Blocker],
     lightning_until: Mapping[str, datetime],
+    refunded_cents: int,
 ) -> CollectionDetails | None:
     if collection is None:
         return None
@@ -253,6 +264,9 @@ def _collection_details(
         next_try_at=next_attempt_at(collection),
         lightning_until=lightning_until.get(collection.pk),
         waiting=blockers.get(collection.pk),
+        owed_cents=collection.owed_cents,
+        dispute_debt_cents=collection.dispute_debt_cents,
+        refunded_cents=refunded_cents,
         payment_url=payment_url(collection) if collection.is_unpaid else None,
     )
 

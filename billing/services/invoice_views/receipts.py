@@ -21,6 +21,11 @@ from billing.services.invoice_views.invoices import InvoiceDetails, get_invoice
 from billing.services.invoices import locks
 from billing.services.invoices.payer import lightning_payer, paid_by, payer_elsewhere
 from billing.services.invoices.records import read_invoice
+from billing.services.reversals.debts import (
+    disputed_cents,
+    is_taken_back,
+    refunded_cents,
+)
 from caravel.nostr import npub
 from caravel.nostr.events import Event, sign_event
 from lightning.models import LightningInvoice
@@ -57,7 +62,8 @@ class ReceiptData:
     """Content of a receipt, amounts in the currency's minor unit.
 
     `paid_cents` was paid with money, the last part of it by `paid_by`; `credit_cents`,
-    the rest of the total, was covered by credit.
+    the rest of the total, was covered by credit. `refunded_cents` was refunded since,
+    `disputed_cents` was taken back by the payer's bank and not paid again.
     """
 
     invoice_id: str
@@ -68,6 +74,8 @@ class ReceiptData:
     total_cents: int
     paid_cents: int
     credit_cents: int
+    refunded_cents: int
+    disputed_cents: int
     paid_at: datetime
     paid_by: str
     lightning: Proof | None
@@ -101,10 +109,21 @@ def build_receipt(invoice_id: str) -> Receipt:
     is needed and unavailable.
     """
     collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
+    if collection:
+        _require_kept(collection)
     payment = _settled_payment(collection) if collection else None
     if collection and payment:
         return _sign(_paid_by_lightning(collection, payment))
     return _sign(_paid_in_stripe(get_invoice(invoice_id), collection))
+
+
+def _require_kept(collection: InvoiceCollection) -> None:
+    """Require that not all of the payment was taken back, and that none is owed again.
+
+    Raises InvoiceNotPaid.
+    """
+    if collection.dispute_debt_cents or is_taken_back(collection):
+        raise InvoiceNotPaid("The payment of this invoice was disputed and taken back.")
 
 
 def _settled_payment(collection: InvoiceCollection) -> LightningInvoice | None:
@@ -205,6 +224,8 @@ def _receipt_data(
         total_cents=total_cents,
         paid_cents=paid_cents,
         credit_cents=total_cents - paid_cents,
+        refunded_cents=refunded_cents([invoice_id]).get(invoice_id, 0),
+        disputed_cents=disputed_cents(invoice_id),
         # An event's created_at is in whole seconds (NIP-01).
         paid_at=paid_at.astimezone(UTC).replace(microsecond=0),
         paid_by=paid_by.value,

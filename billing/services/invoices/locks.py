@@ -4,14 +4,17 @@ Each pending payment or change has a row: a wallet or card attempt, a live bolt1
 credit note being created, a Lightning payment not yet booked. It is created under the
 collection's lock, and only if no other exists; the row itself is the lock. Lock order:
 Lightning invoices, their attempts, the tenant, the collection.
+
+What a person has started at Stripe has no row: the collection says so, as last read.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from billing.exceptions import InvoiceChanged
 from billing.models import (
@@ -26,7 +29,11 @@ from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoices import payable_until
 
-_BOOKED = [Settlement.State.MARKED, Settlement.State.CREDITED]
+#: How long a person may take for a 3D Secure challenge, from when we have seen it: the
+#: most that Stripe's SDKs allow is 99 minutes, the banks' pages end after 10 to 30.
+#: https://stripe.dev/stripe-android (Stripe3ds2Config, `setTimeout`)
+CHALLENGE_TIMEOUT = timedelta(hours=1)
+Intent = InvoiceCollection.IntentStatus
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,21 @@ def payment_blocker(invoice_id: str) -> Blocker | None:
     return Blocker("It may still be paid by Lightning.", until) if until else None
 
 
+def blocker_at_stripe(collection: InvoiceCollection) -> Blocker | None:
+    """Return the bank payment or 3D Secure challenge that may be paying an invoice.
+
+    A bank payment blocks until Stripe reports its end, a challenge for an hour.
+    """
+    if collection.is_bank_debited:
+        return Blocker("A bank payment is in progress.")
+    is_challenged = collection.intent_status == Intent.REQUIRES_ACTION
+    if not collection.is_unpaid or not is_challenged or not collection.intent_since:
+        return None
+    until = collection.intent_since + CHALLENGE_TIMEOUT
+    is_over = until <= timezone.now()
+    return None if is_over else Blocker("A card payment is being confirmed.", until)
+
+
 def blocker_for_payer(invoice_id: str) -> Blocker | None:
     """Return the reason why a payer cannot pay an invoice now, None if they can.
 
@@ -59,12 +81,12 @@ def blockers_for_payer(invoice_ids: Collection[str]) -> dict[str, Blocker]:
 
     Invoices that can be paid are left out. The number of queries is constant.
     """
-    blockers: dict[str, Blocker] = {}
+    blockers = _blockers_at_stripe(invoice_ids)
     attempts = NwcPayment.objects.pending().filter(stripe_invoice_id__in=invoice_ids)
     for attempt in attempts.select_related("invoice"):
         until = attempt.invoice.final_at
         wallet = Blocker("It may still be paid by Lightning.", until)
-        blockers[attempt.stripe_invoice_id] = wallet
+        blockers.setdefault(attempt.stripe_invoice_id, wallet)
     for blocker, ids in _blockers(invoice_ids):
         for invoice_id in ids:
             # A pending wallet payment comes first: its `until` is known.
@@ -97,7 +119,9 @@ def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> Non
     Raises InvoiceChanged, also while a reduction is pending.
     """
     expected = (read.stripe_status, read.amount_remaining_cents)
-    if (locked.stripe_status, locked.amount_remaining_cents) != expected:
+    amount = (locked.stripe_status, locked.amount_remaining_cents)
+    is_same_debt = locked.dispute_debt_cents == read.dispute_debt_cents
+    if amount != expected or not is_same_debt:
         raise InvoiceChanged("The invoice has just changed.")
     if has_pending_reduction(locked):
         raise InvoiceChanged("The invoice is about to be reduced.")
@@ -155,7 +179,16 @@ def has_unbooked_payment(invoice_id: str) -> bool:
     return _unbooked([invoice_id]).exists()
 
 
+def _blockers_at_stripe(invoice_ids: Collection[str]) -> dict[str, Blocker]:
+    rows = InvoiceCollection.objects.filter(pk__in=invoice_ids)
+    started = rows.exclude(intent_status=Intent.NONE)
+    blockers = {row.pk: blocker_at_stripe(row) for row in started}
+    return {key: blocker for key, blocker in blockers.items() if blocker}
+
+
 def _other_blocker(invoice_id: str) -> Blocker | None:
+    if at_stripe := _blockers_at_stripe([invoice_id]).get(invoice_id):
+        return at_stripe
     for blocker, ids in _blockers([invoice_id]):
         if ids.exists():
             return blocker
@@ -182,7 +215,7 @@ def _unbooked(invoice_ids: Collection[str]) -> QuerySet[LightningInvoice]:
     settled = LightningInvoice.objects.filter(
         stripe_invoice_id__in=invoice_ids, state=LightningInvoice.State.SETTLED
     )
-    return settled.exclude(settlement__state__in=_BOOKED)
+    return settled.exclude(settlement__state__in=Settlement.BOOKED_STATES)
 
 
 def _raise_if(blocker: Blocker | None) -> None:

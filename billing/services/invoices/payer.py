@@ -7,7 +7,13 @@ PaidBy = InvoiceCollection.PaidBy
 
 
 def paid_by(collection: InvoiceCollection, *, amount_paid_cents: int) -> PaidBy:
-    """Return how a paid invoice was paid; `amount_paid_cents` excludes credit."""
+    """Return how a paid invoice was paid; `amount_paid_cents` excludes credit.
+
+    Disputed money that was paid again counts as its last payment.
+    """
+    repaid = collection.settlements.filter(repaid_cents__gt=0).first()
+    if repaid and collection.reversals.disputes().filter(repaid_cents__gt=0).exists():
+        return lightning_payer(repaid.invoice_id)
     marked = collection.settlements.filter(state=Settlement.State.MARKED).first()
     if marked:
         return lightning_payer(marked.invoice_id)

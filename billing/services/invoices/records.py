@@ -22,6 +22,7 @@ from tenants.models import Tenant
 logger = structlog.get_logger(__name__)
 
 State = InvoiceCollection.State
+Intent = InvoiceCollection.IntentStatus
 Status = InvoiceCollection.Status
 #: At least this much of the grace period is left when an invoice is first seen.
 _MIN_NOTICE = timedelta(days=3)
@@ -135,13 +136,19 @@ def record_and_enqueue(
     return collection
 
 
-def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
-    """Return the request to pay the remaining amount, as last recorded."""
-    booked = collection.settlements.filter(state=Settlement.State.CREDITED)
+def payment_request_for(
+    collection: InvoiceCollection, *, with_dispute_debt: bool = False
+) -> PaymentRequest:
+    """Return the request to pay the remaining amount, as last recorded.
+
+    Only a person pays the dispute debt as well: nothing charges it automatically.
+    """
+    cents = collection.chargeable_cents
+    booked = collection.settlements.exclude(state__in=Settlement.MARK_STATES)
     return PaymentRequest(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
-        amount_cents=collection.amount_remaining_cents,
+        amount_cents=collection.owed_cents if with_dispute_debt else cents,
         currency=collection.currency,
         description=f"Invoice {collection.number or collection.pk}",
         booked=frozenset(booked.values_list("pk", flat=True)),
@@ -179,6 +186,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
         "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
+        **_intent_columns(invoice, collection),
     }
 
 
@@ -193,6 +201,27 @@ def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, 
         "finalization_refused_at": refused_at or timezone.now() if is_refused else None,
         "finalization_error": code[:64] if is_refused else "",
     }
+
+
+def _intent_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
+    """Return what may be paying an invoice at Stripe, and since when we know it.
+
+    Not a challenge that one of our own card charges has met: nobody has to be at it.
+    """
+    intents = () if invoice.status in _FINAL_STATUSES else invoice.intents
+    if intents is None:
+        return {}
+    charged = collection.card_attempts.values_list("payment_method", flat=True)
+    paying = [each for each in intents if each.status == Intent.PROCESSING] or [
+        each
+        for each in intents
+        if each.status == Intent.REQUIRES_ACTION and each.card not in set(charged)
+    ]
+    status, method = (paying[0].status, paying[0].card) if paying else (Intent.NONE, "")
+    if (status, method) == (collection.intent_status, collection.intent_method):
+        return {}
+    since = timezone.now() if status else None
+    return {"intent_status": status, "intent_method": method, "intent_since": since}
 
 
 def _suspend_at(finalized_at: datetime | None) -> datetime | None:
@@ -217,11 +246,13 @@ def matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
     if stored.is_final:
         return invoice.status in _FINAL_STATUSES
     state = (stored.stripe_status, stored.amount_remaining_cents)
-    return (*state, stored.amount_paid_cents) == (
+    if (*state, stored.amount_paid_cents) != (
         invoice.status,
         invoice.amount_remaining,
         invoice.amount_paid,
-    )
+    ):
+        return False
+    return not _intent_columns(invoice, stored)
 
 
 def _update(collection: InvoiceCollection, columns: dict[str, Any]) -> None:

@@ -32,14 +32,15 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     if collection is None:
         raise UnknownInvoice("There is no such invoice.")
     # Before the call to Stripe: anyone with the link can press the button repeatedly.
-    bolt11 = current_invoice(payment_request=payment_request_for(collection))
-    if bolt11 and collection.is_unpaid:
+    bolt11 = current_invoice(payment_request=_payment_request(collection))
+    is_paying = locks.blocker_at_stripe(collection) is not None
+    if bolt11 and collection.is_unpaid and not is_paying:
         return bolt11
     # It may have been paid or reduced in Stripe, and its webhook still be on its way.
     read_invoice(Stripe(), collection.pk, collection.tenant)
     collection.refresh_from_db()
-    _require_open(collection)
-    payment_request = payment_request_for(collection)
+    _require_payable(collection)
+    payment_request = _payment_request(collection)
     if current := current_invoice(payment_request=payment_request):
         return current
     issued = issue_for_payer(payment_request=payment_request)
@@ -49,21 +50,29 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
 def current_bolt11(invoice_id: str) -> LightningInvoice:
     """Return the open bolt11 that was presented to a payer, from our own rows.
 
-    Raises Bolt11NotOpen, also when the invoice has been paid by another method.
+    Raises Bolt11NotOpen, also when the invoice has been paid by another method, or is
+    being paid at Stripe.
     """
     open_bolt11s = LightningInvoice.objects.of(invoice_id).open()
     bolt11: LightningInvoice | None = open_bolt11s.filter(
         shown_at__isnull=False, expires_at__gt=timezone.now()
     ).first()
-    unpaid = InvoiceCollection.objects.unpaid().filter(pk=invoice_id)
-    if bolt11 is None or not unpaid.exists():
+    unpaid = InvoiceCollection.objects.unpaid().filter(pk=invoice_id).first()
+    if bolt11 is None or unpaid is None or locks.blocker_at_stripe(unpaid):
         raise Bolt11NotOpen("No Lightning invoice is open: create one first.")
     return bolt11
 
 
-def _require_open(collection: InvoiceCollection) -> None:
+def _payment_request(collection: InvoiceCollection) -> PaymentRequest:
+    return payment_request_for(collection, with_dispute_debt=True)
+
+
+def _require_payable(collection: InvoiceCollection) -> None:
     if not collection.is_unpaid:
         raise InvoiceNotOpen("There is nothing to pay on this invoice.")
+    # Also for a bolt11 that was presented before.
+    if blocker := locks.blocker_at_stripe(collection):
+        raise PaymentInProgress(blocker.reason, until=blocker.until)
 
 
 def _present(

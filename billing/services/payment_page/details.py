@@ -103,3 +103,5 @@ def _sums(page: PaymentPage, invoice: InvoiceDetails) -> Iterator[PageLine]:
         reduction = format_amount(reduction_cents, invoice.currency)
         yield PageLine("Credits and payments", reduction)
         yield PageLine("Amount due", format_amount(due_cents, page.invoice.currency))
+    if refunded_cents := invoice.collection and invoice.collection.refunded_cents:
+        yield PageLine("Refunded", format_amount(refunded_cents, invoice.currency))

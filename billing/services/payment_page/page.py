@@ -15,6 +15,7 @@ from billing.services.collection.settlements import lightning_payment_for
 from billing.services.invoices import locks
 from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
+from billing.services.reversals.debts import is_taken_back
 from lightning.exceptions import WalletError
 from lightning.models import LightningInvoice
 from lightning.services.invoices import payable_until, reissue_at
@@ -36,12 +37,19 @@ class PageState(StrEnum):
     WALLET_DOWN = "wallet-down"
     OFFER_EXPIRED = "offer-expired"
     PAID = "paid"
+    DISPUTED = "disputed"
     VOID = "void"
 
 
 class WaitingFor(StrEnum):
-    """Reason for the state WAITING. INTERNAL is a booking or reduction of our own."""
+    """Reason for the state WAITING.
 
+    BANK and CHALLENGE are a bank payment and a 3D Secure challenge at Stripe; INTERNAL
+    is a booking or reduction of our own.
+    """
+
+    BANK = "bank"
+    CHALLENGE = "challenge"
     WALLET = "wallet"
     CARD = "card"
     INTERNAL = "internal"
@@ -78,7 +86,7 @@ class PaymentPage:
 
     @property
     def is_payable(self) -> bool:
-        final = {PageState.DRAFT, PageState.PAID, PageState.VOID}
+        final = {PageState.DRAFT, PageState.PAID, PageState.DISPUTED, PageState.VOID}
         return self.state not in final
 
     @property
@@ -107,10 +115,15 @@ class PaymentPage:
         return self.is_payable and self.invoice.stripe_status == Status.UNCOLLECTIBLE
 
     @property
+    def is_disputed(self) -> bool:
+        """Return whether disputed money is to be paid again."""
+        return self.is_payable and self.invoice.dispute_debt_cents > 0
+
+    @property
     def amount_cents(self) -> int:
-        """Remaining amount; of a paid invoice the amount that was due."""
+        """Amount to pay; of a paid invoice the amount that was due."""
         row = self.invoice
-        return row.amount_remaining_cents or row.amount_due_cents or row.total_cents
+        return row.owed_cents or row.amount_due_cents or row.total_cents
 
     @property
     def blocked_until(self) -> datetime | None:
@@ -130,9 +143,12 @@ class PaymentPage:
 
         We charge no card when autopay is paused, when the invoice is written off, or
         when the bank requires authentication. Nor when the invoice's customer was
-        deleted in Stripe: a card saved now would belong to another customer.
+        deleted in Stripe: a card saved now would belong to another customer. Disputed
+        money is paid again by Lightning only.
         """
         if not self.is_payable or self.state == PageState.WAITING:
+            return CardOption.NONE
+        if not self.invoice.chargeable_cents:
             return CardOption.NONE
         is_paused = self.is_written_off or self.invoice.tenant.autopay_paused
         if not (is_paused or self.needs_authentication or self.is_customer_gone):
@@ -170,11 +186,14 @@ def get_page(invoice_id: str) -> PaymentPage:
         return PaymentPage(invoice, PageState.VOID, now)
     if invoice.stripe_status in {Status.DRAFT, Status.VOID}:
         state = PageState(invoice.stripe_status)
+    elif is_taken_back(invoice):
+        state = PageState.DISPUTED
     return PaymentPage(invoice, state, now, paid_by=invoice.paid_by)
 
 
 def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
-    payment = lightning_payment_for(invoice)
+    # One that has paid a disputed invoice before does not pay its debt.
+    payment = lightning_payment_for(invoice) if invoice.chargeable_cents else None
     if payment:
         # Before it is marked in Stripe: the payer must not think that it got lost.
         paid_by = lightning_payer(payment.pk).value
@@ -183,8 +202,9 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         )
     bolt11 = _last_bolt11(invoice.pk, now)
     is_open = bolt11 is not None and bolt11.expires_at > now
-    # Until a payment arrives, other pending payments do not block an open bolt11.
-    is_blocked = not is_open or locks.has_unbooked_payment(invoice.pk)
+    # Until a payment arrives, our other pending payments do not block an open bolt11.
+    is_paying = locks.blocker_at_stripe(invoice) is not None
+    is_blocked = not is_open or is_paying or locks.has_unbooked_payment(invoice.pk)
     blocker = blocker_for_payer(invoice.pk) if is_blocked else None
     return PaymentPage(
         invoice=invoice,
@@ -192,7 +212,7 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         now=now,
         bolt11=bolt11,
         blocker=blocker,
-        waiting_for=_waiting_for(invoice.pk) if blocker else None,
+        waiting_for=_waiting_for(invoice) if blocker else None,
         lightning_until=payable_until(invoice.pk),
         card_attempt=invoice.card_attempts.first(),
         has_billable_relays=Relay.objects.billable()
@@ -228,10 +248,14 @@ def _last_bolt11(invoice_id: str, now: datetime) -> LightningInvoice | None:
     return last
 
 
-def _waiting_for(invoice_id: str) -> WaitingFor:
-    if locks.has_pending_charge(invoice_id):
+def _waiting_for(invoice: InvoiceCollection) -> WaitingFor:
+    if invoice.is_bank_debited:
+        return WaitingFor.BANK
+    if locks.blocker_at_stripe(invoice):
+        return WaitingFor.CHALLENGE
+    if locks.has_pending_charge(invoice.pk):
         return WaitingFor.CARD
-    is_pending = locks.has_pending_attempt(invoice_id)
+    is_pending = locks.has_pending_attempt(invoice.pk)
     return WaitingFor.WALLET if is_pending else WaitingFor.INTERNAL
 
 

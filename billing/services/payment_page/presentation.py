@@ -22,9 +22,12 @@ _HEADLINES = {
     PageState.WALLET_DOWN: "Scan with a Lightning wallet",
     PageState.OFFER_EXPIRED: "The Lightning invoice has expired",
     PageState.PAID: "Paid. Thank you!",
+    PageState.DISPUTED: "This payment was disputed",
     PageState.VOID: "This invoice is void",
 }
 _WAITING_HEADLINES = {
+    WaitingFor.BANK: "A bank payment is in progress",
+    WaitingFor.CHALLENGE: "Waiting for your confirmation",
     WaitingFor.WALLET: "Waiting for your wallet",
     WaitingFor.CARD: "Waiting for your card",
 }
@@ -88,7 +91,8 @@ def _screen_reader_text(page: PaymentPage) -> str:
 def _tone(page: PaymentPage) -> str:
     if page.state == PageState.PAID:
         return "good"
-    if page.state in {PageState.VOID, PageState.DRAFT} or page.is_written_off:
+    quiet = {PageState.VOID, PageState.DRAFT, PageState.DISPUTED}
+    if page.state in quiet or page.is_written_off:
         return "quiet"
     return "bad" if page.is_overdue else "plain"
 
@@ -112,6 +116,7 @@ def etag(page: PaymentPage) -> str:
         page.bolt11 and page.bolt11.pk,
         page.is_overdue,
         page.is_written_off,
+        page.is_disputed,
         page.card_option,
         attempt and (attempt.pk, attempt.state),
         page.is_payable and (invoice.suspend_at, page.has_billable_relays),

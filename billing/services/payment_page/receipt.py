@@ -91,6 +91,12 @@ def _from_receipt(receipt: Receipt) -> Iterator[ReceiptLine]:
     if receipt.credit_cents:
         credit = format_amount(receipt.credit_cents, receipt.currency)
         yield ReceiptLine("Credit applied", credit)
+    if receipt.refunded_cents:
+        refunded = format_amount(receipt.refunded_cents, receipt.currency)
+        yield ReceiptLine("Refunded", refunded)
+    if receipt.disputed_cents:
+        disputed = format_amount(receipt.disputed_cents, receipt.currency)
+        yield ReceiptLine("Taken back by the bank", disputed)
     yield ReceiptLine("Date paid", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
     yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(receipt.paid_by)])
     yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)

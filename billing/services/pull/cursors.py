@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.errors import StripeRefused, StripeUnreadable
 from billing.models import StripeCursor
+from caravel.core.alerts import alert_support
 from caravel.core.db.work_items import error_columns
 from caravel.core.exceptions import CaravelError
 
@@ -78,7 +79,8 @@ def _move(cursor: StripeCursor, until: datetime) -> None:
 
 def _record_failure(cursor: StripeCursor, error: CaravelError) -> None:
     StripeCursor.objects.filter(pk=cursor.pk).update(**error_columns(error))
-    # A refusal will not end by itself, such as that of a key without the permission.
-    is_permanent = isinstance(error, StripeRefused | StripeUnreadable)
-    log = logger.error if is_permanent else logger.warning
-    log("list_not_read", list=cursor.name, error=str(error))
+    if isinstance(error, StripeRefused | StripeUnreadable):
+        # It will not end by itself, such as that of a key without the permission.
+        alert_support("list_not_read", str(error), list=cursor.name)
+    else:
+        logger.warning("list_not_read", list=cursor.name, error=str(error))

@@ -8,12 +8,15 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
-from billing.models import InvoiceCollection, StripeWrite
+from billing.exceptions import DisputeUnknown
+from billing.models import InvoiceCollection, Reversal, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
 from billing.services.dunning.stuck_drafts import record_refusal
+from billing.services.dunning.suspension import end_grace_now
 from billing.services.invoices.holds import is_left_to_staff
 from billing.services.invoices.records import enqueue_collection, read_invoice
+from billing.services.reversals.record import record_customer_reversals
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
@@ -27,6 +30,7 @@ from billing.services.stripe_writes.cancellations import (
 )
 from billing.services.subscriptions import end_credits, unused_time
 from billing.services.subscriptions.unused_time import BilledInvoice
+from caravel.core.alerts import alert_support
 from tenants.models import Tenant
 
 
@@ -92,6 +96,7 @@ def _credit_unused_time(
     marked as failed: the tenant buys nothing until it is repaired.
     """
     tenant = Tenant.objects.get(pk=write.tenant_id)
+    _record_reversals(stripe, tenant, ended)
     # First, since finalizing a draft applies the customer's balance to it:
     # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
@@ -114,6 +119,31 @@ def _credit_unused_time(
     # Before the collection is enqueued: it would charge the unreduced amount.
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     _enqueue_unpaid(billed)
+
+
+def _record_reversals(stripe: Stripe, tenant: Tenant, ended: Subscription) -> None:
+    """Record what was taken back of the payments, so that none of it is credited.
+
+    Raises DisputeUnknown if Stripe ended the subscription for a dispute that it does
+    not show yet.
+    """
+    record_customer_reversals(stripe, tenant, ended.customer)
+    if ended.cancel_reason != "payment_disputed":
+        return
+    invoices = InvoiceCollection.objects.filter(stripe_subscription_id=ended.id)
+    disputes = Reversal.objects.filter(kind=Reversal.Kind.DISPUTE)
+    if not disputes.filter(collection__in=invoices).exists():
+        alert_support(
+            "dispute_unknown",
+            "Stripe ended a subscription for a dispute, but shows none.",
+            tenant=tenant.pk,
+            subscription=ended.id,
+        )
+        raise DisputeUnknown("The dispute that ended the subscription is not known.")
+    if not tenant.dunning_exempt:
+        # An event about the end may have come before the dispute was recorded.
+        ids = list(invoices.unpaid().values_list("pk", flat=True))
+        end_grace_now(tenant_id=tenant.pk, invoice_ids=ids)
 
 
 def _finalize_drafts(

@@ -18,6 +18,8 @@ from billing.models import Credit, InvoiceCollection
 from billing.models.credits import CreditQuerySet
 from billing.services.credits.posting import post_credits, record_credit
 from billing.services.invoices.amounts import invoice_amounts
+from billing.services.invoices.locks import lock_collection
+from billing.services.reversals.debts import refresh_dispute_debt
 from billing.services.stripe_writes import cancellations
 from billing.services.stripe_writes.cancellations import Terms
 from billing.services.subscriptions.unused_time import (
@@ -105,8 +107,7 @@ def credit_end(
     shares = [_share(tenant, subscription_id, each, terms) for each in billed]
     # Lock order: rows by primary key.
     for share in sorted(shares, key=lambda share: share.invoice.id):
-        rows = InvoiceCollection.objects.filter(pk=share.invoice.id)
-        rows.update(unserved_cents=share.unserved)
+        _save_unserved(share)
     difference = total_credit(shares, terms) - sum(each.credited for each in shares)
     if difference < 0:
         # It corrects what was credited for the invoice of which most was returned.
@@ -117,6 +118,18 @@ def credit_end(
     for share in shares:
         if share.taken:
             _record(tenant, subscription_id, terms, share, share.taken)
+
+
+def _save_unserved(share: Share) -> None:
+    """Store what of an invoice was not served, on which its dispute debt depends."""
+    collection = lock_collection(share.invoice.id)
+    collection.unserved_cents = share.unserved
+    collection.given_back_cents = share.amounts.given_back_cents
+    InvoiceCollection.objects.filter(pk=collection.pk).update(
+        unserved_cents=collection.unserved_cents,
+        given_back_cents=collection.given_back_cents,
+    )
+    refresh_dispute_debt(collection)
 
 
 def _share(

@@ -33,7 +33,6 @@ KINDS = {
     "charges": "charge",
     "coupons": "coupon",
     "configurations": "billing_portal.configuration",
-    "coupons": "coupon",
     "credit_notes": "credit_note",
     "customers": "customer",
     "disputes": "dispute",
@@ -105,7 +104,10 @@ def answers(sandbox, api):
 def card_payment(api, card):
     customer, method = builders.paying_customer(api, card)
     subscription = builders.automatic(api, to=customer)
-    return customer, method, subscription, *payments(api, subscription.latest_invoice)
+    invoice = subscription.latest_invoice
+    expand = ["payments.data.payment.payment_intent"]
+    whole = api.v1.invoices.retrieve(invoice, {"expand": expand})
+    return customer, method, subscription, whole, *payments(api, invoice)
 
 
 def payments(api, invoice):
@@ -154,12 +156,11 @@ def discounts(api, customer):
 
 
 def setup(api, customer, configuration):
-    """Return a price, a coupon, an endpoint with its secret, and a portal session."""
+    """Return a price, an endpoint with its secret, and a portal session."""
     endpoint = {"url": "https://a.example", "enabled_events": ["*"]}
     portal = {"customer": customer.id, "configuration": configuration.id}
     return (
         builders.price(api),
-        builders.coupon(api),
         api.v1.webhook_endpoints.create(endpoint),
         api.v1.billing_portal.sessions.create(portal),
     )

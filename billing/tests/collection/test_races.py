@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.client import Card, Stripe
 from billing.clients.stripe.invoices import Invoices
 from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
@@ -337,7 +337,7 @@ def charge(subscriber, sandbox):
 
     def charge_card():
         attempt = cards.start_attempt(
-            collection_of(subscriber), card, then=Action.NOTICE
+            collection_of(subscriber), Card(card, created=0), then=Action.NOTICE
         )
         cards.run_attempt(Stripe(), attempt)
 
@@ -525,7 +525,7 @@ def test_credit_that_is_always_refused_is_retried_less_and_less_often(
 def start_charge(tenant):
     """Record a charge as another worker does, without sending it."""
     row = collection_of(tenant)
-    return cards.start_attempt(row, "pm_other", then=Action.NOTICE)
+    return cards.start_attempt(row, Card("pm_other", created=0), then=Action.NOTICE)
 
 
 def test_payment_is_not_booked_while_a_charge_is_pending(
@@ -618,7 +618,9 @@ def test_no_card_charge_when_a_payment_settles_during_the_blocker_queries(
     run_before(monkeypatch, locks, "payable_until", settle)
 
     with pytest.raises(PaymentInProgress):
-        cards.start_attempt(collection_of(subscriber), "pm_1", then=Action.NOTICE)
+        cards.start_attempt(
+            collection_of(subscriber), Card("pm_1", created=0), then=Action.NOTICE
+        )
 
 
 def test_no_reduction_of_the_paid_amount_before_the_payment_is_booked(

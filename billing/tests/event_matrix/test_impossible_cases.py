@@ -4,7 +4,7 @@ import pytest
 import time_machine
 from django.db import IntegrityError, transaction
 
-from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.client import Card, Stripe
 from billing.clients.stripe.errors import StripeRefused
 from billing.exceptions import InvoiceNotOpen
 from billing.models import CardAttempt, InvoiceCollection
@@ -80,9 +80,8 @@ def make_case(
 
 
 def charge(case_setup: CaseSetup) -> None:
-    cards.start_attempt(
-        case_setup.row, case_setup.card, then=InvoiceCollection.Action.NOTICE
-    )
+    card = Card(case_setup.card, created=0)
+    cards.start_attempt(case_setup.row, card, then=InvoiceCollection.Action.NOTICE)
 
 
 def test_every_reason_excludes_a_case():

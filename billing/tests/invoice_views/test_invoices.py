@@ -335,7 +335,7 @@ def test_list_makes_constant_number_of_queries(
         row = InvoiceCollectionFactory(stripe_invoice_id=created.id, tenant=tenant)
         create_unbooked_payment(row)
 
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         listed = list_invoices(tenant)
 
     assert len(listed) == count

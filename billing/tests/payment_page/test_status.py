@@ -236,6 +236,43 @@ def test_status_is_waiting_while_card_charge_is_pending(client, path, open_invoi
     assert "<form" not in html
 
 
+def start_payment_at_stripe(status):
+    InvoiceCollection.objects.update(intent_status=status, intent_since=timezone.now())
+
+
+def test_status_is_waiting_during_a_bank_payment(client, path):
+    start_payment_at_stripe("processing")
+
+    data = status(client, path)
+
+    assert (data["state"], data["until"]) == ("waiting", None)
+    html = text(client.get(path))
+    assert "A bank payment is in progress" in html
+    assert "only a moment" not in html
+    assert "<form" not in html
+
+
+def test_presented_bolt11_is_hidden_during_a_bank_payment(client, path, open_bolt11):
+    start_payment_at_stripe("processing")
+
+    assert status(client, path)["state"] == "waiting"
+    assert open_bolt11.bolt11 not in text(client.get(path))
+
+
+def test_status_has_the_end_of_a_challenge_and_the_page_leads_back_to_it(
+    client, path, open_invoice
+):
+    start_payment_at_stripe("requires_action")
+
+    data = status(client, path)
+
+    assert (data["state"], bool(data["until"])) == ("waiting", True)
+    html = text(client.get(path))
+    assert "Waiting for your confirmation" in html
+    assert f'href="{open_invoice.hosted_invoice_url}"' in html
+    assert "<form" not in html
+
+
 @pytest.mark.parametrize(
     ("columns", "state"),
     [

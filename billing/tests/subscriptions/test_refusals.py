@@ -1,4 +1,4 @@
-"""What Stripe refuses to sell: left out, reported, and no obstacle to the rest."""
+"""Prices that Stripe refuses to sell are left out, reported, and block nothing."""
 
 from datetime import timedelta
 

@@ -1,13 +1,16 @@
 """Collection of a tenant's only invoice, and payments from elsewhere meanwhile."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import requests
 
-from billing.models import CardAttempt, InvoiceCollection
+from billing.models import CardAttempt, InvoiceCollection, StripeEvent
 from billing.services.collection.collect import collect_invoice
+from billing.services.events.process import process_event
+from billing.tests.factories import StripeEventFactory
 from lightning.models import NwcPayment
 from lightning.services.payments import run_payment
 from sandbox.stripe.client.testing import Sandbox
@@ -52,10 +55,39 @@ def stripe_invoice(sandbox: Sandbox, tenant: Tenant) -> Any:
     return sandbox.client().v1.invoices.retrieve(collection_of(tenant).pk)
 
 
-def pay_at_stripe(sandbox: Sandbox, tenant: Tenant) -> None:
-    """Pay on Stripe's hosted invoice page."""
-    url = f"{sandbox.url}/_sandbox/invoices/{collection_of(tenant).pk}/pay"
-    requests.post(url, json={"card": "pm_card_visa"}, timeout=60).raise_for_status()
+def pay_at_stripe(
+    sandbox: Sandbox, tenant: Tenant, method: str = "pm_card_visa"
+) -> str:
+    """Pay on Stripe's hosted invoice page; returns the id of the PaymentIntent."""
+    path = f"invoices/{collection_of(tenant).pk}/pay"
+    return str(control(sandbox, path, card=method)["payment_intent"]["id"])
+
+
+def control(sandbox: Sandbox, path: str, **fields: str) -> Any:
+    """Make what others than we do at Stripe happen."""
+    url = f"{sandbox.url}/_sandbox/{path}"
+    response = requests.post(url, json=fields, timeout=60)
+    response.raise_for_status()
+    return response.json()
+
+
+def make_default(sandbox: Sandbox, tenant: Tenant, method: str) -> None:
+    """Make a payment method the customer's default."""
+    settings: Any = {"invoice_settings": {"default_payment_method": method}}
+    assert tenant.stripe_customer_id
+    sandbox.client().v1.customers.update(tenant.stripe_customer_id, settings)
+
+
+def deliver_last(sandbox: Sandbox, type: str) -> StripeEvent:
+    """Process the last event of a type, as if its webhook had just come."""
+    (event,) = sandbox.client().v1.events.list({"type": type, "limit": 1}).data
+    data = json.loads(str(event.data))
+    stored = StripeEventFactory(
+        type=type, object=data["object"], previous=data.get("previous_attributes")
+    )
+    process_event(event_id=stored.pk)
+    stored.refresh_from_db()
+    return stored
 
 
 def pay_in_part(sandbox: Sandbox, tenant: Tenant, cents: int) -> None:

@@ -481,9 +481,12 @@ class CaseSetup:
             }, None
         if event == Event.CUSTOMER_DELETED:
             return {"id": self.customer_id, "object": "customer"}, None
+        if event == Event.PROCESSING:
+            return {"id": "pi_gone", "object": "payment_intent", **customer}, None
         card = {"id": self.card or "pm_gone", "object": "payment_method"}
         if event == Event.ATTACHED:
-            return {**card, **customer}, None
+            # Another one than was charged before: only that is new.
+            return {**card, "id": "pm_new", **customer}, None
         return {**card, "customer": None}, customer
 
     def _update(self, **columns: Any) -> None:

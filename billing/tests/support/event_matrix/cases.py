@@ -17,6 +17,7 @@ class Event(StrEnum):
     WRITTEN_OFF = "invoice.marked_uncollectible"
     UPDATED = "customer.subscription.updated"
     ENDED = "customer.subscription.deleted"
+    PROCESSING = "payment_intent.processing"
     ATTACHED = "payment_method.attached"
     DETACHED = "payment_method.detached"
     CUSTOMER_DELETED = "customer.deleted"

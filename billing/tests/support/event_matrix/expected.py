@@ -52,6 +52,9 @@ def _apply_event(model: InvoiceModel) -> None:
         _handle_invoice_event(model)
     elif event == Event.ATTACHED:
         try_new_card(model)
+    elif event == Event.PROCESSING and model.is_payable:
+        # Late: nothing is being processed any more, but the invoice is read.
+        collect(model)
     elif event == Event.ENDED and subscription == SubscriptionState.CURRENT:
         _handle_external_cancel(model)
     elif event == Event.CUSTOMER_DELETED:

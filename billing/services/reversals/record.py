@@ -1,0 +1,206 @@
+"""Recording refunds, disputes and warnings, with their effects on the tenant.
+
+They are read from Stripe by charge, and recorded only if nothing else was recorded
+since: an older answer never replaces a newer one.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing.clients.stripe.client import Charge, Dispute, Stripe
+from billing.exceptions import ReversalChanged
+from billing.models import InvoiceCollection, Reversal
+from billing.services.dunning.suspension import review_tenant
+from billing.services.invoices import locks
+from billing.services.invoices.cache import invalidate
+from billing.services.invoices.records import enqueue_collection, record_and_enqueue
+from billing.services.reversals.alerts import tell_support
+from billing.services.reversals.debts import refresh_dispute_debt
+from billing.services.reversals.read import (
+    ChargeReversals,
+    invoice_id_of,
+    read_reversals,
+    versions_of,
+)
+from billing.services.stripe_writes.cancellations import mark_changed
+from billing.services.sync.queue import mark_stale
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
+
+Kind = Reversal.Kind
+#: How often a charge is read again while others record its reversals.
+_MAX_READS = 5
+
+
+def record_reversals(stripe: Stripe, tenant: Tenant, invoice_id: str) -> None:
+    """Read and record what was taken back of an invoice's payments.
+
+    Raises ReversalChanged if others keep recording it.
+    """
+    for payment in stripe.invoices.list_payments(invoice_id):
+        if payment.intent:
+            for charge in stripe.charges.list(intent=payment.intent):
+                record_charge(stripe, tenant, charge)
+
+
+def record_customer_reversals(stripe: Stripe, tenant: Tenant, customer: str) -> None:
+    """Read and record what was taken back of a customer's payments.
+
+    Charges of which nothing was taken cost no further request. Early fraud warnings
+    are not seen here: they take nothing.
+    """
+    known = set(tenant.reversals.values_list("charge_id", flat=True))
+    for charge in stripe.charges.list(customer=customer):
+        if charge.disputed or charge.amount_refunded or charge.id in known:
+            record_charge(stripe, tenant, charge)
+
+
+def find_tenant(stripe: Stripe, charge: Charge) -> Tenant | None:
+    """Return the tenant whose customer or invoice a charge is of, None if foreign."""
+    if charge.customer:
+        tenant = Tenant.objects.by_customer(charge.customer).first()
+        if tenant:
+            return tenant
+    rows = InvoiceCollection.objects.select_related("tenant")
+    # The invoice outlives the customer.
+    collection = rows.filter(pk=invoice_id_of(stripe, charge)).first()
+    return collection.tenant if collection else None
+
+
+def record_charge(stripe: Stripe, tenant: Tenant, charge: Charge) -> str:
+    """Read and record the reversals of a charge; returns what changed.
+
+    Raises ReversalChanged if others keep recording them.
+    """
+    for _ in range(_MAX_READS):
+        found = fetch_reversals(stripe, tenant, charge)
+        try:
+            return apply_reversals(found)
+        except ReversalChanged:
+            logger.info("reversals_read_again", charge=charge.id)
+    raise ReversalChanged("The charge's refunds and disputes keep changing.")
+
+
+def fetch_reversals(stripe: Stripe, tenant: Tenant, charge: Charge) -> ChargeReversals:
+    """Return the reversals of a charge; its invoice is recorded first if it is not."""
+    found = read_reversals(stripe, charge)
+    rows = InvoiceCollection.objects.filter(pk=found.invoice_id)
+    if found.invoice_id and not rows.exists():
+        record_and_enqueue(stripe.invoices.get(found.invoice_id), tenant)
+    return found
+
+
+def apply_reversals(found: ChargeReversals) -> str:
+    """Record the reversals of a charge, and their effects; returns what changed.
+
+    Touches only the database. Raises ReversalChanged if others were recorded since.
+    """
+    invoice = InvoiceCollection.objects.filter(pk=found.invoice_id).first()
+    if invoice is None:
+        return "not a payment of one of our invoices"
+    with transaction.atomic():
+        # Of the invoice: support may have moved the customer to another tenant.
+        tenant = Tenant.objects.lock(invoice.tenant_id)
+        collection = locks.lock_collection(invoice.pk)
+        if versions_of(found.charge.id) != found.since:
+            raise ReversalChanged("The charge's refunds or disputes have just changed.")
+        changed = [
+            row for columns in _columns(found, collection) if (row := _save(columns))
+        ]
+        if changed:
+            _react(tenant, collection)
+    states = ", ".join(f"{row.kind} {row.state}" for row in changed)
+    return states or "no reversal has changed"
+
+
+def _react(tenant: Tenant, collection: InvoiceCollection) -> None:
+    """Update debt, relays and notices after a change of an invoice's reversals."""
+    refresh_dispute_debt(collection)
+    # Of a subscription that has ended, it changes what had to be credited.
+    if mark_changed(collection.stripe_subscription_id):
+        mark_stale(tenant_id=tenant.pk)
+    enqueue_collection(invoice_id=collection.pk)
+    review_tenant(tenant_id=tenant.pk)
+    customer = collection.stripe_customer_id
+    transaction.on_commit(partial(invalidate, customer, collection.pk))
+
+
+def _save(columns: dict[str, Any]) -> Reversal | None:
+    """Record a reversal as just read; returns None if nothing has changed."""
+    key = columns["stripe_id"]
+    before = Reversal.objects.filter(pk=key).first()
+    if before and all(getattr(before, name) == columns[name] for name in columns):
+        return None
+    row, _ = Reversal.objects.update_or_create(
+        pk=key, defaults={**columns, "updated_at": timezone.now()}
+    )
+    tell_support(row, before)
+    return row
+
+
+def _columns(
+    found: ChargeReversals, collection: InvoiceCollection
+) -> Iterator[dict[str, Any]]:
+    charge = found.charge
+    common = {
+        "tenant_id": collection.tenant_id,
+        "collection_id": collection.pk,
+        "currency": charge.currency,
+        "charge_id": charge.id,
+        "payment_method": charge.card,
+        "card_fingerprint": charge.fingerprint,
+    }
+    for refund in found.refunds:
+        yield {
+            **common,
+            "stripe_id": refund.id,
+            "kind": Kind.REFUND,
+            # Older refunds have no status; until it has failed, the money is gone.
+            "state": refund.status or Reversal.State.PENDING,
+            "amount_cents": refund.amount,
+            "reason": refund.reason,
+            "credit_note_id": found.notes.get(refund.id, ""),
+            "created_at": _time(refund.created),
+        }
+    for dispute in found.disputes:
+        yield {
+            **common,
+            "stripe_id": dispute.id,
+            "kind": Kind.DISPUTE,
+            "state": dispute.status,
+            "amount_cents": _disputed_cents(dispute, charge),
+            "reason": dispute.reason,
+            "evidence_due_at": _time(dispute.due_by) if dispute.due_by else None,
+            "created_at": _time(dispute.created),
+        }
+    for warning in found.warnings:
+        yield {
+            **common,
+            "stripe_id": warning.id,
+            "kind": Kind.FRAUD_WARNING,
+            "state": Reversal.State.OPEN,
+            "amount_cents": charge.amount,
+            "reason": warning.fraud_type,
+            "created_at": _time(warning.created),
+        }
+
+
+def _disputed_cents(dispute: Dispute, charge: Charge) -> int:
+    """Return the disputed amount in the charge's currency, at most the charge.
+
+    The bank may dispute in the cardholder's currency:
+    https://docs.stripe.com/api/disputes/object
+    """
+    is_same = dispute.currency == charge.currency
+    return min(dispute.amount, charge.amount) if is_same else charge.amount
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
