@@ -405,6 +405,7 @@ class CaseSetup:
         CardAttempt.objects.create(
             collection=self.row,
             payment_method=self.card or "pm_gone",
+            card_fingerprint=self._fingerprint(),
             amount_cents=self.remaining,
             idempotency_key=f"{CARD_KEY}:{state}" if is_resolved else CARD_KEY,
             state=state,
@@ -413,6 +414,12 @@ class CaseSetup:
             tried_at=timezone.now(),
             resolved_at=timezone.now() if is_resolved else None,
         )
+
+    def _fingerprint(self) -> str:
+        if not self.card:
+            return ""
+        card = self.api.v1.payment_methods.retrieve(self.card).card
+        return str(card and card.fingerprint)
 
     def _book(self, state: Settlement.State) -> LightningInvoice:
         """Record a payment of the presented bolt11, booked or being booked."""

@@ -122,11 +122,14 @@ def _credit_unused_time(model: InvoiceModel) -> None:
     if was_draft:
         model.status = "open"
     share = MONTH if was_draft else UNUSED
+    model.is_read = True
     if model.status == "void":
         return
-    model.is_read = True
     if model.status == "open":
         _reduce_invoice(model, share)
+    elif model.status == "uncollectible":
+        # Such an invoice may accept no credit note: it waits for the payment.
+        model.credits.append(f"unserved {share} owed: 0 + 0")
     elif model.status == "paid" and model.case.invoice != InvoiceState.CREDITED:
         model.credits.append(posted("unserved", share, balance=share))
     if model.is_payable:
@@ -156,7 +159,7 @@ def _outcome(model: InvoiceModel) -> Outcome:
         by_lightning=model.by_lightning,
         wallets=tuple(sorted(model.wallets)),
         cards=tuple(sorted(model.cards)),
-        settlements=tuple(sorted(map(_settlement, model.settlements))),
+        settlements=_settlements(model),
         credits=tuple(sorted(model.credits)),
         state=model.state,
         next_action=model.next_action,
@@ -170,6 +173,11 @@ def _outcome(model: InvoiceModel) -> Outcome:
         reversals=tuple(sorted(model.reversals)),
         debt=model.debt,
     )
+
+
+def _settlements(model: InvoiceModel) -> tuple[str, ...]:
+    repaid = ["repaid 0, surplus 0"] * model.repayments
+    return tuple(sorted([*map(_settlement, model.settlements), *repaid]))
 
 
 def _settlement(settlement: tuple[int, int] | None) -> str:

@@ -2,6 +2,7 @@
 
 from billing.tests.support.event_matrix.cases import (
     REVERSALS,
+    Attempt,
     Event,
     InvoiceState,
     SubscriptionState,
@@ -22,7 +23,9 @@ def handle_from_outside(model: InvoiceModel) -> None:
     if event in REVERSALS:
         _handle_reversal(model)
     elif event in {Event.CUSTOMER_UPDATED, Event.REISSUED}:
-        try_new_card(model)
+        # A card is new if it was never charged, or was charged with another number.
+        if (event == Event.REISSUED) == _was_charged(model):
+            try_new_card(model)
     elif event == Event.PAUSED:
         # Stripe's page on it: the "customer loses service access".
         model.is_paused, model.relay = True, "delinquent"
@@ -38,12 +41,20 @@ def try_new_card(model: InvoiceModel) -> None:
         collect(model)
 
 
+def _was_charged(model: InvoiceModel) -> bool:
+    """Return whether we have charged the tenant's card for the invoice."""
+    return bool(model.cards)
+
+
 def _handle_edit(model: InvoiceModel) -> None:
     """Read an invoice that staff have edited; what they hold stays a draft."""
     model.is_held = model.case.invoice == InvoiceState.DRAFT
-    if model.case.event == Event.NOTED and model.status == "open":
+    is_note = model.case.event == Event.NOTED
+    if is_note and model.status == "open":
         model.remaining -= NOTE
     collect(model)
+    if is_note:
+        _correct_credit(model, NOTE)
 
 
 def _handle_reversal(model: InvoiceModel) -> None:
@@ -58,9 +69,31 @@ def _handle_reversal(model: InvoiceModel) -> None:
     is_ended = model.case.subscription != SubscriptionState.CURRENT
     if event == Event.DISPUTED and not is_ended:
         # All of it was for time that is or will be served.
-        model.debt = model.amount
-        model.is_overdue = True
-    if event in {Event.DISPUTED, Event.REFUND_CREATED, Event.REFUNDED} and is_ended:
-        # It counts first against the unserved time, which was credited in full.
-        taken = min(cents, UNUSED)
+        _owe_again(model)
+    if event in {Event.DISPUTED, Event.REFUND_CREATED, Event.REFUNDED}:
+        _correct_credit(model, cents)
+
+
+def _owe_again(model: InvoiceModel) -> None:
+    """Owe disputed money; a Lightning payment that was not needed repays it."""
+    if (0, model.amount) in model.settlements:
+        model.settlements.remove((0, model.amount))
+        model.credits.remove(posted("surplus", model.amount, balance=model.amount))
+        model.repayments += 1
+        by_hand = model.case.attempt == Attempt.MARKING
+        model.paid_by = "lightning" if by_hand else "wallet"
+        return
+    model.debt, model.is_overdue = model.amount, True
+    model.notices.add("payment_disputed")
+    if model.state == "closed":
+        model.state = "manual"
+
+
+def _correct_credit(model: InvoiceModel, returned: int) -> None:
+    """Debit what was credited for the end of the subscription and is returned now.
+
+    It counts first against the unserved time, which was credited in full.
+    """
+    if model.case.subscription != SubscriptionState.CURRENT:
+        taken = min(returned, UNUSED)
         model.credits.append(posted("unserved", -taken, balance=-taken))

@@ -65,6 +65,8 @@ class InvoiceModel:
     is_paused: bool = False
     reversals: list[str] = field(default_factory=list)
     debt: int = 0
+    #: Lightning payments that repaid disputed money.
+    repayments: int = 0
 
     @property
     def is_payable(self) -> bool:
