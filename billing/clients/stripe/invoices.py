@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 from billing.clients.stripe.transport import (
@@ -155,10 +154,11 @@ class InvoiceItems:
 
         The tax rates are those of items without own ones.
         """
-        read = partial(read_pending_item, default_tax_rates=default_tax_rates)
         params = {"customer": customer, "pending": True, "limit": 100}
         pages = self._transport.paginate(
-            lambda p: v1().invoice_items.list(p), params, read
+            lambda p: v1().invoice_items.list(p),
+            params,
+            lambda found: read_pending_item(found, default_tax_rates),
         )
         return [line for owner, line in pages if owner == subscription]
 

@@ -15,7 +15,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
 from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
-from billing.services.collection.drafts import finalize_draft
+from billing.services.collection.drafts import finalize_draft, wait_for_late_credit
 from billing.services.collection.undecided import wait_for_sync
 from billing.services.dunning import notices, suspension
 from billing.services.invoices import locks
@@ -168,6 +168,7 @@ def _attempt(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) ->
 _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
     _finish_card,
     _book,
+    wait_for_late_credit,
     _close,
     wait_for_sync,
     finalize_draft,

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
@@ -11,6 +12,9 @@ from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
+from billing.services.stripe_writes import cancellations
+from billing.services.sync.queue import mark_stale
+from tenants.models import Tenant
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -45,6 +49,35 @@ def finalize_draft(
             raise
         # Stripe or another worker has just finalized it.
     return REREAD
+
+
+def wait_for_late_credit(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
+) -> Step:
+    """Have the sync credit what a draft bills after the end of its subscription.
+
+    A draft that was held at that time was left out then. Requested once: until the
+    invoice is first seen as finalized, the collection is in the state `draft`.
+    """
+    if collection.state != State.DRAFT or not _was_held_at_the_end(collection):
+        return None
+    with transaction.atomic():
+        Tenant.objects.lock(collection.tenant_id)
+        cancellations.mark_changed(collection.stripe_subscription_id)
+        mark_stale(tenant_id=collection.tenant_id)
+    reason = "Waiting for the days that were not served to be credited"
+    return Wait(State.COLLECTING, reason, timezone.now() + timedelta(minutes=1))
+
+
+def _was_held_at_the_end(collection: InvoiceCollection) -> bool:
+    """Return whether a draft was finalized long after the end of its subscription."""
+    terms = cancellations.stored_terms(collection.stripe_subscription_id)
+    finalized_at = collection.finalized_at
+    if terms is None or finalized_at is None:
+        return False
+    ended_at = datetime.fromtimestamp(terms.at, UTC)
+    skew = timedelta(minutes=1)
+    return collection.created_at < ended_at - skew and finalized_at > ended_at + skew
 
 
 def _wait_for_others(collection: InvoiceCollection, invoice: Invoice) -> Wait | None:

@@ -1,6 +1,6 @@
 """Reading a list at Stripe from where the last read ended."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -48,7 +48,12 @@ def windows_since(start: datetime) -> Iterator[Window]:
 
 
 def read_new(
-    name: str, *, first: timedelta, overlap: timedelta, read: Callable[[Window], object]
+    name: str,
+    *,
+    first: timedelta,
+    overlap: timedelta,
+    read: Callable[[Window], object],
+    split: Callable[[datetime], Iterable[Window]] = windows_since,
 ) -> None:
     """Read a list since its cursor, which moves once `read` has stored a window.
 
@@ -61,7 +66,7 @@ def read_new(
         pk=name, defaults={"read_until": started_at - first}
     )
     try:
-        for window in windows_since(cursor.read_until - overlap):
+        for window in split(cursor.read_until - overlap):
             read(window)
             _move(cursor, window.end or started_at)
     except CaravelError as exc:

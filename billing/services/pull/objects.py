@@ -11,20 +11,29 @@ from billing.services.invoices.records import (
     record_and_enqueue,
 )
 from billing.services.pull.cursors import Window, read_new
+from billing.services.reversals.discover import discover_reversals
 from tenants.models import Tenant
 
-INVOICES = "invoices"
+INVOICES, REVERSALS = "invoices", "reversals"
 #: The first discovery: one billing period.
 _FIRST = timedelta(days=31)
-#: Also finds what happened to an invoice in its first hours.
+#: Also finds what happened to an object in its first hours.
 _OVERLAP = timedelta(hours=12)
 
 
 def discover_objects() -> None:
-    """List what was created at Stripe since the last discovery, and record it."""
+    """List what was created at Stripe since the last discovery, and record it.
+
+    Invoices first: what takes a payment back refers to one.
+    """
     stripe = Stripe()
-    discover = partial(_discover_invoices, stripe)
-    read_new(INVOICES, first=_FIRST, overlap=_OVERLAP, read=discover)
+    read = partial(read_new, first=_FIRST, overlap=_OVERLAP)
+    read(INVOICES, read=partial(_discover_invoices, stripe))
+    read(
+        REVERSALS,
+        read=lambda window: discover_reversals(stripe, window.start),
+        split=lambda start: [Window(start)],
+    )
 
 
 def _discover_invoices(stripe: Stripe, window: Window) -> None:

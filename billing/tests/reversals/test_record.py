@@ -6,8 +6,9 @@ import pytest
 
 from billing.clients.stripe.client import Stripe
 from billing.exceptions import ReversalChanged
-from billing.models import Reversal, StripeEvent
+from billing.models import Reversal, StripeCursor, StripeEvent
 from billing.services.events.process import process_event
+from billing.services.pull.objects import discover_objects
 from billing.services.reversals import read, record
 from billing.services.reversals.record import (
     apply_reversals,
@@ -249,3 +250,15 @@ def test_dispute_in_another_currency_takes_the_whole_charge(
     deliver_all(sandbox)
 
     assert Reversal.objects.get().amount_cents == 2500
+
+
+def test_dispute_that_no_event_reported_is_found_by_the_hourly_discovery(
+    sandbox, payer, paid, charge
+):
+    discover_objects()
+    dispute(sandbox, charge)
+
+    discover_objects()
+
+    assert recorded() == [("dispute", "needs_response", 2500)]
+    assert set(StripeCursor.objects.values_list("last_error", flat=True)) == {""}

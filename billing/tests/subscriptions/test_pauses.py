@@ -1,6 +1,6 @@
 """Subscriptions that staff pause: nothing is cancelled, replaced or charged."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -394,3 +394,34 @@ def test_kept_draft_stays_a_draft_when_its_subscription_ends(payer, sandbox, clo
     assert collect(renewal).hold == "held"
     invoice = sandbox.client().v1.invoices.retrieve(renewal.pk)
     assert invoice.status == "draft"
+
+
+def test_kept_draft_that_is_released_after_the_end_asks_for_the_served_days_only(
+    payer, sandbox, clock
+):
+    # The card would pay at once.
+    sandbox.client().v1.customers.update(
+        payer.stripe_customer_id, {"metadata": {"sandbox_outcome": "card_declined"}}
+    )
+    pause_collection(sandbox, payer, "keep_as_draft")
+    clock.move(days=40)
+    renewal = collect(record_newest(payer))
+    assert renewal.hold == "held"
+    leave(payer)
+    clock.move(days=3)
+
+    sandbox.client().v1.invoices.finalize_invoice(renewal.pk)
+    assert not collect(renewal).card_attempts.exists()
+    sync(payer)
+    renewal = collect(renewal)
+
+    period = (renewal.period_end - renewal.period_start).total_seconds()
+    served = (clock_at_end(payer) - renewal.period_start).total_seconds()
+    assert abs(renewal.amount_remaining_cents - 500 * served / period) <= 1
+
+
+def clock_at_end(tenant):
+    """Return when the tenant's only subscription ended."""
+    write = tenant.stripe_writes.get(kind="subscription.cancel")
+    ended = Stripe().subscriptions.get(write.subject).ended_at
+    return datetime.fromtimestamp(ended, UTC)

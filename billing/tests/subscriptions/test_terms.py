@@ -129,6 +129,7 @@ def test_repeating_coupon_is_carried_for_the_months_that_are_left(
     redeem(sandbox, tenant, six)
     (before,) = current_discounts(sandbox, tenant)
     clock.move(days=40)
+    pay_all_invoices(sandbox)
 
     replace_subscription(tenant)
 
