@@ -1,4 +1,4 @@
-"""Predict what follows from what staff, banks and card networks do, on the model."""
+"""Predict the effects of changes by staff, banks and card networks, on the model."""
 
 from billing.tests.support.event_matrix.cases import (
     REVERSALS,

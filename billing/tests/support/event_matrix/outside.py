@@ -1,4 +1,4 @@
-"""What staff, banks and card networks do to the objects of a case."""
+"""Changes by staff, banks and card networks to the objects of a case."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What staff have set at Stripe, and nobody else may change."""
+"""Settings by staff at Stripe that nobody else may change."""
 
 import math
 from dataclasses import dataclass, field

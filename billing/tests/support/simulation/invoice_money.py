@@ -1,4 +1,4 @@
-"""What was paid for an invoice, given back and taken back, and what its time cost.
+"""Money paid for an invoice, given back and taken back, and the price of its time.
 
 From the objects at Stripe and our own wallet alone, in cents: nothing is read from the
 records that Caravel keeps of them, except how Lightning payments were booked.

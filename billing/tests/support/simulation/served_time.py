@@ -39,7 +39,8 @@ class Account:
     """A tenant's money and served time, in cents.
 
     `lag` is the price of the time between the end of the last relay and that of its
-    subscription: either is the end of the service.
+    subscription: either is the end of the service. `held` is the unserved time on
+    drafts of ended subscriptions: it may be credited once they are released.
     `min_gift` and `max_gift`: what was given back beyond the unserved time; several
     invoices of one subscription may share what one of them gave back too much.
     """
@@ -52,6 +53,7 @@ class Account:
     billed: Fraction
     credit: int
     used: float
+    held: Fraction
     min_gift: Fraction
     max_gift: Fraction
     lag: Fraction
@@ -68,7 +70,7 @@ class Account:
         """Return whether it matches, up to half a cent for each rounded amount."""
         tolerance = self.rounded / 2 + 0.5
         low = -self.max_gift - self.lag
-        high = -self.min_gift
+        high = self.held - self.min_gift
         return float(low) - tolerance <= self.excess <= float(high) + tolerance
 
 
@@ -132,6 +134,7 @@ class _Books:
             billed=self._billed(lines),
             credit=_credit(self.system, self.tenant),
             used=used_cents(self.relays, _periods(lines), now),
+            held=sum(map(_held, self.moneys), Fraction()),
             min_gift=self._min_gift(),
             max_gift=sum((each.gift for each in self.moneys), Fraction()),
             lag=self._lag(),
@@ -204,6 +207,10 @@ class _Books:
 
 def _owed(money: InvoiceMoney) -> int:
     return money.remaining if money.status in ("draft", "open") else 0
+
+
+def _held(money: InvoiceMoney) -> Fraction:
+    return max(Fraction(), money.unserved) if money.status == "draft" else Fraction()
 
 
 def _written_off(money: InvoiceMoney) -> int:

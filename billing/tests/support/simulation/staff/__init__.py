@@ -1,4 +1,4 @@
-"""What staff, banks and card networks do at Stripe, on which Caravel has no hand.
+"""Changes by staff, banks and card networks at Stripe, without Caravel.
 
 An action gets the system, a payer and a variant from 0 to 3. What Stripe refuses has no
 effect: a refusal is an allowed result.

@@ -1,4 +1,4 @@
-"""What banks decide: disputes, fraud warnings, debits that end."""
+"""Decisions of banks: disputes, fraud warnings, debits that end."""
 
 from billing.tests.support.simulation.actions import Payer
 from billing.tests.support.simulation.staff.objects import (
