@@ -94,7 +94,7 @@ def repaid(system: System, invoice: Record) -> int:
     disputed = sum(dispute["amount"] for dispute in _disputes(store, id))
     due = invoice["amount_due"] if invoice["status"] == "paid" else 0
     captured = captured_by_card(system, id) + captured_by_lightning(system, id)
-    return min(disputed, max(0, captured - due - surplus(id)))
+    return int(min(disputed, max(0, captured - due - surplus(id))))
 
 
 def paid_outside(system: System, invoice: str) -> int:
@@ -134,7 +134,7 @@ def cost_of_item(store: Store, item: Record) -> Fraction:
         for rate in _tax_rates(store, item)
         if not rate["inclusive"]
     )
-    return item["amount"] * (1 + Fraction(percent) / 100)
+    return int(item["amount"]) * (1 + Fraction(percent) / 100)
 
 
 def cost_after(lines: Iterable[Record], at: float) -> Fraction:
@@ -147,7 +147,8 @@ def share_after(line: Record, at: float) -> Fraction:
     start, end = line["period"]["start"], line["period"]["end"]
     if end <= start:
         return Fraction()
-    return max(Fraction(), min((end - Fraction(at)) / (end - start), Fraction(1)))
+    left = Fraction(end) - Fraction(at)
+    return max(Fraction(), min(left / Fraction(end - start), Fraction(1)))
 
 
 def _tax_rates(store: Store, item: Record) -> list[Record]:

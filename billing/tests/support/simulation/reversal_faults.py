@@ -181,7 +181,7 @@ def _fingerprint(charge: Record) -> str | None:
 def _taken_at(dispute: Record) -> int:
     """Return when a dispute took the money: an inquiry does so when it escalates."""
     moved = [item["created"] for item in dispute["balance_transactions"]]
-    return min(moved, default=dispute["created"])
+    return int(min(moved, default=dispute["created"]))
 
 
 def _invoice_of(system: System, dispute: Record) -> str:
