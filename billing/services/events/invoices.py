@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
+from billing.services.credits.recredit import request_recredit
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import (
@@ -11,7 +12,6 @@ from billing.services.invoices.records import (
     record_invoice,
     revision_of,
 )
-from billing.services.subscriptions.end_credits import request_recredit
 from tenants.models import Tenant
 
 #: Fields of a draft that a refused finalization changes.
@@ -94,12 +94,14 @@ def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
 
 
 def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
-    # First, since it locks the tenant, and the lock order has invoices after tenants.
+    # First: the lock order has invoices after tenants.
+    Tenant.objects.lock(tenant.pk)
+    outcome = record()
     for row in InvoiceCollection.objects.filter(pk=invoice_id):
         request_recredit(
             tenant_id=tenant.pk, subscription_id=row.stripe_subscription_id
         )
-    return record()
+    return outcome
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:

@@ -21,6 +21,7 @@ from billing.services.events.subscriptions import (
     subscription_changed,
     subscription_created,
 )
+from billing.services.invoices.ownership import TENANT_KEY
 from caravel.core.db.work_items import failure_columns
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
@@ -178,7 +179,7 @@ def _process_unknown_customer(event: StripeEvent, customer: str) -> None:
 
 def _may_have_tenant(customer: str) -> bool:
     try:
-        return "tenant_pubkey" in Stripe().customers.get(customer).metadata
+        return TENANT_KEY in Stripe().customers.get(customer).metadata
     except StripeNotFound:
         # Signed for us, but invisible to our key: support must find out why.
         return True

@@ -13,7 +13,7 @@ from billing.services.reversals import read, record
 from billing.services.reversals.record import (
     apply_reversals,
     fetch_reversals,
-    record_reversals,
+    record_charge,
 )
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.reversals import (
@@ -138,7 +138,7 @@ def test_old_answer_does_not_replace_a_newer_one(sandbox, payer, charge):
 
 
 def test_charge_is_read_again_if_it_changes_while_it_is_read(
-    sandbox, payer, paid, charge, monkeypatch
+    sandbox, payer, charge, monkeypatch
 ):
     id = dispute(sandbox, charge)
     real = read.read_reversals
@@ -152,7 +152,8 @@ def test_charge_is_read_again_if_it_changes_while_it_is_read(
 
     monkeypatch.setattr(record, "read_reversals", read_and_get_overtaken)
 
-    record_reversals(Stripe(), payer, paid.pk)
+    stripe = Stripe()
+    record_charge(stripe, payer, stripe.charges.get(charge))
 
     assert recorded() == [("dispute", "lost", 2500)]
 

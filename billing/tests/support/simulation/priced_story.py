@@ -16,7 +16,7 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.models import Reversal
 from billing.services.credits.posting import post_credits
-from billing.services.subscriptions.end_credits import request_recredit
+from billing.services.credits.recredit import request_recredit
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.tests.support.simulation.invoice_money import cost_of
 from billing.tests.support.subscriptions import (
