@@ -63,6 +63,12 @@ class Share:
         """Part of the unserved amount that was given or taken back already."""
         return min(self.amounts.returned_cents, self.unserved)
 
+    @property
+    def owed_again(self) -> int:
+        """Disputed part of the served amount: the dispute debt, also if written off."""
+        unserved = max(0, self.unserved - self.amounts.given_back_cents)
+        return max(0, self.amounts.taken_back_cents - unserved)
+
     def take_own(self, left: int) -> int:
         """Take what the invoice's own lines still lack; returns the cents."""
         lacking = self._round(self.own) - self.returned - self.credited
@@ -147,7 +153,7 @@ def total_credit(shares: Sequence[Share], terms: Terms) -> int:
 
     Pending lines will still be billed; deleted ones never will, so their used part
     reduces the sum. If Stripe prorated for us, only what was returned is left to do. No
-    more is credited than was billed and not returned.
+    more is credited than was billed and not returned, or is owed again.
     """
     if not shares:
         return 0
@@ -158,8 +164,10 @@ def total_credit(shares: Sequence[Share], terms: Terms) -> int:
     unused = 0 if terms.prorated else round_amount(exact, shares[0].invoice.currency)
     if not any(share.amounts.returned_cents for share in shares):
         return unused
-    amounts = (share.amounts for share in shares)
-    billed = sum(each.total_cents - each.returned_cents for each in amounts)
+    billed = sum(
+        share.amounts.total_cents - share.amounts.returned_cents + share.owed_again
+        for share in shares
+    )
     billed += sum(line.cost for line in terms.pending)
     return min(unused - returned, billed)
 
