@@ -149,7 +149,7 @@ def total_credit(shares: Sequence[Share], terms: EndTerms) -> int:
 
     Pending lines will still be billed; deleted ones never will, so their used part
     reduces the sum. If Stripe prorated for us, only what was returned is left to do. No
-    more is credited than was billed and not returned.
+    more is credited than was billed and not returned, or is owed again.
     """
     if not shares:
         return 0

@@ -49,7 +49,7 @@ from billing.tests.support.subscriptions import all_subscriptions, finalize_draf
 from lightning.services.invoice_status import check_invoice
 from relays.exceptions import PaymentOverdue
 from relays.models import Relay
-from relays.services.lifecycle import create_relay, deactivate_relay
+from relays.services.lifecycle import change_plan, create_relay, deactivate_relay
 from tenants.models import Notice, Tenant
 
 pytestmark = pytest.mark.django_db
@@ -366,6 +366,25 @@ def test_suspension_for_a_dispute_leaves_the_served_days_as_debt(
     assert relay_of(payer).status == "delinquent"
     assert debt(paid) == served_cents(sandbox, paid)
     assert balance(sandbox, payer) == 0
+
+
+def test_tenant_that_changed_to_a_cheaper_plan_owes_no_more_than_it_was_served(
+    sandbox, clock, payer, paid, charge
+):
+    """Stripe credits the rest of the first plan; that part is no debt as well."""
+    clock.move(days=9)
+    change_plan(relay_id=relay_of(payer).pk, plan_id="basic")
+    settle_down(payer)
+    dispute(sandbox, charge)
+    deliver_all(sandbox)
+    clock.move(days=7, minutes=1)
+
+    settle_down(payer)
+
+    (line,) = sandbox.client().v1.invoices.retrieve(paid.pk).lines.data
+    days = (line.period.end - line.period.start) / 86_400
+    served = (9 * 2500 + 7 * 500) / days
+    assert debt(paid) + balance(sandbox, payer) == pytest.approx(served, abs=1)
 
 
 def test_disputed_card_is_not_charged_for_the_next_month(
