@@ -6,12 +6,15 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, SubscriptionSync
+from billing.models.subscriptions import SubscriptionSyncQuerySet
 from billing.services.collection.attempts import Step, Wait
 from billing.services.stripe_writes.cancellations import has_ended
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
 _RECHECK_INTERVAL = timedelta(minutes=1)
+#: The same after a sync that has left the subscription as it is, such as a paused one.
+_LEFT_RECHECK_INTERVAL = timedelta(hours=1)
 
 
 def wait_for_sync(
@@ -26,14 +29,32 @@ def wait_for_sync(
     is_current = tenants.filter(stripe_subscription_id=subscription).exists()
     if is_current or has_ended(subscription):
         return None
-    stale = SubscriptionSync.objects.stale().filter(pk=collection.tenant_id)
+    interval = _RECHECK_INTERVAL
+    if _was_left_by_sync(collection):
+        interval = _LEFT_RECHECK_INTERVAL
     # A stale tenant's sync keeps its own time for the next try.
-    if not stale.exists():
+    elif not _syncs(collection).stale().exists():
         mark_stale(tenant_id=collection.tenant_id)
     is_draft = collection.stripe_status == InvoiceCollection.Status.DRAFT
     state = InvoiceCollection.State.DRAFT if is_draft else collection.State.COLLECTING
     return Wait(
         state,
         "Waiting for the sync to keep or end the subscription",
-        timezone.now() + _RECHECK_INTERVAL,
+        timezone.now() + interval,
     )
+
+
+def _was_left_by_sync(collection: InvoiceCollection) -> bool:
+    """Return whether a sync within the last hour must have seen the subscription.
+
+    Each hour there is one in any case: another would only repeat it.
+    """
+    seen_since = max(
+        collection.created_at + _RECHECK_INTERVAL,
+        timezone.now() - _LEFT_RECHECK_INTERVAL,
+    )
+    return _syncs(collection).filter(synced_at__gt=seen_since).exists()
+
+
+def _syncs(collection: InvoiceCollection) -> SubscriptionSyncQuerySet:
+    return SubscriptionSync.objects.filter(pk=collection.tenant_id)

@@ -12,6 +12,8 @@ from billing.services.invoices.records import (
     record_invoice,
     revision_of,
 )
+from billing.services.reversals.read import ChargeReversals
+from billing.services.reversals.record import apply_reversals, fetch_refunded
 from tenants.models import Tenant
 
 #: Fields of a draft that a refused finalization changes.
@@ -26,11 +28,13 @@ def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effec
 def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the invoice as the credit note left it, and enqueue its collection.
 
-    If its subscription has ended, the unused time is credited on the new amounts.
+    If its subscription has ended, the unused time is credited on the new amounts. The
+    note may include a refund that was made before: both then give back one amount.
     """
     invoice_id = str(event.data["object"]["invoice"])
+    refunded = fetch_refunded(stripe, tenant, invoice_id)
     record = _read_invoice(stripe, invoice_id, tenant)
-    return lambda: _recredit_and(record, invoice_id, tenant)
+    return lambda: _recredit_and(record, refunded, invoice_id, tenant)
 
 
 def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
@@ -93,9 +97,13 @@ def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     return record
 
 
-def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
+def _recredit_and(
+    record: Effect, refunded: list[ChargeReversals], invoice_id: str, tenant: Tenant
+) -> str:
     # First: the lock order has invoices after tenants.
     Tenant.objects.lock(tenant.pk)
+    for found in refunded:
+        apply_reversals(found)
     outcome = record()
     for row in InvoiceCollection.objects.filter(pk=invoice_id):
         request_recredit(

@@ -13,7 +13,7 @@ from billing.clients.stripe.errors import (
     StripeNotFound,
     StripeUnavailable,
 )
-from billing.exceptions import UnknownCustomer
+from billing.exceptions import ReversalChanged, UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.events import cards, catalog, invoices, reversals
 from billing.services.events.effects import Effect, no_effect
@@ -30,6 +30,8 @@ logger = structlog.get_logger(__name__)
 
 #: With the back-off of `caravel.core.db.work_items`, about 17 hours.
 MAX_FAILURES = 25
+#: How often an event is read again at once before it waits for its next attempt.
+_MAX_READS = 3
 #: How long to wait for an unknown customer: its event can arrive before our commit.
 UNKNOWN_FOR = timedelta(hours=1)
 
@@ -134,7 +136,20 @@ def _process(event: StripeEvent) -> None:
     if tenant is None:
         return _process_unknown_customer(event, customer)
     with structlog.contextvars.bound_contextvars(tenant=tenant.pk):
-        return _finish(event, tenant, handler(Stripe(), event, tenant))
+        return _apply(handler, event, tenant)
+
+
+def _apply(handler: Handler, event: StripeEvent, tenant: Tenant) -> None:
+    """Apply a handler's effect; read again if another event was faster.
+
+    One refund or dispute sends several events, which are processed at the same time.
+    """
+    for _ in range(_MAX_READS):
+        try:
+            return _finish(event, tenant, handler(Stripe(), event, tenant))
+        except ReversalChanged:
+            logger.info("event_read_again", type=event.type)
+    return _finish(event, tenant, handler(Stripe(), event, tenant))
 
 
 def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:

@@ -91,6 +91,16 @@ def fetch_reversals(stripe: Stripe, tenant: Tenant, charge: Charge) -> ChargeRev
     return found
 
 
+def fetch_refunded(
+    stripe: Stripe, tenant: Tenant, invoice_id: str
+) -> list[ChargeReversals]:
+    """Return the reversals of an invoice's charges of which refunds are recorded."""
+    refunds = Reversal.objects.filter(collection=invoice_id, kind=Kind.REFUND)
+    charge_ids = sorted(set(refunds.values_list("charge_id", flat=True)))
+    charges = map(stripe.charges.get, charge_ids)
+    return [fetch_reversals(stripe, tenant, charge) for charge in charges]
+
+
 def apply_reversals(found: ChargeReversals) -> str:
     """Record the reversals of a charge, and their effects; returns what changed.
 

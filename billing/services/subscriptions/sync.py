@@ -34,7 +34,6 @@ from billing.services.subscriptions.diff import (
     PAUSED,
     SubscriptionDiff,
     cap_to_current,
-    current_or_oldest_live,
     desired_items,
     diff_subscriptions,
     find_current,
@@ -157,8 +156,8 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
 def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     """Compare relays and subscriptions, after completing interrupted creates.
 
-    Returns None if the tenant needs no customer, or a person has paused its
-    subscription: nothing is changed then until it is resumed.
+    Returns None if the tenant needs no customer. If a person has paused its
+    subscription, nothing is changed until it is resumed, but no other one stays beside.
     """
     desired = desired_items(tenant.pk)
     current_id = _resolve_pending_creates(stripe, tenant, desired)
@@ -170,16 +169,17 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
         listed = stripe.subscriptions.list(customer=customer)
     subscriptions = own_subscriptions(tenant, listed)
     discover_invoices(stripe, tenant, subscriptions)
-    if live := current_or_oldest_live(subscriptions, current_id):
-        store_terms(tenant.pk, read_terms(stripe, tenant.pk, live))
+    if current := find_current(subscriptions, current_id):
+        store_terms(tenant.pk, read_terms(stripe, tenant.pk, current))
     if ended := _find_ended(stripe, current_id, subscriptions):
         discover_invoices(stripe, tenant, [ended])
         _handle_missed_end(stripe, tenant.pk, customer, ended)
         current_id, desired = None, desired_items(tenant.pk)
     if record_unnoticed_ends(stripe, tenant, subscriptions):
         resume_cancellations(stripe, tenant.pk)
-    if _is_paused(stripe, tenant, current_id, subscriptions):
-        return None
+    if paused := _find_paused(stripe, tenant, current_id, subscriptions):
+        others = [each for each in subscriptions if each.id != paused.id]
+        return Reconciliation(tenant, customer, None, {}, others)
     # A resumption has just switched relays on. If a pause after the list has switched
     # them off, the earlier answer stands: the subscription must not be cancelled.
     desired = desired_items(tenant.pk) or desired
@@ -218,16 +218,16 @@ def _find_ended(
     return current if is_inactive(current) else None
 
 
-def _is_paused(
+def _find_paused(
     stripe: Stripe,
     tenant: Tenant,
     current_id: str | None,
     subscriptions: list[Subscription],
-) -> bool:
-    """Record the pauses of the current subscription; return whether it is paused."""
+) -> Subscription | None:
+    """Record the pauses of the current subscription; return it if it is paused."""
     current = find_current(subscriptions, current_id)
     if current is None:
-        return False
+        return None
     if (current.status == PAUSED) != bool(paused_since(tenant)):
         # An event may have been processed since the list was read: it is not undone.
         current = stripe.subscriptions.get(current.id)
@@ -235,7 +235,7 @@ def _is_paused(
     if is_paused and current.id != current_id:
         save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
     record_pauses(tenant_id=tenant.pk, subscription=current)
-    return is_paused
+    return current if is_paused else None
 
 
 def _handle_missed_end(

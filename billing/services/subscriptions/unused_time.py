@@ -63,6 +63,12 @@ class Share:
         """Part of the unserved amount that was given or taken back already."""
         return min(self.amounts.returned_cents, self.unserved)
 
+    @property
+    def kept(self) -> int:
+        """Billed amount that was not returned; a dispute debt is owed by itself."""
+        given_back = self.amounts.given_back_cents
+        return self.amounts.total_cents - max(given_back, self.returned)
+
     def take_own(self, left: int) -> int:
         """Take what the invoice's own lines still lack; returns the cents."""
         lacking = self._round(self.own) - self.returned - self.credited
@@ -143,7 +149,7 @@ def total_credit(shares: Sequence[Share], terms: EndTerms) -> int:
 
     Pending lines will still be billed; deleted ones never will, so their used part
     reduces the sum. If Stripe prorated for us, only what was returned is left to do. No
-    more is credited than was billed and not returned.
+    more is credited than was billed and not returned, or is owed again.
     """
     if not shares:
         return 0
@@ -154,10 +160,9 @@ def total_credit(shares: Sequence[Share], terms: EndTerms) -> int:
     unused = 0 if terms.prorated else round_amount(exact, shares[0].invoice.currency)
     if not any(share.amounts.returned_cents for share in shares):
         return unused
-    amounts = (share.amounts for share in shares)
-    billed = sum(each.total_cents - each.returned_cents for each in amounts)
-    billed += sum(line.cost for line in terms.pending)
-    return min(unused - returned, billed)
+    kept = sum(share.kept for share in shares)
+    kept += sum(line.cost for line in terms.pending)
+    return min(unused - returned, kept)
 
 
 def distribute(cents: int, shares: Sequence[Share]) -> None:

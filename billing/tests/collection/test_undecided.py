@@ -168,3 +168,29 @@ def test_event_of_second_subscription_enqueues_a_sync(sandbox, tenant, duplicate
     created(duplicate.id)
 
     assert is_stale(tenant)
+
+
+def test_invoice_of_a_paused_duplicate_waits_without_a_sync_each_minute(
+    sandbox, tenant, duplicate, clock
+):
+    """Staff have paused their mistake; its sent invoice stays open."""
+    collection = receive_invoice(sandbox, duplicate)
+    api = sandbox.client().v1
+    api.invoices.finalize_invoice(collection.pk)
+    changes = {"collection_method": "charge_automatically"}
+    api.subscriptions.update(duplicate.id, changes)
+    api.subscriptions.pause(duplicate.id)
+    clock.move(minutes=2)
+    sync(tenant)
+
+    for _ in range(3):
+        collect(collection)
+        assert not is_stale(tenant)
+        clock.move(minutes=2)
+
+    assert collection.next_attempt_at > timezone.now() + timedelta(minutes=50)
+    assert charges(sandbox) == []
+    sandbox.client().v1.subscriptions.cancel(duplicate.id)
+    sync(tenant)
+    collect(collection)
+    assert collection.state == "closed"

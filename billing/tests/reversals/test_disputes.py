@@ -49,7 +49,7 @@ from billing.tests.support.subscriptions import all_subscriptions, finalize_draf
 from lightning.services.invoice_status import check_invoice
 from relays.exceptions import PaymentOverdue
 from relays.models import Relay
-from relays.services.lifecycle import create_relay, deactivate_relay
+from relays.services.lifecycle import change_plan, create_relay, deactivate_relay
 from tenants.models import Notice, Tenant
 
 pytestmark = pytest.mark.django_db
@@ -368,6 +368,25 @@ def test_suspension_for_a_dispute_leaves_the_served_days_as_debt(
     assert balance(sandbox, payer) == 0
 
 
+def test_tenant_that_changed_to_a_cheaper_plan_owes_no_more_than_it_was_served(
+    sandbox, clock, payer, paid, charge
+):
+    """Stripe credits the rest of the first plan; that part is no debt as well."""
+    clock.move(days=9)
+    change_plan(relay_id=relay_of(payer).pk, plan_id="basic")
+    settle_down(payer)
+    dispute(sandbox, charge)
+    deliver_all(sandbox)
+    clock.move(days=7, minutes=1)
+
+    settle_down(payer)
+
+    (line,) = sandbox.client().v1.invoices.retrieve(paid.pk).lines.data
+    days = (line.period.end - line.period.start) / 86_400
+    served = (9 * 2500 + 7 * 500) / days
+    assert debt(paid) + balance(sandbox, payer) == pytest.approx(served, abs=1)
+
+
 def test_disputed_card_is_not_charged_for_the_next_month(
     sandbox, clock, payer, paid, charge
 ):
@@ -448,6 +467,48 @@ def test_refund_whose_event_comes_after_the_end_takes_the_credit_back(
     settle_down(payer)
 
     assert balance(sandbox, payer) == 0
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_dispute_of_what_was_given_back_already_is_owed_once(
+    sandbox, clock, payer, paid, charge, is_before
+):
+    """Staff gave back $25, the bank another $25: it was owed, and debited as well."""
+    clock.move(days=9)
+    note = {"invoice": paid.pk, "amount": 2500, "out_of_band_amount": 2500}
+    if is_before:
+        sandbox.client().v1.credit_notes.create(note)
+    deactivate_relay(relay_id=relay_of(payer).pk)
+    settle_down(payer)
+    if not is_before:
+        sandbox.client().v1.credit_notes.create(note)
+    dispute(sandbox, charge)
+
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+
+    assert (debt(paid), balance(sandbox, payer)) == (2500, 0)
+
+
+def test_refund_that_becomes_part_of_a_note_after_the_end_counts_once(
+    sandbox, clock, payer, paid, charge
+):
+    """The note of the same $5 took another $5 of the credit."""
+    clock.move(days=9)
+    deactivate_relay(relay_id=relay_of(payer).pk)
+    settle_down(payer)
+    credit = balance(sandbox, payer)
+    refund_id = refund(sandbox, charge, 500)
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+    assert balance(sandbox, payer) == credit + 500
+    note = {"invoice": paid.pk, "amount": 500, "refunds": [{"refund": refund_id}]}
+    sandbox.client().v1.credit_notes.create(note)
+
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+
+    assert balance(sandbox, payer) == credit + 500
 
 
 # --- messages

@@ -283,6 +283,22 @@ def test_another_paused_subscription_of_the_tenant_is_left_alone(
     assert (other.status, relay_of(payer).status) == ("paused", "active")
 
 
+def test_second_subscription_beside_a_paused_one_is_cancelled_and_costs_nothing(
+    paused, sandbox, prices
+):
+    second = create_subscription_at_stripe(sandbox, paused, prices["basic"])
+
+    sync(paused)
+    post_collect_and_sync(paused)
+
+    statuses = {each.id: each.status for each in all_subscriptions(sandbox)}
+    assert statuses == {paused.stripe_subscription_id: "paused", second.id: "canceled"}
+    assert relay_of(paused).status == "delinquent"
+    invoices = sandbox.client().v1.invoices.list({"subscription": second.id}).data
+    assert sum(each.amount_remaining for each in invoices) == 0
+    assert [each.amount for each in sandbox.client().v1.charges.list({}).data] == [500]
+
+
 def test_paused_subscription_without_details_is_paused(payer, sandbox):
     pause_subscription(sandbox, payer)
 

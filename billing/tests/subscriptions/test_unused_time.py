@@ -252,6 +252,17 @@ def test_no_more_is_credited_than_was_billed_and_not_returned():
     assert total_credit([share], EndTerms(at, deleted=deleted)) == 0
 
 
+@pytest.mark.parametrize(("given", "due"), [(0, 66), (1000, 0)])
+def test_dispute_debt_is_not_debited_as_well(given, due):
+    """All of $10 is disputed: what pays for served time is a debt by itself."""
+    off, at = 3 * MONTH // 30, 7 * MONTH // 30
+    deleted = (make_line(-900, off), make_line(450, off))
+    share = make_share(make_line(1000), at=at, status="paid", returned=given)
+    share.amounts = replace(share.amounts, taken_back_cents=1000)
+
+    assert total_credit([share], Terms(at, deleted=deleted)) == due
+
+
 def test_difference_to_the_credits_so_far_is_distributed():
     at = MONTH // 2
     share = make_share(make_line(500), at=at, credited=100)
