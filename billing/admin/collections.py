@@ -6,13 +6,12 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
 
-from billing.admin.reversals import ReversalInline
+from billing.admin.reversals import ReversalInline, write_off_dispute_debts
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.suspension import end_grace_now, extend_grace
-from billing.services.reversals.debts import write_off_dispute_debt
 from caravel.core.admin import ReadOnlyAdmin, counted
 from tenants.admin import NpubSearchAdmin
 
@@ -106,10 +105,7 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
     ) -> None:
         ids = list(queryset.disputed().order_by("pk").values_list("pk", flat=True))
-        done = sum(write_off_dispute_debt(invoice_id=pk) > 0 for pk in ids)
-        self.message_user(
-            request, f"Wrote off the dispute debt of {counted(done, 'invoice')}."
-        )
+        self.message_user(request, write_off_dispute_debts(ids))
 
     def _extend_grace(
         self, request: HttpRequest, queryset: InvoiceCollectionQuerySet, by: timedelta

@@ -1,5 +1,6 @@
 """Admin of refunds, disputes and early fraud warnings."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -15,6 +16,12 @@ from billing.money import format_amount
 from billing.services.reversals.debts import write_off_dispute_debt
 from caravel.core.admin import ReadOnlyAdmin, counted
 from tenants.admin import NpubSearchAdmin
+
+
+def write_off_dispute_debts(invoice_ids: Sequence[str]) -> str:
+    """Write off the dispute debts of invoices; returns the message for the user."""
+    done = sum(write_off_dispute_debt(invoice_id=pk) > 0 for pk in invoice_ids)
+    return f"Wrote off the dispute debt of {counted(done, 'invoice')}."
 
 
 class ResponseFilter(admin.SimpleListFilter):
@@ -88,10 +95,7 @@ class ReversalAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     def write_off(self, request: HttpRequest, queryset: ReversalQuerySet) -> None:
         ids = sorted(set(queryset.values_list("collection_id", flat=True)))
-        done = sum(write_off_dispute_debt(invoice_id=pk) > 0 for pk in ids)
-        self.message_user(
-            request, f"Wrote off the dispute debt of {counted(done, 'invoice')}."
-        )
+        self.message_user(request, write_off_dispute_debts(ids))
 
 
 class ReversalInline(admin.TabularInline[Reversal, InvoiceCollection]):

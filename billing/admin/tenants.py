@@ -5,10 +5,10 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Case, F, Min, OuterRef, QuerySet, Subquery, Sum, When
-from django.db.models.functions import Greatest
 from django.http import HttpRequest
 
 from billing.models import InvoiceCollection
+from billing.models.collections import is_chargeable_q
 from billing.money import format_amount
 from billing.services.customers.closing import close_tenant, reopen_tenant
 from caravel.core.admin import counted
@@ -19,11 +19,7 @@ admin.site.unregister(Tenant)
 
 #: `InvoiceCollection.owed_cents` of unpaid invoices.
 _OWED = F("dispute_debt_cents") + Case(
-    When(
-        stripe_status__in=InvoiceCollection.PAYABLE_STATUSES,
-        then=Greatest("amount_remaining_cents", 0),
-    ),
-    default=0,
+    When(is_chargeable_q(), then="amount_remaining_cents"), default=0
 )
 
 

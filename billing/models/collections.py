@@ -19,12 +19,11 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
 
         Those that Stripe wrote off because collection was paused are no debt.
         """
-        remaining = Q(
-            ~Q(hold=InvoiceCollection.Hold.WRITTEN_OFF),
-            stripe_status__in=InvoiceCollection.PAYABLE_STATUSES,
-            amount_remaining_cents__gt=0,
-        )
-        return self.filter(remaining | Q(dispute_debt_cents__gt=0))
+        return self.filter(is_chargeable_q() | Q(dispute_debt_cents__gt=0))
+
+    def chargeable(self) -> Self:
+        """Invoices with an amount remaining that Stripe lets us charge."""
+        return self.filter(is_chargeable_q())
 
     def refused_sales(self) -> Self:
         """Drafts with an amount to pay that Stripe refuses to finalize."""
@@ -48,6 +47,15 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
     def not_bank_debited(self) -> Self:
         """Invoices for which no bank payment is in progress."""
         return self.exclude(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
+
+
+def is_chargeable_q() -> Q:
+    """Return `chargeable_cents` > 0 as a filter."""
+    return Q(
+        ~Q(hold=InvoiceCollection.Hold.WRITTEN_OFF),
+        stripe_status__in=InvoiceCollection.PAYABLE_STATUSES,
+        amount_remaining_cents__gt=0,
+    )
 
 
 class InvoiceCollection(WorkItem):
@@ -74,7 +82,7 @@ class InvoiceCollection(WorkItem):
         CLOSED = "closed"
 
     class Hold(models.TextChoices):
-        """What keeps a draft from being finalized, or an invoice from being owed."""
+        """Reasons why a draft is not finalized, or an invoice is not owed."""
 
         NONE = "", "nothing"
         HELD = "held", "held (a draft without automatic advancement at Stripe)"
@@ -108,6 +116,8 @@ class InvoiceCollection(WorkItem):
     task_name = "billing.tasks.collect_invoice"
     #: Statuses in which Stripe accepts a payment.
     PAYABLE_STATUSES = (Status.OPEN, Status.UNCOLLECTIBLE)
+    #: Statuses of invoices that Stripe does not change any more.
+    FINAL_STATUSES = (Status.PAID, Status.VOID)
 
     stripe_invoice_id = models.CharField(primary_key=True, max_length=255)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="collections")
@@ -278,7 +288,7 @@ class InvoiceCollection(WorkItem):
     @property
     def is_final(self) -> bool:
         """True if paid or void: Stripe does not change it any more."""
-        return self.stripe_status in {self.Status.PAID, self.Status.VOID}
+        return self.stripe_status in self.FINAL_STATUSES
 
 
 class CardAttemptQuerySet(models.QuerySet["CardAttempt"]):

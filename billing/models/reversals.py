@@ -1,7 +1,7 @@
 from typing import Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Sum
 from django.utils import timezone
 
 from billing.models.collections import InvoiceCollection
@@ -11,8 +11,8 @@ from tenants.models import Tenant
 class ReversalQuerySet(models.QuerySet["Reversal"]):
     def refunds(self) -> Self:
         """Refunds that returned money, or still may."""
-        failed = [Reversal.State.FAILED, Reversal.State.CANCELED]
-        return self.filter(kind=Reversal.Kind.REFUND).exclude(state__in=failed)
+        refunds = self.filter(kind=Reversal.Kind.REFUND)
+        return refunds.exclude(state__in=Reversal.FAILED_STATES)
 
     def disputes(self) -> Self:
         """Disputes that took money: neither won nor only an inquiry."""
@@ -21,9 +21,12 @@ class ReversalQuerySet(models.QuerySet["Reversal"]):
     def unsettled(self) -> Self:
         """Disputes that are not decided yet, and refunds that may still fail."""
         undecided = Q(kind=Reversal.Kind.DISPUTE, state__in=Reversal.UNDECIDED_STATES)
-        ended = [Reversal.State.FAILED, Reversal.State.CANCELED]
-        refunds = Q(kind=Reversal.Kind.REFUND) & ~Q(state__in=ended)
-        return self.filter(undecided | refunds)
+        failed = Q(state__in=Reversal.FAILED_STATES)
+        return self.filter(undecided | Q(kind=Reversal.Kind.REFUND) & ~failed)
+
+    def sum_cents(self, column: str = "amount_cents") -> int:
+        """Return the sum of an amount, in the minor unit of the currency."""
+        return int(self.aggregate(cents=Sum(column, default=0))["cents"])
 
 
 class Reversal(models.Model):
@@ -57,6 +60,8 @@ class Reversal(models.Model):
         APPEAL_UNDER_REVIEW = "appeal_under_review"
         OPEN = "open"
 
+    #: States of a refund that returns nothing.
+    FAILED_STATES = (State.FAILED, State.CANCELED)
     #: States of a dispute in which the bank has the money:
     #: https://docs.stripe.com/api/disputes/object
     TAKING_STATES = (

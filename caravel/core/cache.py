@@ -71,7 +71,7 @@ def count(key: str, *, seconds: int) -> int:
         caches["shared"].add(key, 0, seconds)
         return int(caches["shared"].incr(key))
     except (RedisError, ValueError) as exc:
-        logger.warning("cache_unavailable", error=str(exc))
+        _log_unavailable(exc)
         return 0
 
 
@@ -83,5 +83,5 @@ def delete(key: str) -> None:
         _log_unavailable(exc)
 
 
-def _log_unavailable(error: RedisError) -> None:
+def _log_unavailable(error: Exception) -> None:
     logger.warning("cache_unavailable", error=str(error))

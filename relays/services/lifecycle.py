@@ -86,7 +86,7 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
         # A cheaper plan is always allowed: it only reduces what the tenant will owe.
         if plan.amount_cents > relay.plan.amount_cents:
             _require_no_block(relay.tenant, plan)
-        _require_billable(relay.tenant, plan, but=relay)
+        _require_billable(relay.tenant, plan, changed=relay)
         relay.plan = plan
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
@@ -124,7 +124,7 @@ def activate_relay(*, relay_id: UUID) -> Relay:
         _require_open_account(relay.tenant)
         # Otherwise deactivating and activating a delinquent relay would avoid payment.
         _require_no_block(relay.tenant, relay.plan)
-        _require_billable(relay.tenant, relay.plan, but=relay)
+        _require_billable(relay.tenant, relay.plan, changed=relay)
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.ACTIVATE_RELAY, "status")
     return relay
@@ -252,16 +252,18 @@ def _on_hold() -> exceptions.BillingOnHold:
     )
 
 
-def _require_billable(tenant: Tenant, plan: Plan, *, but: Relay | None = None) -> None:
+def _require_billable(
+    tenant: Tenant, plan: Plan, *, changed: Relay | None = None
+) -> None:
     """Raise PriceMissing if a relay on the plan would run without being billed.
 
-    One subscription has one currency; `but` is the relay that changes.
+    One subscription has one currency: that of the tenant's relays other than `changed`.
     """
     if not plan.is_sellable:
         raise exceptions.PriceMissing("This plan cannot be bought at present.")
     others = Relay.objects.paid().filter(tenant=tenant).exclude(status=Status.INACTIVE)
-    if but:
-        others = others.exclude(pk=but.pk)
+    if changed:
+        others = others.exclude(pk=changed.pk)
     if plan.is_paid and others.exclude(plan__currency=plan.currency).exists():
         raise exceptions.PriceMissing(
             "This plan has another currency than the tenant's other relays."

@@ -111,6 +111,22 @@ class Demo:
         bolt11 = get_bolt11_from_page(find_payment_url(self.messages(tenant)[-1]))
         self.lightning.post(f"wallets/{ANONYMOUS_WALLET}/pay", bolt11=bolt11)
 
+    def refund(self, tenant: DemoTenant, cents: int) -> None:
+        """Refund a part of the tenant's last card payment, as in the dashboard."""
+        charge = self.charges(tenant)[0].id
+        self.stripe.refunds.create({"charge": charge, "amount": cents})
+
+    def dispute(self, tenant: DemoTenant) -> None:
+        """Have the bank dispute the tenant's last card payment."""
+        path = f"/_sandbox/charges/{self.charges(tenant)[0].id}/dispute"
+        url = settings.STRIPE_API_BASE + path
+        requests.post(url, json={}, timeout=20).raise_for_status()
+
+    def charges(self, tenant: DemoTenant) -> list[stripe.Charge]:
+        """Return the charges of a tenant's cards, newest first."""
+        params: Any = {"customer": tenant.customer, "limit": 100}
+        return list(self.stripe.charges.list(params).data)
+
     def advance_clock(self, **delta: float) -> None:
         """Advance Stripe's clock, which all processes follow."""
         url = f"{settings.STRIPE_API_BASE}/_sandbox/clock/advance"
@@ -165,6 +181,16 @@ class Demo:
         intents = self.stripe.payment_intents.list(params).data
         return sum(i.amount_received for i in intents if i.status == "succeeded")
 
+    def disputed_cents(self, tenant: DemoTenant) -> int:
+        """Return what banks took back of a tenant's card payments, in cents."""
+        disputes = [
+            dispute
+            for charge in self.charges(tenant)
+            if charge.disputed
+            for dispute in self.stripe.disputes.list({"charge": charge.id}).data
+        ]
+        return sum(dispute.amount for dispute in disputes if dispute.status != "won")
+
     def is_platform_balanced(self) -> bool:
         """Return whether Caravel's own wallet has the sum of all settled invoices."""
         settled = LightningInvoice.objects.filter(state="settled")
@@ -177,7 +203,8 @@ class TenantBalance:
     """A tenant's account at the end of the demo."""
 
     name: str
-    #: In cents: billed, credited, paid by wallet, by card and by hand, open, receipts.
+    #: In cents: billed, credited, paid by wallet, by card and by hand, refunded, taken
+    #: back in disputes, open, receipts.
     amounts: dict[str, int]
     relays: str
     messages: int
@@ -197,6 +224,8 @@ def tenant_balance(demo: Demo, tenant: DemoTenant) -> TenantBalance:
             "wallet": sum(amounts.filter(payment__isnull=False)),
             "card": demo.card_payments_cents(tenant),
             "by hand": sum(amounts.filter(payment=None)),
+            "refunded": sum(each.amount_refunded for each in demo.charges(tenant)),
+            "disputed": demo.disputed_cents(tenant),
             "open": sum(invoice.amount_remaining for invoice in invoices),
             "receipts": sum(receipt["paid_cents"] for receipt in receipts),
         },

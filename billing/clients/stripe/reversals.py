@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from billing.clients.stripe.transport import StripeTransport, v1
-from billing.clients.stripe.types import _field, _id, _text
+from billing.clients.stripe.types import optional, optional_text, read_id
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class Charges:
         pages = self._transport.paginate(
             lambda p: v1().invoice_payments.list(p),
             {"payment": payment, "limit": 100},
-            lambda found: _id(found.invoice),
+            lambda found: read_id(found.invoice),
         )
         return next(pages, "")
 
@@ -163,28 +163,30 @@ class FraudWarnings:
 
 
 def read_charge(found: Any) -> Charge:
-    details = _field(found, "payment_method_details")
+    details = optional(found, "payment_method_details")
     return Charge(
         id=found.id,
-        customer=_id(_field(found, "customer")),
-        intent=_id(_field(found, "payment_intent")),
+        customer=read_id(optional(found, "customer")),
+        intent=read_id(optional(found, "payment_intent")),
         amount=found.amount,
         currency=found.currency,
         amount_refunded=found.amount_refunded,
         disputed=found.disputed,
-        card=_text(found, "payment_method"),
-        fingerprint=_text(details, _text(details, "type"), "fingerprint"),
+        card=optional_text(found, "payment_method"),
+        fingerprint=optional_text(
+            details, optional_text(details, "type"), "fingerprint"
+        ),
     )
 
 
 def read_refund(found: Any) -> Refund:
     return Refund(
         id=found.id,
-        charge=_id(_field(found, "charge")),
-        status=_text(found, "status"),
+        charge=read_id(optional(found, "charge")),
+        status=optional_text(found, "status"),
         amount=found.amount,
         currency=found.currency,
-        reason=_text(found, "reason"),
+        reason=optional_text(found, "reason"),
         created=found.created,
     )
 
@@ -192,20 +194,22 @@ def read_refund(found: Any) -> Refund:
 def read_dispute(found: Any) -> Dispute:
     return Dispute(
         id=found.id,
-        charge=_id(found.charge),
+        charge=read_id(found.charge),
         status=found.status,
         amount=found.amount,
         currency=found.currency,
         reason=found.reason,
         # 0 if the bank allows no response:
         # https://docs.stripe.com/api/disputes/object
-        due_by=_field(found, "evidence_details", "due_by") or None,
+        due_by=optional(found, "evidence_details", "due_by") or None,
         created=found.created,
     )
 
 
 def read_fraud_warning(found: Any) -> FraudWarning:
-    return FraudWarning(found.id, _id(found.charge), found.fraud_type, found.created)
+    return FraudWarning(
+        found.id, read_id(found.charge), found.fraud_type, found.created
+    )
 
 
 def _list(

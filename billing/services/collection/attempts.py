@@ -18,6 +18,7 @@ from django.utils import timezone
 from billing.clients.stripe.client import Card, Stripe
 from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, InvoiceCollection
+from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
@@ -92,9 +93,7 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
     Pending payments are not interrupted. Returns the number of invoices.
     """
     with transaction.atomic():
-        rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
-        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
-        ids = list(chargeable.order_by("pk").values_list("pk", flat=True))
+        ids = list(_chargeable_invoices(tenant_id).values_list("pk", flat=True))
         for invoice_id in ids:
             _start_extra_attempt(invoice_id, first)
     return len(ids)
@@ -107,9 +106,7 @@ def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     """
     started = 0
     with transaction.atomic():
-        rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
-        chargeable = rows.unpaid().filter(amount_remaining_cents__gt=0)
-        for collection in chargeable.order_by("pk"):
+        for collection in _chargeable_invoices(tenant_id):
             if not cards.was_charged_last(collection, card):
                 _start_extra_attempt(collection.pk, Action.CARD)
                 started += 1
@@ -122,10 +119,7 @@ def collect_now(*, invoice_id: str) -> bool:
     An invoice that is not open is only read again; returns False for it.
     """
     with transaction.atomic():
-        chargeable = InvoiceCollection.objects.unpaid().filter(
-            pk=invoice_id, amount_remaining_cents__gt=0
-        )
-        if chargeable.exists():
+        if InvoiceCollection.objects.chargeable().filter(pk=invoice_id).exists():
             _start_extra_attempt(invoice_id, Action.WALLET)
             return True
         enqueue_collection(invoice_id=invoice_id)
@@ -140,6 +134,12 @@ def next_attempt_at(collection: InvoiceCollection) -> datetime | None:
     if collection.attempts_started >= len(ATTEMPT_SCHEDULE):
         return None
     return _scheduled_at(collection, collection.attempts_started)
+
+
+def _chargeable_invoices(tenant_id: str) -> InvoiceCollectionQuerySet:
+    """Return a tenant's invoices to which an attempt can be added, in lock order."""
+    rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
+    return rows.chargeable().order_by("pk")
 
 
 def _start_extra_attempt(invoice_id: str, first: InvoiceCollection.Action) -> None:

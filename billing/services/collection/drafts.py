@@ -1,20 +1,20 @@
 """Finalizing drafts, except those that a person holds at Stripe."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.clients.stripe.errors import StripeRefused
+from billing.clients.stripe.types import to_datetime
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
+from billing.services.credits.recredit import request_recredit
 from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
 from billing.services.stripe_writes import cancellations
-from billing.services.sync.queue import mark_stale
-from tenants.models import Tenant
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -34,7 +34,7 @@ def finalize_draft(
 ) -> Step:
     """Finalize a due draft, after posting credits so that they reduce it.
 
-    Raises StripeRefused if Stripe refuses: it is told to support, and tried again.
+    Raises StripeRefused if Stripe refuses: support is alerted, and a retry follows.
     """
     if invoice.status != Status.DRAFT:
         return None
@@ -62,20 +62,21 @@ def wait_for_late_credit(
     if collection.state != State.DRAFT or not _was_held_at_the_end(collection):
         return None
     with transaction.atomic():
-        Tenant.objects.lock(collection.tenant_id)
-        cancellations.mark_changed(collection.stripe_subscription_id)
-        mark_stale(tenant_id=collection.tenant_id)
+        request_recredit(
+            tenant_id=collection.tenant_id,
+            subscription_id=collection.stripe_subscription_id,
+        )
     reason = "Waiting for the days that were not served to be credited"
     return Wait(State.COLLECTING, reason, timezone.now() + timedelta(minutes=1))
 
 
 def _was_held_at_the_end(collection: InvoiceCollection) -> bool:
     """Return whether a draft was finalized long after the end of its subscription."""
-    terms = cancellations.stored_terms(collection.stripe_subscription_id)
+    terms = cancellations.stored_end_terms(collection.stripe_subscription_id)
     finalized_at = collection.finalized_at
     if terms is None or finalized_at is None:
         return False
-    ended_at = datetime.fromtimestamp(terms.at, UTC)
+    ended_at = to_datetime(terms.at)
     skew = timedelta(minutes=1)
     return collection.created_at < ended_at - skew and finalized_at > ended_at + skew
 
@@ -87,7 +88,7 @@ def _wait_for_others(collection: InvoiceCollection, invoice: Invoice) -> Wait | 
         reason = "Draft held at Stripe: its automatic advancement is off"
         return Wait(State.DRAFT, reason, now + _RECHECK_INTERVAL)
     if scheduled := scheduled_at(invoice):
-        at = datetime.fromtimestamp(scheduled, UTC)
+        at = to_datetime(scheduled)
         reason = f"Draft scheduled at Stripe for {at:%-d %B %Y, %H:%M} UTC"
         return _wait_until(at + _STRIPE_SCHEDULE_WINDOW, reason)
     is_urgent = invoice.billing_reason in _FINALIZE_IMMEDIATELY

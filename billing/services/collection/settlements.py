@@ -24,7 +24,6 @@ logger = structlog.get_logger(__name__)
 State = Settlement.State
 #: Invoice metadata key: payment hash of the Lightning payment that marked it paid.
 METADATA_KEY = "lightning_payment_hash"
-_PAYABLE_STATUSES = ("open", "uncollectible")
 
 
 def book_next(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> bool:
@@ -108,7 +107,11 @@ def _reserve_invoice(
             return bool(settlement.state == State.MARKING)
         is_reserved = rows.filter(state__in=Settlement.MARK_STATES).exists()
         fits = 0 < invoice.amount_remaining <= value_cents(payment)
-        if is_reserved or invoice.status not in _PAYABLE_STATUSES or not fits:
+        if (
+            is_reserved
+            or invoice.status not in InvoiceCollection.PAYABLE_STATUSES
+            or not fits
+        ):
             return False
         Settlement.objects.create(
             invoice=payment, collection=collection, state=State.MARKING
@@ -127,7 +130,7 @@ def _mark_paid_out_of_band(
     After a crash the next run finds it marked and only records that.
     """
     marked = invoice
-    if invoice.status in _PAYABLE_STATUSES:
+    if invoice.status in InvoiceCollection.PAYABLE_STATUSES:
         # First, so that after a crash the payment that marked it is known.
         stripe.invoices.set_metadata(invoice.id, {METADATA_KEY: payment.payment_hash})
         try:
@@ -135,7 +138,7 @@ def _mark_paid_out_of_band(
         except StripeRefused as exc:
             # Stripe has no error code for "already paid": the invoice itself decides.
             marked = stripe.invoices.get(invoice.id)
-            if marked.status in _PAYABLE_STATUSES:
+            if marked.status in InvoiceCollection.PAYABLE_STATUSES:
                 raise
             logger.warning("marking_refused", error=exc.message, status=marked.status)
     applied_cents = _applied_cents(stripe, marked, payment)

@@ -145,7 +145,11 @@ def _finish(credit: Credit) -> None:
                 **NO_FAILURE,
             )
         )
-        if posted and credit.reason == Credit.Reason.SURPLUS:
+        if (
+            posted
+            and credit.reason == Credit.Reason.SURPLUS
+            and credit.amount_cents > 0
+        ):
             notify_overpayment(credit)
     if posted:
         logger.info(

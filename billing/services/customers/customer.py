@@ -12,6 +12,7 @@ from billing.clients.stripe.client import Customer, Stripe
 from billing.clients.stripe.errors import StripeRefused
 from billing.exceptions import CustomerBeingCreated, CustomerGone
 from billing.models import StripeWrite, SubscriptionSync
+from billing.services.invoices.ownership import TENANT_KEY
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import record_external_end
 from billing.services.stripe_writes.writes import Write
@@ -39,7 +40,7 @@ class CreateCustomer(Write[Customer]):
         self._email = email or customer_email(tenant)
 
     def params(self, key: str) -> dict[str, Any]:
-        metadata = {"tenant_pubkey": self._tenant.pubkey}
+        metadata = {TENANT_KEY: self._tenant.pubkey}
         return {**_details(self._tenant), "email": self._email, "metadata": metadata}
 
     def send(self, params: dict[str, Any], key: str) -> Customer:
@@ -49,7 +50,7 @@ class CreateCustomer(Write[Customer]):
         # Lists are exact at once; Stripe's search may lag by minutes:
         # https://docs.stripe.com/search#data-freshness
         for customer in self._stripe.customers.list(email=write.params["email"]):
-            if customer.metadata.get("tenant_pubkey") == write.subject:
+            if customer.metadata.get(TENANT_KEY) == write.subject:
                 return customer
         return None
 

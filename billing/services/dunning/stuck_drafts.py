@@ -1,4 +1,4 @@
-"""Drafts that Stripe refuses to finalize: recorded, and told to support (ADR 20)."""
+"""Drafts that Stripe refuses to finalize (ADR 20)."""
 
 from django.utils import timezone
 
@@ -9,7 +9,7 @@ from caravel.core.alerts import alert_support
 
 
 def record_refusal(collection: InvoiceCollection, refusal: StripeRefused) -> None:
-    """Record a refused finalization, tell support, and sell nothing more."""
+    """Record a refused finalization, alert support, and block further purchases."""
     code = refusal.stripe_code or refusal.code
     InvoiceCollection.objects.filter(pk=collection.pk).update(
         hold=InvoiceCollection.Hold.REFUSED,

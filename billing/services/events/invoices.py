@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
+from billing.services.credits.recredit import request_recredit
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import (
@@ -11,7 +12,8 @@ from billing.services.invoices.records import (
     record_invoice,
     revision_of,
 )
-from billing.services.subscriptions.end_credits import request_recredit
+from billing.services.reversals.read import ChargeReversals
+from billing.services.reversals.record import apply_reversals, fetch_refunded
 from tenants.models import Tenant
 
 #: Fields of a draft that a refused finalization changes.
@@ -26,11 +28,13 @@ def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effec
 def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the invoice as the credit note left it, and enqueue its collection.
 
-    If its subscription has ended, the unused time is credited on the new amounts.
+    If its subscription has ended, the unused time is credited on the new amounts. The
+    note may include a refund that was made before: both then give back one amount.
     """
     invoice_id = str(event.data["object"]["invoice"])
+    refunded = fetch_refunded(stripe, tenant, invoice_id)
     record = _read_invoice(stripe, invoice_id, tenant)
-    return lambda: _recredit_and(record, invoice_id, tenant)
+    return lambda: _recredit_and(record, refunded, invoice_id, tenant)
 
 
 def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
@@ -93,13 +97,19 @@ def _record_only(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     return record
 
 
-def _recredit_and(record: Effect, invoice_id: str, tenant: Tenant) -> str:
-    # First, since it locks the tenant, and the lock order has invoices after tenants.
+def _recredit_and(
+    record: Effect, refunded: list[ChargeReversals], invoice_id: str, tenant: Tenant
+) -> str:
+    # First: the lock order has invoices after tenants.
+    Tenant.objects.lock(tenant.pk)
+    for found in refunded:
+        apply_reversals(found)
+    outcome = record()
     for row in InvoiceCollection.objects.filter(pk=invoice_id):
         request_recredit(
             tenant_id=tenant.pk, subscription_id=row.stripe_subscription_id
         )
-    return record()
+    return outcome
 
 
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:

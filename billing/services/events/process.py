@@ -13,7 +13,7 @@ from billing.clients.stripe.errors import (
     StripeNotFound,
     StripeUnavailable,
 )
-from billing.exceptions import UnknownCustomer
+from billing.exceptions import ReversalChanged, UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.events import cards, catalog, invoices, reversals
 from billing.services.events.effects import Effect, no_effect
@@ -21,6 +21,7 @@ from billing.services.events.subscriptions import (
     subscription_changed,
     subscription_created,
 )
+from billing.services.invoices.ownership import TENANT_KEY
 from caravel.core.db.work_items import failure_columns
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
@@ -29,6 +30,8 @@ logger = structlog.get_logger(__name__)
 
 #: With the back-off of `caravel.core.db.work_items`, about 17 hours.
 MAX_FAILURES = 25
+#: How often an event is read again at once before it waits for its next attempt.
+_MAX_READS = 3
 #: How long to wait for an unknown customer: its event can arrive before our commit.
 UNKNOWN_FOR = timedelta(hours=1)
 
@@ -133,7 +136,20 @@ def _process(event: StripeEvent) -> None:
     if tenant is None:
         return _process_unknown_customer(event, customer)
     with structlog.contextvars.bound_contextvars(tenant=tenant.pk):
-        return _finish(event, tenant, handler(Stripe(), event, tenant))
+        return _apply(handler, event, tenant)
+
+
+def _apply(handler: Handler, event: StripeEvent, tenant: Tenant) -> None:
+    """Apply a handler's effect; read again if another event was faster.
+
+    One refund or dispute sends several events, which are processed at the same time.
+    """
+    for _ in range(_MAX_READS):
+        try:
+            return _finish(event, tenant, handler(Stripe(), event, tenant))
+        except ReversalChanged:
+            logger.info("event_read_again", type=event.type)
+    return _finish(event, tenant, handler(Stripe(), event, tenant))
 
 
 def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
@@ -163,7 +179,7 @@ def _process_unknown_customer(event: StripeEvent, customer: str) -> None:
 
 def _may_have_tenant(customer: str) -> bool:
     try:
-        return "tenant_pubkey" in Stripe().customers.get(customer).metadata
+        return TENANT_KEY in Stripe().customers.get(customer).metadata
     except StripeNotFound:
         # Signed for us, but invisible to our key: support must find out why.
         return True

@@ -7,18 +7,19 @@ read each time.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 from billing.clients.stripe.client import Invoice, Line, Stripe
 from billing.clients.stripe.errors import StripeNotFound
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import next_attempt_at
+from billing.services.invoices.amounts import refunded_cents
 from billing.services.invoices.cache import CachedInvoices, get_or_fetch
 from billing.services.invoices.locks import Blocker, blockers_for_payer
 from billing.services.invoices.payment_link import payment_url
 from billing.services.invoices.records import billed_period
-from billing.services.reversals.debts import refunded_cents
 from lightning.services.invoices import live_until
 from relays.models import Plan
 from tenants.models import Tenant
@@ -220,10 +221,10 @@ def _invoice_details(
         amount_due_cents=invoice.amount_due,
         amount_paid_cents=invoice.amount_paid,
         amount_remaining_cents=invoice.amount_remaining,
-        created_at=_to_datetime(invoice.created),
-        due_at=_to_datetime_or_none(invoice.due_at),
-        finalized_at=_to_datetime_or_none(invoice.finalized_at),
-        paid_at=_to_datetime_or_none(invoice.paid_at),
+        created_at=to_datetime(invoice.created),
+        due_at=to_datetime(invoice.due_at),
+        finalized_at=to_datetime(invoice.finalized_at),
+        paid_at=to_datetime(invoice.paid_at),
         period_start=period_start,
         period_end=period_end,
         hosted_url=invoice.hosted_url,
@@ -241,8 +242,8 @@ def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[InvoiceLine
             plan=plans.get(line.price, ""),
             amount_cents=line.amount,
             quantity=line.quantity,
-            period_start=_to_datetime(line.period_start),
-            period_end=_to_datetime(line.period_end),
+            period_start=to_datetime(line.period_start),
+            period_end=to_datetime(line.period_end),
         )
         for line in lines
     )
@@ -269,11 +270,3 @@ def _collection_details(
         refunded_cents=refunded_cents,
         payment_url=payment_url(collection) if collection.is_unpaid else None,
     )
-
-
-def _to_datetime_or_none(seconds: int | None) -> datetime | None:
-    return None if seconds is None else _to_datetime(seconds)
-
-
-def _to_datetime(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -19,13 +19,10 @@ from billing.models import InvoiceCollection, Settlement
 from billing.services.collection.settlements import lightning_payment_for, value_cents
 from billing.services.invoice_views.invoices import InvoiceDetails, get_invoice
 from billing.services.invoices import locks
+from billing.services.invoices.amounts import refunded_cents, taken_back_cents
 from billing.services.invoices.payer import lightning_payer, paid_by, payer_elsewhere
 from billing.services.invoices.records import read_invoice
-from billing.services.reversals.debts import (
-    disputed_cents,
-    is_taken_back,
-    refunded_cents,
-)
+from billing.services.reversals.debts import is_taken_back
 from caravel.nostr import npub
 from caravel.nostr.events import Event, sign_event
 from lightning.models import LightningInvoice
@@ -225,7 +222,7 @@ def _receipt_data(
         paid_cents=paid_cents,
         credit_cents=total_cents - paid_cents,
         refunded_cents=refunded_cents([invoice_id]).get(invoice_id, 0),
-        disputed_cents=disputed_cents(invoice_id),
+        disputed_cents=taken_back_cents(invoice_id),
         # An event's created_at is in whole seconds (NIP-01).
         paid_at=paid_at.astimezone(UTC).replace(microsecond=0),
         paid_by=paid_by.value,

@@ -9,12 +9,10 @@ overpayments were paid by the tenant.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import F, QuerySet, Sum
+from django.db.models import Sum
 
 from billing.clients.stripe.client import Invoice
 from billing.models import Credit, Reversal
-
-_NOT_GIVEN = (Reversal.State.FAILED, Reversal.State.CANCELED)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def invoice_amounts(invoice: Invoice) -> InvoiceAmounts:
     notes_before_payment = max(0, notes - invoice.credited_after_payment)
     settled = invoice.total - invoice.amount_remaining - unserved
     given_back = _given_back_cents(invoice.id, notes)
-    taken_back = _taken_back_cents(invoice.id)
+    taken_back = taken_back_cents(invoice.id)
     return InvoiceAmounts(
         total_cents=invoice.total,
         remaining_cents=max(0, invoice.amount_remaining),
@@ -67,24 +65,15 @@ def invoice_amounts(invoice: Invoice) -> InvoiceAmounts:
     )
 
 
-def _note_cents(invoice_id: str, reason: Credit.Reason) -> int:
-    notes = Credit.objects.filter(collection=invoice_id, reason=reason)
-    return _sum(notes.exclude(credit_note_id=""), "note_cents")
+def refunded_cents(invoice_ids: Iterable[str]) -> dict[str, int]:
+    """Return the refunds of invoices, by invoice; those without are left out."""
+    refunds = Reversal.objects.refunds().filter(collection__in=list(invoice_ids))
+    sums = refunds.order_by().values("collection").annotate(cents=Sum("amount_cents"))
+    return dict(sums.values_list("collection", "cents"))
 
 
-def _given_back_cents(invoice_id: str, notes: int) -> int:
-    """Return the refunds and the notes of staff, without counting a refund twice."""
-    refunds = Reversal.objects.filter(collection=invoice_id, kind=Reversal.Kind.REFUND)
-    given, alone = refunds.refunds(), refunds.refunds().filter(credit_note_id="")
-    # The note stays if its refund fails.
-    failed = refunds.filter(state__in=_NOT_GIVEN).exclude(credit_note_id="")
-    linked = _sum(given, "amount_cents") - _sum(alone, "amount_cents")
-    # A note may include a part of a refund only.
-    noted = max(notes - _sum(failed, "amount_cents"), linked)
-    return noted + _sum(alone, "amount_cents")
-
-
-def _taken_back_cents(invoice_id: str) -> int:
+def taken_back_cents(invoice_id: str) -> int:
+    """Return the disputed amount of an invoice that was not paid again."""
     disputes = Reversal.objects.disputes().filter(collection=invoice_id)
     amounts: Iterable[tuple[int, int]] = disputes.values_list(
         "amount_cents", "repaid_cents"
@@ -92,5 +81,21 @@ def _taken_back_cents(invoice_id: str) -> int:
     return sum(max(0, amount - repaid) for amount, repaid in amounts)
 
 
-def _sum(rows: "QuerySet[Credit] | QuerySet[Reversal]", column: str) -> int:
-    return int(rows.aggregate(cents=Sum(F(column), default=0))["cents"])
+def _note_cents(invoice_id: str, reason: Credit.Reason) -> int:
+    notes = Credit.objects.filter(collection=invoice_id, reason=reason)
+    noted = notes.exclude(credit_note_id="").aggregate(
+        cents=Sum("note_cents", default=0)
+    )
+    return int(noted["cents"])
+
+
+def _given_back_cents(invoice_id: str, notes: int) -> int:
+    """Return the refunds and the notes of staff, without counting a refund twice."""
+    refunds = Reversal.objects.filter(collection=invoice_id, kind=Reversal.Kind.REFUND)
+    given, alone = refunds.refunds(), refunds.refunds().filter(credit_note_id="")
+    # The note stays if its refund fails.
+    failed = refunds.filter(state__in=Reversal.FAILED_STATES)
+    failed_notes = failed.exclude(credit_note_id="").sum_cents()
+    linked = given.sum_cents() - alone.sum_cents()
+    # A note may include a part of a refund only.
+    return max(notes - failed_notes, linked) + alone.sum_cents()

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line
 from billing.clients.stripe.errors import StripeNotExecuted, StripeUnavailable
+from billing.clients.stripe.types import PaymentIntent
 from caravel.core import cache
 
 logger = structlog.get_logger(__name__)
@@ -25,7 +26,9 @@ FRESH_FOR = timedelta(seconds=30)
 _STALE_TTL = 3600
 #: Part of the key: a version of Caravel that reads other fields ignores these entries.
 _SCHEMA_HASH = sha256(
-    ",".join(field.name for cls in (Invoice, Line) for field in fields(cls)).encode()
+    ",".join(
+        field.name for cls in (Invoice, Line, PaymentIntent) for field in fields(cls)
+    ).encode()
 ).hexdigest()[:12]
 
 
@@ -86,7 +89,10 @@ def _deserialize(entry: dict[str, Any]) -> CachedInvoices:
 
 def _deserialize_invoice(values: dict[str, Any]) -> Invoice:
     lines = tuple(Line(**line) for line in values["lines"])
-    return Invoice(**{**values, "lines": lines})
+    intents = values["intents"]
+    if intents is not None:
+        intents = tuple(PaymentIntent(**intent) for intent in intents)
+    return Invoice(**{**values, "lines": lines, "intents": intents})
 
 
 def _fetched_at(entry: dict[str, Any]) -> datetime:

@@ -1,4 +1,4 @@
-"""What keeps an invoice from being finalized or owed: a person, a pause, a refusal.
+"""Holds: reasons why an invoice is not finalized or not owed.
 
 A person holds a draft by switching its `auto_advance` off, or by scheduling it. Stripe
 does the same with new drafts while `pause_collection` is `keep_as_draft`:
@@ -22,10 +22,10 @@ _MAX_STRIPE_DELAY = 72 * _HOUR
 
 
 def hold_of(invoice: Invoice, *, was_refused: bool = False) -> InvoiceCollection.Hold:
-    """Return what holds an invoice, as last read from Stripe.
+    """Return the hold of an invoice, as last read from Stripe.
 
     `was_refused`: Stripe has refused to finalize it before. It does not change
-    `auto_advance` then, so a draft that a person holds is told apart.
+    `auto_advance` then, so it is not mistaken for a draft that a person holds.
     """
     if _is_written_off_in_pause(invoice):
         return Hold.WRITTEN_OFF
@@ -59,7 +59,7 @@ def _is_written_off_in_pause(invoice: Invoice) -> bool:
     """Return whether Stripe itself wrote an invoice off, as `pause_collection` asked.
 
     The reason is optional. Without it only the time tells: Stripe acts when it
-    finalizes the invoice, a person later. Could only be assumed.
+    finalizes the invoice, a person later. No page of Stripe's confirms this.
     """
     if invoice.status != Status.UNCOLLECTIBLE:
         return False

@@ -1,4 +1,4 @@
-"""Which subscriptions and invoices of a customer are ours.
+"""Ownership of a customer's subscriptions and invoices: ours, or another service's.
 
 Metadata that names the tenant suffices, but is not needed: others can edit it.
 """

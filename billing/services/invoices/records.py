@@ -1,7 +1,7 @@
 """Local records of Stripe invoices, and enqueuing their collection."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
 from billing.services.invoices.cache import invalidate
@@ -26,8 +27,6 @@ Intent = InvoiceCollection.IntentStatus
 Status = InvoiceCollection.Status
 #: At least this much of the grace period is left when an invoice is first seen.
 _MIN_NOTICE = timedelta(days=3)
-#: These do not change any more, so that an older answer from Stripe cannot undo them.
-_FINAL_STATUSES = (Status.PAID, Status.VOID)
 #: How often an invoice is read again while others are changing it.
 _MAX_READS = 5
 
@@ -79,7 +78,11 @@ def record_invoice(
         # Insert if missing, then lock: two workers may see the invoice first.
         rows.bulk_create([_new(invoice, tenant)], ignore_conflicts=True)
         collection: InvoiceCollection = rows.select_for_update().get(pk=invoice.id)
-        is_newer = invoice.status in _FINAL_STATUSES or collection.revision == since
+        # An older answer from Stripe cannot undo a final state.
+        is_newer = (
+            invoice.status in InvoiceCollection.FINAL_STATUSES
+            or collection.revision == since
+        )
         if is_newer and not collection.is_final:
             _update(collection, _columns(invoice, collection))
         return collection
@@ -165,12 +168,12 @@ def _new(invoice: Invoice, tenant: Tenant) -> InvoiceCollection:
         billing_reason=invoice.billing_reason,
         currency=invoice.currency,
         stripe_status=Status.DRAFT,
-        created_at=_time(invoice.created),
+        created_at=to_datetime(invoice.created),
     )
 
 
 def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    finalized_at = _time(invoice.finalized_at)
+    finalized_at = to_datetime(invoice.finalized_at)
     period_start, period_end = billed_period(invoice.lines)
     return {
         **_hold_columns(invoice, collection),
@@ -182,7 +185,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
         "amount_paid_cents": invoice.amount_paid,
         "amount_remaining_cents": invoice.amount_remaining,
         "finalized_at": finalized_at,
-        "due_at": _time(invoice.due_at),
+        "due_at": to_datetime(invoice.due_at),
         "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
@@ -191,7 +194,7 @@ def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
 
 
 def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    """Return what holds the invoice; a refusal lasts until the draft is finalized."""
+    """Return the columns of a hold; a refusal lasts until the draft is finalized."""
     refused_at = collection.finalization_refused_at
     hold = hold_of(invoice, was_refused=refused_at is not None)
     is_refused = hold == InvoiceCollection.Hold.REFUSED
@@ -204,11 +207,14 @@ def _hold_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, 
 
 
 def _intent_columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    """Return what may be paying an invoice at Stripe, and since when we know it.
+    """Return the columns of a payment at Stripe that may still pay the invoice.
 
-    Not a challenge that one of our own card charges has met: nobody has to be at it.
+    A challenge that one of our own card charges has met is left out: the cardholder
+    may be absent.
     """
-    intents = () if invoice.status in _FINAL_STATUSES else invoice.intents
+    intents = (
+        () if invoice.status in InvoiceCollection.FINAL_STATUSES else invoice.intents
+    )
     if intents is None:
         return {}
     charged = collection.card_attempts.values_list("payment_method", flat=True)
@@ -238,13 +244,17 @@ def _suspend_at(finalized_at: datetime | None) -> datetime | None:
 def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | None]:
     """Return the latest period of the lines: prorations may be for an earlier one."""
     last = max(lines, key=lambda line: line.period_end, default=None)
-    return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
+    return (
+        (to_datetime(last.period_start), to_datetime(last.period_end))
+        if last
+        else (None, None)
+    )
 
 
 def matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
     """Return whether a record has what decides about an invoice as just read."""
     if stored.is_final:
-        return invoice.status in _FINAL_STATUSES
+        return invoice.status in InvoiceCollection.FINAL_STATUSES
     state = (stored.stripe_status, stored.amount_remaining_cents)
     if (*state, stored.amount_paid_cents) != (
         invoice.status,
@@ -268,7 +278,3 @@ def _update(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
 
 def _invalidate_on_commit(customer_id: str, invoice_id: str) -> None:
     transaction.on_commit(partial(invalidate, customer_id, invoice_id))
-
-
-def _time(seconds: int | None) -> Any:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""Discovers the objects at Stripe of which no event has told."""
+"""Discovers invoices and reversals at Stripe whose events were lost."""
 
 from datetime import timedelta
 from functools import partial
@@ -24,7 +24,7 @@ _OVERLAP = timedelta(hours=12)
 def discover_objects() -> None:
     """List what was created at Stripe since the last discovery, and record it.
 
-    Invoices first: what takes a payment back refers to one.
+    Invoices first, since reversals refer to them.
     """
     stripe = Stripe()
     read = partial(read_new, first=_FIRST, overlap=_OVERLAP)

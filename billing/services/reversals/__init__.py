@@ -1,5 +1,6 @@
 """Money that was taken back: refunds, disputes and early fraud warnings (ADR 19).
 
-Decides what of a dispute the tenant owes again, which cards are not charged any more,
-and what support is told. It is read from Stripe by charge, and recorded in one place.
+Decides how much of a dispute the tenant owes again, which cards are not charged any
+more, and when support is alerted. Reversals are read from Stripe by charge, and
+recorded by one module.
 """

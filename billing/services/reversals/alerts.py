@@ -1,4 +1,4 @@
-"""What support is told about refunds, disputes and early fraud warnings."""
+"""Alerts to support about refunds, disputes and early fraud warnings."""
 
 import structlog
 
@@ -20,7 +20,7 @@ _ALERTS = {
 }
 
 
-def tell_support(row: Reversal, before: Reversal | None) -> None:
+def alert_if_needed(row: Reversal, before: Reversal | None) -> None:
     """Alert support if a reversal needs a person now; log it otherwise."""
     event, states = _ALERTS[Kind(row.kind)]
     is_news = before is None or before.state != row.state

@@ -4,13 +4,12 @@ The debt is the disputed amount without unserved time that was not given back, w
 what was repaid and what was written off. What was repaid of a won dispute is credited.
 """
 
-from collections.abc import Iterable
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, QuerySet, Sum
+from django.db.models import F, Sum
 from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, Reversal
@@ -18,6 +17,7 @@ from billing.services.credits.posting import record_credit
 from billing.services.dunning import notices
 from billing.services.dunning.suspension import review_tenant
 from billing.services.invoices import locks
+from billing.services.invoices.amounts import taken_back_cents
 from billing.services.invoices.records import enqueue_collection
 from tenants.models import Tenant
 
@@ -30,10 +30,11 @@ def refresh_dispute_debt(collection: InvoiceCollection) -> int:
     `collection` is locked in the caller's transaction. Returns the debt.
     """
     _credit_won_disputes(collection)
-    settled = collection.reversals.disputes().aggregate(
-        cents=Sum(F("repaid_cents") + F("written_off_cents"), default=0)
+    disputes = collection.reversals.disputes()
+    settled = disputes.sum_cents("repaid_cents") + disputes.sum_cents(
+        "written_off_cents"
     )
-    debt: int = max(0, _disputed_served_cents(collection) - settled["cents"])
+    debt = max(0, _disputed_served_cents(collection) - settled)
     earlier, was_unpaid = collection.dispute_debt_cents, collection.is_unpaid
     if debt == earlier:
         return debt
@@ -82,31 +83,15 @@ def write_off_dispute_debt(*, invoice_id: str) -> int:
     return written_off
 
 
-def refunded_cents(invoice_ids: Iterable[str]) -> dict[str, int]:
-    """Return the refunds of invoices, by invoice; those without are left out."""
-    refunds = Reversal.objects.refunds().filter(collection__in=list(invoice_ids))
-    sums = refunds.order_by().values("collection").annotate(cents=Sum("amount_cents"))
-    return dict(sums.values_list("collection", "cents"))
-
-
-def disputed_cents(invoice_id: str) -> int:
-    """Return the disputed amount of an invoice that was not paid again."""
-    disputes = Reversal.objects.disputes().filter(collection=invoice_id)
-    left = disputes.aggregate(
-        cents=Sum(F("amount_cents") - F("repaid_cents"), default=0)
-    )
-    return max(0, int(left["cents"]))
-
-
 def is_taken_back(collection: InvoiceCollection) -> bool:
     """Return whether disputes took all that was paid, and it was not paid again."""
-    taken_back = disputed_cents(collection.pk)
+    taken_back = taken_back_cents(collection.pk)
     return taken_back > 0 and taken_back >= collection.amount_paid_cents
 
 
 def _disputed_served_cents(collection: InvoiceCollection) -> int:
     """Return the disputed part of an invoice that pays for served time."""
-    disputed = _sum_cents(collection.reversals.disputes(), "amount_cents")
+    disputed = collection.reversals.disputes().sum_cents()
     unserved = max(0, collection.unserved_cents - collection.given_back_cents)
     return max(0, disputed - unserved)
 
@@ -145,12 +130,12 @@ def _credit_won_disputes(collection: InvoiceCollection) -> None:
     """
     disputes = collection.reversals.filter(kind=Reversal.Kind.DISPUTE)
     returned = disputes.exclude(state__in=Reversal.TAKING_STATES)
-    cents = _sum_cents(returned, "repaid_cents")
+    cents = returned.sum_cents("repaid_cents")
     prefix = f"{collection.pk}:repaid:"
     earlier = Credit.objects.filter(
         reason=Credit.Reason.SURPLUS, source__startswith=prefix
     )
-    credited = _sum_cents(earlier, "amount_cents")
+    credited = int(earlier.aggregate(cents=Sum("amount_cents", default=0))["cents"])
     if cents != credited:
         record_credit(
             tenant_id=collection.tenant_id,
@@ -159,7 +144,3 @@ def _credit_won_disputes(collection: InvoiceCollection) -> None:
             currency=collection.currency,
             amount_cents=cents - credited,
         )
-
-
-def _sum_cents(rows: "QuerySet[Reversal] | QuerySet[Credit]", column: str) -> int:
-    return int(rows.aggregate(cents=Sum(column, default=0))["cents"])

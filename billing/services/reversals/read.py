@@ -1,4 +1,4 @@
-"""Reading from Stripe what takes the money of a charge back."""
+"""Reading the refunds, disputes and early fraud warnings of a charge from Stripe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class ChargeReversals:
 
 
 def read_reversals(stripe: Stripe, charge: Charge) -> ChargeReversals:
-    """Return what takes the money of a charge back."""
+    """Return the refunds, disputes and early fraud warnings of a charge."""
     # Before the requests: what is recorded in between is newer than their answers.
     since = versions_of(charge.id)
     refunds = tuple(stripe.refunds.list(charge=charge.id))

@@ -5,7 +5,6 @@ since: an older answer never replaces a newer one.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,14 +12,22 @@ import structlog
 from django.db import transaction
 from django.utils import timezone
 
-from billing.clients.stripe.client import Charge, Dispute, Stripe
+from billing.clients.stripe.client import (
+    Charge,
+    Dispute,
+    FraudWarning,
+    Refund,
+    Stripe,
+)
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import ReversalChanged
 from billing.models import InvoiceCollection, Reversal
+from billing.services.credits.recredit import request_recredit
 from billing.services.dunning.suspension import review_tenant
 from billing.services.invoices import locks
 from billing.services.invoices.cache import invalidate
 from billing.services.invoices.records import enqueue_collection, record_and_enqueue
-from billing.services.reversals.alerts import tell_support
+from billing.services.reversals.alerts import alert_if_needed
 from billing.services.reversals.debts import refresh_dispute_debt
 from billing.services.reversals.read import (
     ChargeReversals,
@@ -28,8 +35,6 @@ from billing.services.reversals.read import (
     read_reversals,
     versions_of,
 )
-from billing.services.stripe_writes.cancellations import mark_changed
-from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -39,22 +44,11 @@ Kind = Reversal.Kind
 _MAX_READS = 5
 
 
-def record_reversals(stripe: Stripe, tenant: Tenant, invoice_id: str) -> None:
-    """Read and record what was taken back of an invoice's payments.
-
-    Raises ReversalChanged if others keep recording it.
-    """
-    for payment in stripe.invoices.list_payments(invoice_id):
-        if payment.intent:
-            for charge in stripe.charges.list(intent=payment.intent):
-                record_charge(stripe, tenant, charge)
-
-
 def record_customer_reversals(stripe: Stripe, tenant: Tenant, customer: str) -> None:
-    """Read and record what was taken back of a customer's payments.
+    """Read and record the refunds and disputes of a customer's payments.
 
-    Charges of which nothing was taken cost no further request. Early fraud warnings
-    are not seen here: they take nothing.
+    Charges without any cost no further request. Early fraud warnings are not seen
+    here: they take nothing. Raises ReversalChanged if others keep recording them.
     """
     known = set(tenant.reversals.values_list("charge_id", flat=True))
     for charge in stripe.charges.list(customer=customer):
@@ -97,6 +91,16 @@ def fetch_reversals(stripe: Stripe, tenant: Tenant, charge: Charge) -> ChargeRev
     return found
 
 
+def fetch_refunded(
+    stripe: Stripe, tenant: Tenant, invoice_id: str
+) -> list[ChargeReversals]:
+    """Return the reversals of an invoice's charges of which refunds are recorded."""
+    refunds = Reversal.objects.filter(collection=invoice_id, kind=Kind.REFUND)
+    charge_ids = sorted(set(refunds.values_list("charge_id", flat=True)))
+    charges = map(stripe.charges.get, charge_ids)
+    return [fetch_reversals(stripe, tenant, charge) for charge in charges]
+
+
 def apply_reversals(found: ChargeReversals) -> str:
     """Record the reversals of a charge, and their effects; returns what changed.
 
@@ -123,9 +127,9 @@ def apply_reversals(found: ChargeReversals) -> str:
 def _react(tenant: Tenant, collection: InvoiceCollection) -> None:
     """Update debt, relays and notices after a change of an invoice's reversals."""
     refresh_dispute_debt(collection)
-    # Of a subscription that has ended, it changes what had to be credited.
-    if mark_changed(collection.stripe_subscription_id):
-        mark_stale(tenant_id=tenant.pk)
+    request_recredit(
+        tenant_id=tenant.pk, subscription_id=collection.stripe_subscription_id
+    )
     enqueue_collection(invoice_id=collection.pk)
     review_tenant(tenant_id=tenant.pk)
     customer = collection.stripe_customer_id
@@ -141,7 +145,7 @@ def _save(columns: dict[str, Any]) -> Reversal | None:
     row, _ = Reversal.objects.update_or_create(
         pk=key, defaults={**columns, "updated_at": timezone.now()}
     )
-    tell_support(row, before)
+    alert_if_needed(row, before)
     return row
 
 
@@ -158,38 +162,47 @@ def _columns(
         "card_fingerprint": charge.fingerprint,
     }
     for refund in found.refunds:
-        yield {
-            **common,
-            "stripe_id": refund.id,
-            "kind": Kind.REFUND,
-            # Older refunds have no status; until it has failed, the money is gone.
-            "state": refund.status or Reversal.State.PENDING,
-            "amount_cents": refund.amount,
-            "reason": refund.reason,
-            "credit_note_id": found.notes.get(refund.id, ""),
-            "created_at": _time(refund.created),
-        }
+        yield {**common, **_refund_columns(refund, found.notes.get(refund.id, ""))}
     for dispute in found.disputes:
-        yield {
-            **common,
-            "stripe_id": dispute.id,
-            "kind": Kind.DISPUTE,
-            "state": dispute.status,
-            "amount_cents": _disputed_cents(dispute, charge),
-            "reason": dispute.reason,
-            "evidence_due_at": _time(dispute.due_by) if dispute.due_by else None,
-            "created_at": _time(dispute.created),
-        }
+        yield {**common, **_dispute_columns(dispute, charge)}
     for warning in found.warnings:
-        yield {
-            **common,
-            "stripe_id": warning.id,
-            "kind": Kind.FRAUD_WARNING,
-            "state": Reversal.State.OPEN,
-            "amount_cents": charge.amount,
-            "reason": warning.fraud_type,
-            "created_at": _time(warning.created),
-        }
+        yield {**common, **_warning_columns(warning, charge)}
+
+
+def _refund_columns(refund: Refund, credit_note_id: str) -> dict[str, Any]:
+    return {
+        "stripe_id": refund.id,
+        "kind": Kind.REFUND,
+        # Older refunds have no status; until it has failed, the money is gone.
+        "state": refund.status or Reversal.State.PENDING,
+        "amount_cents": refund.amount,
+        "reason": refund.reason,
+        "credit_note_id": credit_note_id,
+        "created_at": to_datetime(refund.created),
+    }
+
+
+def _dispute_columns(dispute: Dispute, charge: Charge) -> dict[str, Any]:
+    return {
+        "stripe_id": dispute.id,
+        "kind": Kind.DISPUTE,
+        "state": dispute.status,
+        "amount_cents": _disputed_cents(dispute, charge),
+        "reason": dispute.reason,
+        "evidence_due_at": to_datetime(dispute.due_by),
+        "created_at": to_datetime(dispute.created),
+    }
+
+
+def _warning_columns(warning: FraudWarning, charge: Charge) -> dict[str, Any]:
+    return {
+        "stripe_id": warning.id,
+        "kind": Kind.FRAUD_WARNING,
+        "state": Reversal.State.OPEN,
+        "amount_cents": charge.amount,
+        "reason": warning.fraud_type,
+        "created_at": to_datetime(warning.created),
+    }
 
 
 def _disputed_cents(dispute: Dispute, charge: Charge) -> int:
@@ -200,7 +213,3 @@ def _disputed_cents(dispute: Dispute, charge: Charge) -> int:
     """
     is_same = dispute.currency == charge.currency
     return min(dispute.amount, charge.amount) if is_same else charge.amount
-
-
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -6,12 +6,13 @@ interrupted one is looked up and decided again.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db.models import Q
 
 from billing.clients.stripe.client import Line, Subscription
+from billing.clients.stripe.types import to_datetime
 from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 
@@ -25,7 +26,7 @@ _CHANGES, _CREDITED_CHANGES = "changes", "credited_changes"
 
 
 @dataclass(frozen=True)
-class Terms:
+class EndTerms:
     """Facts on which the credit for an end is based, also if it is computed again.
 
     `pending` prorations will still be billed, `deleted` ones never will. `prorated`
@@ -103,12 +104,12 @@ def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
     )
 
 
-def save_terms(write: StripeWrite, terms: Terms, change: int) -> None:
+def save_end_terms(write: StripeWrite, terms: EndTerms, change: int) -> None:
     """Store the terms on which an end was credited, with `latest_change` before."""
     _add_params(write.pk, {_TERMS: asdict(terms), _CREDITED_CHANGES: change})
 
 
-def stored_terms(subscription_id: str) -> Terms | None:
+def stored_end_terms(subscription_id: str) -> EndTerms | None:
     """Return the terms on which an end was credited, None if it was not."""
     write = _credited(subscription_id)
     if write is None:
@@ -118,7 +119,7 @@ def stored_terms(subscription_id: str) -> Terms | None:
         name: tuple(Line(**line) for line in stored[name])
         for name in ("pending", "deleted")
     }
-    return Terms(**{**stored, **lines})
+    return EndTerms(**{**stored, **lines})
 
 
 def mark_changed(subscription_id: str) -> bool:
@@ -173,9 +174,7 @@ def cancelled_by_us(subscription: Subscription) -> bool:
     """
     had_effect = _HAD_EFFECT
     if subscription.canceled_at is not None:
-        had_effect |= _may_have_arrived(
-            datetime.fromtimestamp(subscription.canceled_at, UTC)
-        )
+        had_effect |= _may_have_arrived(to_datetime(subscription.canceled_at))
     sent = StripeWrite.objects.of(CANCEL, subscription.id)
     return sent.filter(had_effect, ~Q(params__has_key=_EXTERNAL)).exists()
 

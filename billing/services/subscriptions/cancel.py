@@ -1,13 +1,13 @@
 """Cancels subscriptions so that the tenant pays for the time that was served, once."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.clients.stripe.errors import StripeNotFound, StripeRefused
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import DisputeUnknown
 from billing.models import InvoiceCollection, Reversal, StripeWrite
 from billing.services.credits.posting import post_credits
@@ -20,13 +20,13 @@ from billing.services.reversals.record import record_customer_reversals
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
-    Terms,
+    EndTerms,
     asked_stripe_to_prorate,
     create_cancellation,
     deleted_lines,
     ended_externally,
     latest_change,
-    save_terms,
+    save_end_terms,
 )
 from billing.services.subscriptions import end_credits, unused_time
 from billing.services.subscriptions.unused_time import BilledInvoice
@@ -104,14 +104,14 @@ def _credit_unused_time(
     # Both before the amounts are read: whatever changes later is credited later.
     change, notes = latest_change(ended.id), end_credits.own_notes(ended.id)
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
-    terms = _terms(stripe, write, ended, billed)
+    terms = _end_terms(stripe, write, ended, billed)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
         if not writes.is_pending(write):
             # Another worker has credited it already.
             return
         end_credits.credit_end(tenant, ended.id, terms, billed, notes)
-        save_terms(write, terms, change)
+        save_end_terms(write, terms, change)
         if refusal:
             writes.mark_failed(write, refusal, stripe_id=ended.id)
         else:
@@ -170,20 +170,20 @@ def _is_held(invoice: Invoice, ended: Subscription) -> bool:
     return is_older and is_left_to_staff(invoice)
 
 
-def _terms(
+def _end_terms(
     stripe: Stripe,
     write: StripeWrite,
     ended: Subscription,
     billed: Sequence[BilledInvoice],
-) -> Terms:
+) -> EndTerms:
     """Return the terms of an end, after deleting prorations that Stripe has kept."""
     at = unused_time.ended_at(ended)
     by_stripe = unused_time.is_settled_by_stripe(billed, at)
     if by_stripe and asked_stripe_to_prorate(write):
-        return Terms(at, prorated=True)
+        return EndTerms(at, prorated=True)
     gone = is_gone(stripe, ended.customer)
     pending = [] if gone else _pending_prorations(stripe, ended)
-    deleted = list(deleted_lines(write, datetime.fromtimestamp(at, UTC)))
+    deleted = list(deleted_lines(write, to_datetime(at)))
     if not ended_externally(write):
         # Sources disagree whether Stripe deletes them, so they may still be there.
         for line in pending:
@@ -195,7 +195,7 @@ def _terms(
     gone_lines = {
         line.id: line for line in deleted if not by_stripe and line.id not in left
     }
-    return Terms(at, tuple(pending), tuple(gone_lines.values()))
+    return EndTerms(at, tuple(pending), tuple(gone_lines.values()))
 
 
 def _pending_prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:

@@ -2,17 +2,17 @@
 
 A later refund, dispute or credit note of staff changes what an end should have
 credited. `recredit_end` computes it again, on the terms stored with the cancellation,
-and records the difference. `request_recredit` has the tenant's next sync do so.
+and records the difference, when `credits.recredit` has requested it.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import structlog
 from django.db import transaction
 from django.db.models import Sum
 
 from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.types import to_datetime
 from billing.exceptions import CreditPending
 from billing.models import Credit, InvoiceCollection
 from billing.models.credits import CreditQuerySet
@@ -21,7 +21,7 @@ from billing.services.invoices.amounts import invoice_amounts
 from billing.services.invoices.locks import lock_collection
 from billing.services.reversals.debts import refresh_dispute_debt
 from billing.services.stripe_writes import cancellations
-from billing.services.stripe_writes.cancellations import Terms
+from billing.services.stripe_writes.cancellations import EndTerms
 from billing.services.subscriptions.unused_time import (
     BilledInvoice,
     Share,
@@ -30,24 +30,12 @@ from billing.services.subscriptions.unused_time import (
     total_credit,
     unused_cents,
 )
-from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
 #: Credits by id, with the id of the credit note of each.
 Notes = frozenset[tuple[int, str]]
-
-
-def request_recredit(*, tenant_id: str, subscription_id: str) -> None:
-    """Have the next sync correct the credits for an end, in the caller's transaction.
-
-    Call it when a refund, a dispute or a credit note of staff has changed. Does nothing
-    for a subscription that has not ended.
-    """
-    Tenant.objects.lock(tenant_id)
-    if cancellations.mark_changed(subscription_id):
-        mark_stale(tenant_id=tenant_id)
 
 
 def recredit_changed_ends(stripe: Stripe, tenant_id: str) -> None:
@@ -68,14 +56,14 @@ def recredit_end(stripe: Stripe, tenant: Tenant, subscription_id: str) -> None:
     credit note of ours is unresolved.
     """
     change = cancellations.latest_change(subscription_id)
-    if cancellations.stored_terms(subscription_id) is None:
+    if cancellations.stored_end_terms(subscription_id) is None:
         return
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     notes = own_notes(subscription_id)
     billed = list_billed_invoices(stripe, tenant, subscription_id)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
-        terms = cancellations.stored_terms(subscription_id)
+        terms = cancellations.stored_end_terms(subscription_id)
         if terms is not None:
             credit_end(tenant, subscription_id, terms, billed, notes)
             cancellations.mark_change_credited(subscription_id, change)
@@ -93,7 +81,7 @@ def own_notes(subscription_id: str) -> Notes:
 def credit_end(
     tenant: Tenant,
     subscription_id: str,
-    terms: Terms,
+    terms: EndTerms,
     billed: Sequence[BilledInvoice],
     notes: Notes,
 ) -> None:
@@ -133,7 +121,7 @@ def _save_unserved(share: Share) -> None:
 
 
 def _share(
-    tenant: Tenant, subscription_id: str, billed: BilledInvoice, terms: Terms
+    tenant: Tenant, subscription_id: str, billed: BilledInvoice, terms: EndTerms
 ) -> Share:
     credits = _credits(tenant, subscription_id, billed)
     return Share(
@@ -156,7 +144,7 @@ def _credits(
 
 
 def _record(
-    tenant: Tenant, subscription_id: str, terms: Terms, share: Share, cents: int
+    tenant: Tenant, subscription_id: str, terms: EndTerms, share: Share, cents: int
 ) -> None:
     number = _credits(tenant, subscription_id, share.billed).count() + 1
     suffix = f":{number}" if number > 1 else ""
@@ -168,6 +156,6 @@ def _record(
         currency=share.invoice.currency,
         amount_cents=cents,
         collection_id=share.invoice.id,
-        covers_from=datetime.fromtimestamp(terms.at, UTC),
-        covers_until=datetime.fromtimestamp(period_end, UTC),
+        covers_from=to_datetime(terms.at),
+        covers_until=to_datetime(period_end),
     )

@@ -1,6 +1,6 @@
 """Pauses that a person set on the current subscription at Stripe (ADR 20)."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Subscription
+from billing.clients.stripe.types import to_datetime
 from billing.models import SubscriptionSync
 from billing.services.dunning import notices
 from billing.services.dunning.suspension import resume_relays, review_tenant
@@ -44,7 +45,7 @@ def _columns(subscription: Subscription, stored: SubscriptionSync) -> dict[str, 
         "paused_at": _paused_at(subscription, stored),
         "paused_subscription_id": subscription.id if _is_paused(subscription) else "",
         "collection_pause": subscription.pause_behavior,
-        "collection_resumes_at": _time(subscription.pause_resumes_at),
+        "collection_resumes_at": to_datetime(subscription.pause_resumes_at),
     }
 
 
@@ -52,7 +53,7 @@ def _paused_at(subscription: Subscription, stored: SubscriptionSync) -> datetime
     if not _is_paused(subscription):
         return None
     known = stored.paused_subscription_id == subscription.id and stored.paused_at
-    return _time(subscription.paused_at) or known or timezone.now()
+    return to_datetime(subscription.paused_at) or known or timezone.now()
 
 
 def _is_paused(subscription: Subscription) -> bool:
@@ -70,7 +71,3 @@ def _switch_relays(
     if not paused_at and before.paused_subscription_id == tenant.stripe_subscription_id:
         resume_relays(tenant)
     review_tenant(tenant_id=tenant.pk)
-
-
-def _time(seconds: int | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""Refusals that last until a person acts: recorded on the sync, and told to support."""
+"""Alerts about refusals that last until a person acts; the sync shows them, too."""
 
 from collections.abc import Container, Mapping
 
@@ -44,7 +44,10 @@ def require_all_billed(
 
 
 def alert_if_stuck(tenant_id: str, error: CaravelError) -> None:
-    """Alert support to a sync that a retry will not help, unless it is told already."""
+    """Alert support to a sync that a retry will not help.
+
+    Not for a failure with an alert of its own.
+    """
     if isinstance(error, _TOLD):
         return
     rows = SubscriptionSync.objects.filter(pk=tenant_id)

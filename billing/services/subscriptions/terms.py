@@ -4,7 +4,7 @@ Stored while a subscription is live: what an ended one still shows is not docume
 Those of the customer go on by themselves; those of single items are not carried.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.clients.stripe.errors import StripeRefused
-from billing.clients.stripe.types import Coupon
+from billing.clients.stripe.types import Coupon, to_datetime
 from billing.models import SubscriptionSync
 from caravel.core.alerts import alert_support
 from tenants.models import Tenant
@@ -69,7 +69,7 @@ def carried_terms(stripe: Stripe, tenant: Tenant) -> Terms:
 
 
 def alert_lost_terms(tenant: Tenant, reason: str) -> None:
-    """Tell support that a discount or tax is missing on a new subscription."""
+    """Alert support that a discount or tax is missing on a new subscription."""
     alert_support(
         "discount_not_carried",
         f"The tenant's new subscription lacks terms of the last one. {reason}",
@@ -96,7 +96,7 @@ def _rest_of(stripe: Stripe, coupon: Coupon, end: int | None) -> str | None:
         return coupon.id if coupon.valid else _copy(stripe, coupon)
     # Not the end of a copy, which has whole months: they would add up.
     until = int(coupon.metadata.get(_UNTIL, end or 0))
-    months = _months_until(datetime.fromtimestamp(until, UTC))
+    months = _months_until(to_datetime(until))
     if months <= 0:
         return None
     return _copy(stripe, coupon, months=months, until=until)

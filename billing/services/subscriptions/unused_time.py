@@ -15,7 +15,7 @@ from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.services.invoices.amounts import InvoiceAmounts
 from billing.services.invoices.holds import is_left_to_staff
 from billing.services.invoices.records import record_invoice, revisions_of
-from billing.services.stripe_writes.cancellations import Terms
+from billing.services.stripe_writes.cancellations import EndTerms
 from caravel.core.currencies import charge_increment
 from tenants.models import Tenant
 
@@ -64,10 +64,10 @@ class Share:
         return min(self.amounts.returned_cents, self.unserved)
 
     @property
-    def owed_again(self) -> int:
-        """Disputed part of the served amount: the dispute debt, also if written off."""
-        unserved = max(0, self.unserved - self.amounts.given_back_cents)
-        return max(0, self.amounts.taken_back_cents - unserved)
+    def kept(self) -> int:
+        """Billed amount that was not returned; a dispute debt is owed by itself."""
+        given_back = self.amounts.given_back_cents
+        return self.amounts.total_cents - max(given_back, self.returned)
 
     def take_own(self, left: int) -> int:
         """Take what the invoice's own lines still lack; returns the cents."""
@@ -94,11 +94,9 @@ class Share:
 def list_billed_invoices(
     stripe: Stripe, tenant: Tenant, subscription_id: str
 ) -> list[BilledInvoice]:
-    """Return a subscription's invoices, newest first.
+    """Return a subscription's invoices, newest first, after recording each.
 
-    Without void ones, and those that are left to staff: they may never be owed.
-
-    Each is recorded, since its credit refers to the record.
+    Void ones, and those that are left to staff, are left out: they may never be owed.
     """
     billed = []
     # Before the request: a record that changes in between is newer than the answer.
@@ -106,9 +104,7 @@ def list_billed_invoices(
     for invoice in stripe.invoices.list(subscription=subscription_id):
         since = known.get(invoice.id, 0)
         recorded = record_invoice(invoice=invoice, tenant=tenant, since=since)
-        if not recorded or is_left_to_staff(invoice):
-            continue
-        if invoice.status == "void":
+        if not recorded or invoice.status == "void" or is_left_to_staff(invoice):
             continue
         lines = invoice.lines
         if len(lines) >= _INCLUDED_LINES:
@@ -148,7 +144,7 @@ def used_cents(lines: Iterable[Line], at: int) -> Fraction:
     return sum(costs, Fraction())
 
 
-def total_credit(shares: Sequence[Share], terms: Terms) -> int:
+def total_credit(shares: Sequence[Share], terms: EndTerms) -> int:
     """Return the sum of all credits for an end, in cents; negative for a debit.
 
     Pending lines will still be billed; deleted ones never will, so their used part
@@ -164,12 +160,9 @@ def total_credit(shares: Sequence[Share], terms: Terms) -> int:
     unused = 0 if terms.prorated else round_amount(exact, shares[0].invoice.currency)
     if not any(share.amounts.returned_cents for share in shares):
         return unused
-    billed = sum(
-        share.amounts.total_cents - share.amounts.returned_cents + share.owed_again
-        for share in shares
-    )
-    billed += sum(line.cost for line in terms.pending)
-    return min(unused - returned, billed)
+    kept = sum(share.kept for share in shares)
+    kept += sum(line.cost for line in terms.pending)
+    return min(unused - returned, kept)
 
 
 def distribute(cents: int, shares: Sequence[Share]) -> None:

@@ -137,6 +137,16 @@ def test_tenant_is_notified_once_of_a_posted_overpayment(sandbox, tenant):
     assert "2.00" in notice.text
 
 
+def test_tenant_is_not_told_that_a_debit_was_an_overpayment(sandbox, tenant):
+    """It read: We have credited you -$2.00."""
+    ensure_customer(Stripe(), tenant)
+
+    post_credit(credit_id=owe(tenant, -200).pk)
+
+    assert balance_adjustments(sandbox, tenant) == [200]
+    assert not Notice.objects.exists()
+
+
 def test_overpayment_reduces_the_open_invoice(sandbox, tenant, invoice):
     credit = owe(tenant, 200)
 

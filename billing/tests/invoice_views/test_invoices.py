@@ -335,7 +335,7 @@ def test_list_makes_constant_number_of_queries(
         row = InvoiceCollectionFactory(stripe_invoice_id=created.id, tenant=tenant)
         create_unbooked_payment(row)
 
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         listed = list_invoices(tenant)
 
     assert len(listed) == count
@@ -420,6 +420,16 @@ def test_response_older_than_a_change_is_not_fresh(sandbox, invoice):
     list_invoices(invoice.tenant)
 
     assert invoice_request_count(sandbox) == before + 1
+
+
+def test_cached_invoice_equals_the_fetched_one(invoice):
+    def fetch():
+        return [Stripe().invoices.get(invoice.pk)]
+
+    fetched = get_or_fetch(invoice.pk, fetch)
+
+    assert get_or_fetch(invoice.pk, fetch) == fetched
+    assert fetched.invoices[0].intents is not None
 
 
 def test_rereading_unchanged_invoice_keeps_cache(

@@ -469,6 +469,48 @@ def test_refund_whose_event_comes_after_the_end_takes_the_credit_back(
     assert balance(sandbox, payer) == 0
 
 
+@pytest.mark.parametrize("is_before", [True, False])
+def test_dispute_of_what_was_given_back_already_is_owed_once(
+    sandbox, clock, payer, paid, charge, is_before
+):
+    """Staff gave back $25, the bank another $25: it was owed, and debited as well."""
+    clock.move(days=9)
+    note = {"invoice": paid.pk, "amount": 2500, "out_of_band_amount": 2500}
+    if is_before:
+        sandbox.client().v1.credit_notes.create(note)
+    deactivate_relay(relay_id=relay_of(payer).pk)
+    settle_down(payer)
+    if not is_before:
+        sandbox.client().v1.credit_notes.create(note)
+    dispute(sandbox, charge)
+
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+
+    assert (debt(paid), balance(sandbox, payer)) == (2500, 0)
+
+
+def test_refund_that_becomes_part_of_a_note_after_the_end_counts_once(
+    sandbox, clock, payer, paid, charge
+):
+    """The note of the same $5 took another $5 of the credit."""
+    clock.move(days=9)
+    deactivate_relay(relay_id=relay_of(payer).pk)
+    settle_down(payer)
+    credit = balance(sandbox, payer)
+    refund_id = refund(sandbox, charge, 500)
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+    assert balance(sandbox, payer) == credit + 500
+    note = {"invoice": paid.pk, "amount": 500, "refunds": [{"refund": refund_id}]}
+    sandbox.client().v1.credit_notes.create(note)
+
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+
+    assert balance(sandbox, payer) == credit + 500
+
+
 # --- messages
 
 

@@ -31,6 +31,9 @@ from billing.tests.support.simulation.invariants import (
     final_faults,
     immediate_faults,
 )
+from billing.tests.support.simulation.staff import STAFF_ACTIONS
+from billing.tests.support.simulation.staff.banks import processing, settle_debit
+from billing.tests.support.simulation.staff.holds import allow_finalization
 from billing.tests.support.simulation.system import Servers, System
 from caravel.tests.support import search
 from sandbox.wallets.behaviour import (
@@ -126,6 +129,10 @@ delays = st.sampled_from(list(DELAYS))
 actions = st.sampled_from(
     [name for name, times in ACTIONS.items() for _ in range(times)]
 )
+#: What happens at Stripe in a history: few kinds, so that they meet more often.
+staff_actions = st.lists(
+    st.sampled_from(sorted(STAFF_ACTIONS)), min_size=1, max_size=6, unique=True
+)
 behaviours = st.sampled_from(sorted(WALLETS))
 new_tenants = st.tuples(
     st.sampled_from(PLANS[:2]),
@@ -143,13 +150,16 @@ class BillingMachine(RuleBasedStateMachine):
         seed=st.integers(0, 1_000),
         likelihood=st.sampled_from([0.0, 0.3]),
         payers=st.lists(new_tenants, min_size=1, max_size=2),
+        staff=staff_actions,
     )
     def create_tenants(
         self,
         seed: int,
         likelihood: float,
         payers: list[tuple[str, str | None, str]],
+        staff: list[str],
     ) -> None:
+        self.staff = staff
         self.system = System(self.servers, seed=seed)
         self.system.__enter__()
         self.system.workers.interleaving = likelihood
@@ -165,6 +175,18 @@ class BillingMachine(RuleBasedStateMachine):
     ) -> None:
         """Perform an action on the tenant or object of a number, in some variant."""
         getattr(self, f"do_{action}")(number, variant)
+        self._wait(delay)
+
+    @rule(
+        kind=st.integers(0, 5),
+        number=small_numbers,
+        variant=small_numbers,
+        delay=delays,
+    )
+    def act_at_stripe(self, kind: int, number: int, variant: int, delay: str) -> None:
+        """Act as staff, a bank or a network on the tenant of a number."""
+        action = STAFF_ACTIONS[self.staff[kind % len(self.staff)]]
+        action(self.system, self._payer(number), variant)
         self._wait(delay)
 
     @rule(wallet=behaviours, number=small_numbers, delay=delays)
@@ -335,6 +357,9 @@ class BillingMachine(RuleBasedStateMachine):
             self.actions.bring_wallets_online(payer)
             for wallet in payer.wallets:
                 wallet.behaviour = PAYS
+            allow_finalization(self.system, payer, 0)
+            while processing(self.system, payer):
+                settle_debit(self.system, payer, 0)
         self.system.recover()
         assert final_faults(self.system) == []
 

@@ -660,16 +660,16 @@ def test_unused_time_is_credited_once_by_two_workers(
     api = sandbox.client().v1
     (renewal,) = api.invoices.list({"status": "open"}).data
     note = api.credit_notes.create({"invoice": renewal.id, "amount": 450})
-    real = cancel._terms
+    real = cancel._end_terms
 
     def compute_and_get_overtaken(*args):
         terms = real(*args)
-        monkeypatch.setattr(cancel, "_terms", real)
+        monkeypatch.setattr(cancel, "_end_terms", real)
         api.credit_notes.void_credit_note(note.id)
         cancel.resume_cancellations(Stripe(), tenant.pk)
         return terms
 
-    monkeypatch.setattr(cancel, "_terms", compute_and_get_overtaken)
+    monkeypatch.setattr(cancel, "_end_terms", compute_and_get_overtaken)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 

@@ -10,8 +10,9 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.models import Credit, InvoiceCollection, Reversal, StripeWrite
 from billing.services.credits.posting import post_credits
+from billing.services.credits.recredit import request_recredit
 from billing.services.subscriptions import end_credits
-from billing.services.subscriptions.end_credits import recredit_end, request_recredit
+from billing.services.subscriptions.end_credits import recredit_end
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.sync.queue import mark_stale
 from billing.tests.support.subscriptions import (

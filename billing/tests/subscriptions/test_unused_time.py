@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from billing.clients.stripe.client import Invoice, Line
 from billing.services.invoices.amounts import InvoiceAmounts
-from billing.services.stripe_writes.cancellations import Terms
+from billing.services.stripe_writes.cancellations import EndTerms
 from billing.services.subscriptions.unused_time import (
     BilledInvoice,
     Share,
@@ -65,7 +65,7 @@ def make_share(
 
 def credits_for(*shares, at, **terms):
     """Return the credits of an end by invoice, and check that they add up."""
-    due = total_credit(shares, Terms(at, **terms))
+    due = total_credit(shares, EndTerms(at, **terms))
     left = due - sum(share.credited for share in shares)
     distribute(max(left, 0), shares)
     assert sum(share.taken for share in shares) == max(left, 0)
@@ -126,7 +126,7 @@ def test_total_is_rounded_once_and_does_not_depend_on_the_order(
         )
         for n, (lines, paid, returned) in enumerate(drawn)
     ]
-    terms = Terms(at, pending=tuple(pending))
+    terms = EndTerms(at, pending=tuple(pending))
 
     due = total_credit(shares, terms)
 
@@ -174,7 +174,7 @@ def test_used_part_of_deleted_prorations_reduces_the_credit():
 
 def test_used_part_of_deleted_prorations_beyond_the_unused_time_is_a_debit():
     start, at = 10 * MONTH // 30, 13 * MONTH // 30
-    terms = Terms(at, deleted=(make_line(2000, start),))
+    terms = EndTerms(at, deleted=(make_line(2000, start),))
 
     due = total_credit([make_share(make_line(500), at=at)], terms)
 
@@ -223,7 +223,7 @@ def test_returned_amount_counts_against_the_unused_time_first(returned):
     at = MONTH // 2
     share = make_share(make_line(500), at=at, status="paid", returned=returned)
 
-    assert total_credit([share], Terms(at)) == max(0, 250 - returned)
+    assert total_credit([share], EndTerms(at)) == max(0, 250 - returned)
 
 
 def test_only_the_returned_amount_is_debited_if_stripe_has_credited_the_rest():
@@ -232,7 +232,7 @@ def test_only_the_returned_amount_is_debited_if_stripe_has_credited_the_rest():
     # Stripe has rounded by itself.
     final = make_share(make_line(-251, at), at=at, status="paid", id="in_2")
 
-    assert total_credit([paid, final], Terms(at, prorated=True)) == -100
+    assert total_credit([paid, final], EndTerms(at, prorated=True)) == -100
 
 
 def test_difference_between_roundings_is_not_credited_if_stripe_has_prorated():
@@ -240,7 +240,7 @@ def test_difference_between_roundings_is_not_credited_if_stripe_has_prorated():
     paid = make_share(make_line(500), at=at, status="paid")
     final = make_share(make_line(-251, at), at=at, status="paid", id="in_2")
 
-    assert total_credit([paid, final], Terms(at, prorated=True)) == 0
+    assert total_credit([paid, final], EndTerms(at, prorated=True)) == 0
 
 
 def test_no_more_is_credited_than_was_billed_and_not_returned():
@@ -249,7 +249,18 @@ def test_no_more_is_credited_than_was_billed_and_not_returned():
     deleted = (make_line(-900, off), make_line(450, off))
     share = make_share(make_line(1000), at=at, status="paid", returned=1000)
 
-    assert total_credit([share], Terms(at, deleted=deleted)) == 0
+    assert total_credit([share], EndTerms(at, deleted=deleted)) == 0
+
+
+@pytest.mark.parametrize(("given", "due"), [(0, 66), (1000, 0)])
+def test_dispute_debt_is_not_debited_as_well(given, due):
+    """All of $10 is disputed: what pays for served time is a debt by itself."""
+    off, at = 3 * MONTH // 30, 7 * MONTH // 30
+    deleted = (make_line(-900, off), make_line(450, off))
+    share = make_share(make_line(1000), at=at, status="paid", returned=given)
+    share.amounts = replace(share.amounts, taken_back_cents=1000)
+
+    assert total_credit([share], Terms(at, deleted=deleted)) == due
 
 
 def test_difference_to_the_credits_so_far_is_distributed():

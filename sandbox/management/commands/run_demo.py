@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from billing.models import InvoiceCollection
+from billing.models import InvoiceCollection, Reversal
 from relays.models import Relay
 from sandbox.demo.readiness import NotReady, wait_until, wait_until_ready
 from sandbox.demo.scenario import (
@@ -58,6 +58,7 @@ class Command(BaseCommand):
         self._suspend_dave()
         self._reactivate_dave()
         self._renew()
+        self._take_back()
 
     def _sign_up(self) -> None:
         def sign_up() -> None:
@@ -124,6 +125,30 @@ class Command(BaseCommand):
         self._check_rails(ALICE, "wallet", "card")
         self._check_rails(CAROL, "lightning", "wallet")
 
+    def _take_back(self) -> None:
+        """Give money back, and have a bank take some: it is owed and paid again."""
+        self._step(
+            f"The operator refunds {_dollars(BASIC)} of Bob's payment at Stripe",
+            lambda: self.demo.refund(BOB, BASIC),
+            lambda: Reversal.objects.refunds().filter(tenant=BOB.pubkey).exists(),
+        )
+        self._step(
+            f"Alice's bank disputes her card payment and takes {_dollars(GROWTH)} back",
+            lambda: self.demo.dispute(ALICE),
+            self._owes_again(ALICE, GROWTH),
+        )
+        self._step(
+            f"Alice follows the link in her message and pays {_dollars(GROWTH)} again",
+            lambda: self.demo.pay_on_payment_page(ALICE),
+            self._owes_again(ALICE, 0),
+        )
+
+    def _owes_again(self, tenant: DemoTenant, cents: int) -> Condition:
+        """Condition: the tenant owes this much of payments that were disputed."""
+        rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)
+        debts = rows.values_list("dispute_debt_cents", flat=True)
+        return lambda: sum(debts.all()) == cents
+
     def _step(
         self, text: str, act: Callable[[], object], until: Condition = lambda: True
     ) -> None:
@@ -172,14 +197,18 @@ class Command(BaseCommand):
 
     def _check_balances(self, rows: Sequence[TenantBalance]) -> None:
         owed = self.dave_owes
-        # Billed, credited, paid by wallet, by card and by hand, open, receipts.
+        # Billed, credited, paid by wallet, by card and by hand, refunded, disputed,
+        # open, receipts.
         expected = {
-            "Alice": [2 * GROWTH, 0, GROWTH, GROWTH, 0, 0, 2 * GROWTH],
-            "Bob": [4 * BASIC, 0, 0, 4 * BASIC, 0, 0, 4 * BASIC],
-            "Carol": [2 * BASIC, 0, BASIC, 0, BASIC, 0, 2 * BASIC],
-            "Dave": [2 * BASIC, BASIC - owed, BASIC, 0, owed, 0, BASIC + owed],
+            "Alice": [
+                *(2 * GROWTH, 0, GROWTH, GROWTH, GROWTH),
+                *(0, GROWTH, 0, 2 * GROWTH),
+            ],
+            "Bob": [4 * BASIC, 0, 0, 4 * BASIC, 0, BASIC, 0, 0, 4 * BASIC],
+            "Carol": [2 * BASIC, 0, BASIC, 0, BASIC, 0, 0, 0, 2 * BASIC],
+            "Dave": [2 * BASIC, BASIC - owed, BASIC, 0, owed, 0, 0, 0, BASIC + owed],
         }
-        messages = {"Alice": 0, "Bob": 1, "Carol": 1, "Dave": 6}
+        messages = {"Alice": 1, "Bob": 1, "Carol": 1, "Dave": 6}
         for row in rows:
             name, amounts = row.name, [*row.amounts.values()]
             self._check(amounts == expected[name], f"{name}: wrong amounts, {row}")
@@ -195,7 +224,8 @@ class Command(BaseCommand):
             raise CommandError("; ".join(self.errors))
 
     def _print_table(self, rows: Sequence[TenantBalance]) -> None:
-        layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9}  {:<26} {:>8}"
+        layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>9}  "
+        layout += "{:<26} {:>8}"
         heads = ("tenant", *rows[0].amounts, "relays", "messages")
         self.stdout.write("\n" + layout.format(*heads))
         for row in rows:

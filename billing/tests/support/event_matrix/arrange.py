@@ -28,6 +28,7 @@ from billing.tests.support.event_matrix.cases import (
     SubscriptionState,
 )
 from billing.tests.support.event_matrix.fake_worker import FakeWorker, rolled_back
+from billing.tests.support.event_matrix.outside import Outside
 from billing.tests.support.saved_state import SavedState
 from billing.tests.support.workers import Killed
 from caravel.nostr import pubkey_of
@@ -121,6 +122,13 @@ class CaseSetup:
         self._use(saved[key].restore())
         self.remaining = self.row.amount_remaining_cents
         sandbox.snapshot("table")
+
+    @property
+    def outside(self) -> Outside:
+        """Staff, banks and card networks, who act on the case's objects."""
+        return Outside(
+            self.sandbox, self.invoice_id, self.subscription_id, self.customer_id
+        )
 
     @property
     def tenant(self) -> Tenant:
@@ -342,6 +350,8 @@ class CaseSetup:
             (item,) = subscriptions.retrieve(self.subscription_id)["items"].data
             change: Any = {"items": [{"id": item.id, "quantity": 2}]}
             subscriptions.update(self.subscription_id, change)
+        if event.is_from_outside:
+            self.outside.apply(event, self.card)
 
     # --- attempts
 
@@ -395,6 +405,7 @@ class CaseSetup:
         CardAttempt.objects.create(
             collection=self.row,
             payment_method=self.card or "pm_gone",
+            card_fingerprint=self._fingerprint(),
             amount_cents=self.remaining,
             idempotency_key=f"{CARD_KEY}:{state}" if is_resolved else CARD_KEY,
             state=state,
@@ -403,6 +414,12 @@ class CaseSetup:
             tried_at=timezone.now(),
             resolved_at=timezone.now() if is_resolved else None,
         )
+
+    def _fingerprint(self) -> str:
+        if not self.card:
+            return ""
+        card = self.api.v1.payment_methods.retrieve(self.card).card
+        return str(card and card.fingerprint)
 
     def _book(self, state: Settlement.State) -> LightningInvoice:
         """Record a payment of the presented bolt11, booked or being booked."""
@@ -459,6 +476,8 @@ class CaseSetup:
         self, event: Event
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         customer = {"customer": self.customer_id}
+        if event.is_from_outside and event != Event.FINALIZATION_FAILED:
+            return self.outside.event_objects(event, self.card)
         if event.is_invoice_event:
             return {"id": self.invoice_id, "object": "invoice", **customer}, None
         if event in {Event.UPDATED, Event.ENDED}:

@@ -21,10 +21,39 @@ class Event(StrEnum):
     ATTACHED = "payment_method.attached"
     DETACHED = "payment_method.detached"
     CUSTOMER_DELETED = "customer.deleted"
+    # What staff, banks and card networks do.
+    EDITED = "invoice.updated"
+    FINALIZATION_FAILED = "invoice.finalization_failed"
+    NOTED = "credit_note.created"
+    REFUND_CREATED = "refund.created"
+    REFUNDED = "charge.refunded"
+    DISPUTED = "charge.dispute.created"
+    DISPUTE_WON = "charge.dispute.closed"
+    WARNED = "radar.early_fraud_warning.created"
+    CUSTOMER_UPDATED = "customer.updated"
+    REISSUED = "payment_method.automatically_updated"
+    PAUSED = "customer.subscription.paused"
+    RESUMED = "customer.subscription.resumed"
+    PRICE_UPDATED = "price.updated"
 
     @property
     def is_invoice_event(self) -> bool:
         return self.value.startswith("invoice.")
+
+    @property
+    def is_from_outside(self) -> bool:
+        """Return whether staff, banks or card networks have caused it."""
+        return list(Event).index(self) >= list(Event).index(Event.EDITED)
+
+
+#: About a payment that was taken back, or may be.
+REVERSALS = {
+    Event.REFUND_CREATED,
+    Event.REFUNDED,
+    Event.DISPUTED,
+    Event.DISPUTE_WON,
+    Event.WARNED,
+}
 
 
 class InvoiceState(StrEnum):
@@ -91,7 +120,7 @@ class SubscriptionState(StrEnum):
 class Impossible(StrEnum):
     """Reason why a case cannot occur."""
 
-    EARLY = "the only event of a draft is invoice.created"
+    EARLY = "an event of a finalized invoice comes after its finalization"
     DRAFT = "a draft cannot be paid"
     FINAL = "ending a subscription finalizes its drafts"
     OWN_BOLT11 = "a wallet attempt has a bolt11"
@@ -100,6 +129,11 @@ class Impossible(StrEnum):
     WITHOUT_WALLET = "only a pending wallet attempt has a bolt11 with the wallet"
     CARD_AND_BOLT11 = "no card charge while a bolt11 may be paid, nor the reverse"
     CARD_AND_WALLET = "no card charge while a wallet attempt is pending"
+    FINALIZED = "only a draft can be refused finalization"
+    UNCHARGED = "only a card payment is refunded, disputed or warned of"
+    UNCREDITABLE = "credit notes are for open and paid invoices, up to their total"
+    CARDLESS = "without a card none becomes the default or is replaced"
+    NOT_PAUSED = "a subscription that has ended is neither paused nor resumed"
 
 
 @dataclass(frozen=True)
@@ -119,13 +153,21 @@ class Case:
         return tuple(getattr(self, each.name) for each in fields(self))
 
 
+#: Paid by a card.
+CHARGED = {InvoiceState.PAID_BY_CARD, InvoiceState.PAID_ON_PAGE}
+CREDITABLE = {InvoiceState.OPEN, InvoiceState.MARKED_PAID, *CHARGED}
 #: The wallet may still pay.
 WALLET_PENDING = {Attempt.WALLET_UNSENT, Attempt.WALLET_SENT}
 
 
 def why_impossible(case: Case) -> Impossible | None:
     """Return the reason why a case cannot occur, None if it can."""
-    return _impossible_draft(case) or _impossible_bolt11(case) or _impossible_card(case)
+    return (
+        _impossible_draft(case)
+        or _impossible_bolt11(case)
+        or _impossible_card(case)
+        or _impossible_from_outside(case)
+    )
 
 
 def all_cases() -> Iterator[Case]:
@@ -154,7 +196,8 @@ def _impossible_draft(case: Case) -> Impossible | None:
     if (case.attempt, case.bolt11) != (Attempt.NONE, Bolt11State.NONE):
         return Impossible.DRAFT
     # An event may arrive late, but never before the change that it reports.
-    is_early = case.event.is_invoice_event and case.event != Event.CREATED
+    of_a_draft = {Event.CREATED, Event.EDITED, Event.FINALIZATION_FAILED}
+    is_early = case.event.is_invoice_event and case.event not in of_a_draft
     return Impossible.EARLY if is_early else None
 
 
@@ -187,3 +230,19 @@ def _impossible_card(case: Case) -> Impossible | None:
         if case.bolt11 == Bolt11State.NONE or refused
         else Impossible.CARD_AND_BOLT11
     )
+
+
+def _impossible_from_outside(case: Case) -> Impossible | None:
+    event, invoice = case.event, case.invoice
+    is_current = case.subscription == SubscriptionState.CURRENT
+    impossible = {
+        Impossible.FINALIZED: event == Event.FINALIZATION_FAILED
+        and invoice != InvoiceState.DRAFT,
+        Impossible.UNCHARGED: event in REVERSALS and invoice not in CHARGED,
+        Impossible.UNCREDITABLE: event == Event.NOTED and invoice not in CREDITABLE,
+        Impossible.CARDLESS: event in {Event.CUSTOMER_UPDATED, Event.REISSUED}
+        and not case.methods.has_card,
+        Impossible.NOT_PAUSED: event in {Event.PAUSED, Event.RESUMED}
+        and not is_current,
+    }
+    return next((reason for reason, holds in impossible.items() if holds), None)

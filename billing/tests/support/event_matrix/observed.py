@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, fields
 
-from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
+from billing.models import (
+    CardAttempt,
+    Credit,
+    InvoiceCollection,
+    Reversal,
+    Settlement,
+)
 from billing.services.subscriptions.diff import LIVE
 from billing.tests.support.event_matrix.arrange import PUBKEY, CaseSetup
 from lightning.models import LightningInvoice, NwcPayment
@@ -34,6 +40,9 @@ class Outcome:
     live_subscriptions: int
     quantity: int
     is_overdue: bool
+    #: Each refund, dispute and warning, and the disputed money that is owed again.
+    reversals: tuple[str, ...]
+    debt: int
 
     @property
     def has_pending_credit(self) -> bool:
@@ -85,6 +94,8 @@ def read_outcome(setup: CaseSetup) -> Outcome:
             item["quantity"] for record in subscriptions for item in record["_items"]
         ),
         is_overdue=tenant.payment_overdue_since is not None,
+        reversals=tuple(sorted(map(_reversal, Reversal.objects.all()))),
+        debt=row.dispute_debt_cents,
     )
 
 
@@ -113,6 +124,10 @@ def _settlement(row: Settlement) -> str:
 def _credit(row: Credit) -> str:
     note, balance = row.note_cents or 0, row.balance_cents or 0
     return f"{row.reason} {row.amount_cents} {row.state}: {note} + {balance}"
+
+
+def _reversal(row: Reversal) -> str:
+    return f"{row.kind} {row.amount_cents} {row.state}"
 
 
 def _notices(row: InvoiceCollection) -> tuple[str, ...]:

@@ -24,7 +24,9 @@ def covering_array(
         for combination in _combinations(values(case), strength)
     }
     sample = []
-    max_new = len(_combinations(values(candidates[0]), strength))
+    max_new = max(
+        (len(_combinations(values(case), strength)) for case in candidates), default=0
+    )
     # Greedy: first the cases with the most new combinations, then those with fewer.
     for min_new in range(max_new, 0, -1):
         for case in candidates:

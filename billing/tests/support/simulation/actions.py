@@ -156,11 +156,12 @@ class Actions:
     def pay_on_page(self, invoice: str, card: str = "pm_card_visa") -> None:
         """Pay on Stripe's hosted page and pass the 3-D Secure challenge."""
         try:
-            self.system.stripe.app.transact(
-                lambda context: hosted_actions.pay(
-                    context, invoice, card, challenge="succeeded"
+            with self.system.paid_by_the_payer():
+                self.system.stripe.app.transact(
+                    lambda context: hosted_actions.pay(
+                        context, invoice, card, challenge="succeeded"
+                    )
                 )
-            )
         except StripeError as exc:
             assert exc.status in (400, 402)
 
@@ -195,40 +196,34 @@ class Actions:
         self._in_web_process(lambda: collect_now(invoice_id=invoice))
 
     def void_invoice(self, invoice: str) -> None:
-        self._exclude_from_balance(invoice)
         is_refused(lambda: self.system.api.v1.invoices.void_invoice(invoice))
 
     def mark_uncollectible(self, invoice: str) -> None:
         is_refused(lambda: self.system.api.v1.invoices.mark_uncollectible(invoice))
 
     def create_credit_note(self, invoice: str, amount: int) -> None:
-        self._exclude_from_balance(invoice)
         note: Any = {"invoice": invoice, "amount": amount}
         is_refused(lambda: self.system.api.v1.credit_notes.create(note))
 
     def move_suspend_at(self, invoice: str, by: timedelta) -> None:
         row = InvoiceCollection.objects.get(pk=invoice)
         if by > timedelta(0):
-            self._exclude_from_balance(invoice)
+            self.system.tenants_with_more_grace.add(row.tenant_id)
         if row.suspend_at:
             rows = InvoiceCollection.objects.filter(pk=invoice)
             rows.update(suspend_at=row.suspend_at + by)
 
-    def _exclude_from_balance(self, invoice: str) -> None:
-        self.system.exclude_from_balance(
-            InvoiceCollection.objects.get(pk=invoice).tenant_id
-        )
-
     def cancel_at_stripe(self, payer: Payer) -> None:
         subscription = payer.tenant.stripe_subscription_id
         if subscription:
-            store = self.system.stripe.app.store
-            if any(store.scan("invoiceitem", index=("_pending", subscription))):
-                self.system.exclude_from_balance(payer.pubkey)
+            self.system.exclude_if_prorations_are_lost(payer.pubkey, subscription)
+            self.system.holds.end(subscription)
             is_refused(lambda: self.system.api.v1.subscriptions.cancel(subscription))
 
     def delete_customer(self, payer: Payer) -> None:
         self.system.exclude_from_balance(payer.pubkey)
+        self.system.history.save()
+        self.system.holds.end(payer.tenant.stripe_subscription_id or "")
         self._at_stripe(payer, self.system.api.v1.customers.delete)
 
     # --- the end of a simulation

@@ -7,9 +7,16 @@ from sandbox.stripe.store.records import Record
 
 
 def tenant_invoices(system: System) -> list[Record]:
-    """Return all Stripe invoices of tenants' subscriptions."""
+    """Return all Stripe invoices of tenants' customers.
+
+    Whose an invoice is does not depend on metadata that staff can edit.
+    """
     store = system.stripe.app.store
-    return [invoice for invoice in store.scan("invoice") if pubkey_of(invoice)]
+    return [
+        invoice
+        for invoice in store.scan("invoice")
+        if system.owner_of(invoice["customer"])
+    ]
 
 
 def captured_by_card(system: System, invoice: str) -> int:
@@ -32,7 +39,7 @@ def live_subscriptions(system: System) -> list[Record]:
     return [
         record
         for record in system.stripe.app.store.scan("subscription")
-        if record["status"] in LIVE and "tenant_pubkey" in record["metadata"]
+        if record["status"] in LIVE and system.owner_of(record["customer"])
     ]
 
 
@@ -42,10 +49,3 @@ def settled_hashes(system: System) -> set[str]:
     return {
         invoice.payment_hash for invoice in issued if invoice.settled_at is not None
     }
-
-
-def pubkey_of(invoice: Record) -> str:
-    """Return the pubkey of a Stripe invoice's tenant, "" if it has none."""
-    parent = invoice["parent"] or {}
-    details = parent.get("subscription_details") or {}
-    return str((details.get("metadata") or {}).get("tenant_pubkey", ""))

@@ -24,6 +24,14 @@ from billing.tests.support.simulation.balances import (
     settled_hashes,
     tenant_invoices,
 )
+from billing.tests.support.simulation.edit_faults import edit_faults
+from billing.tests.support.simulation.hold_faults import hold_faults
+from billing.tests.support.simulation.invoice_money import repaid, surplus
+from billing.tests.support.simulation.price_history import drift_faults
+from billing.tests.support.simulation.reversal_faults import (
+    charge_faults,
+    reversal_faults,
+)
 from billing.tests.support.simulation.served_time import account_faults
 from billing.tests.support.simulation.system import System
 from lightning.models import LightningInvoice, NwcPayment
@@ -47,6 +55,7 @@ def immediate_faults(system: System) -> list[str]:
         ),
         *_duplicate_subscriptions(system),
         *_unknown_payments(system),
+        *charge_faults(system),
     ]
 
 
@@ -57,6 +66,10 @@ def final_faults(system: System) -> list[str]:
         *_unfinished_work(),
         *_unbooked_payments(system),
         *account_faults(system),
+        *drift_faults(system),
+        *reversal_faults(system),
+        *hold_faults(system),
+        *edit_faults(system),
         *(
             fault
             for invoice in tenant_invoices(system)
@@ -75,7 +88,7 @@ def final_faults(system: System) -> list[str]:
         *(
             fault
             for tenant in Tenant.objects.all()
-            for fault in _wrong_relay_status(tenant)
+            for fault in _wrong_relay_status(system, tenant)
         ),
         *(
             fault
@@ -88,18 +101,12 @@ def final_faults(system: System) -> list[str]:
 # --- amounts
 
 
-def surplus(invoice: str) -> int:
-    """Return the part of an invoice's Lightning payments booked as credit, in cents."""
-    hashes = LightningInvoice.objects.of(invoice).values("payment_hash")
-    rows = Credit.objects.filter(reason=Credit.Reason.SURPLUS, source__in=hashes)
-    return sum(row.amount_cents for row in rows)
-
-
 def _wrong_amount(system: System, invoice: Record) -> Iterator[str]:
     """Check that the captured amount, without surplus, is the amount due."""
     id = invoice["id"]
     due = invoice["amount_due"] if invoice["status"] == "paid" else 0
     due -= _moved_to_next_invoice(invoice)
+    due += repaid(system, invoice)
     card, lightning = captured_by_card(system, id), captured_by_lightning(system, id)
     if card + lightning - surplus(id) != due:
         yield (
@@ -174,8 +181,9 @@ def _overlapping_payments(invoice: str) -> Iterator[str]:
 
 def _duplicate_subscriptions(system: System) -> Iterator[str]:
     owners = Counter(
-        subscription["metadata"]["tenant_pubkey"]
+        system.owner_of(subscription["customer"])
         for subscription in live_subscriptions(system)
+        if subscription["id"] not in system.duplicates
     )
     for pubkey, count in sorted(owners.items()):
         if count > 1:
@@ -227,29 +235,50 @@ def _wrong_collection(invoice: Record) -> Iterator[str]:
     recorded = row.stripe_status, row.amount_remaining_cents
     if recorded != actual:
         yield f"{row.pk} is {actual}, recorded as {recorded}"
-    if row.is_final != (row.state == InvoiceCollection.State.CLOSED):
+    is_settled = row.is_final and not row.dispute_debt_cents
+    if is_settled != (row.state == InvoiceCollection.State.CLOSED):
         yield f"{row.pk} is {row.stripe_status} and {row.state}"
 
 
 def _wrong_subscription_items(system: System, tenant: Tenant) -> Iterator[str]:
-    if is_blocked(tenant):
-        return
+    """Check that each price is billed as often as relays run on it.
+
+    A price that cannot be sold is not billed more often; decreases are always applied.
+    """
+    desired = desired_items(tenant.pk)
     items: dict[str, int] = {}
     for subscription in live_subscriptions(system):
-        if subscription["metadata"]["tenant_pubkey"] == tenant.pk:
+        if system.owner_of(subscription["customer"]) == tenant.pk:
             items |= _items(system, subscription)
-    if items != desired_items(tenant.pk):
-        yield f"{tenant.pk} has {items} at Stripe and {desired_items(tenant.pk)} here"
+    for price in sorted({*items, *desired}):
+        billed, wanted = items.get(price, 0), desired.get(price, 0)
+        may_be_less = is_blocked(tenant) or not _is_sellable(system, price)
+        if billed > wanted or (billed < wanted and not may_be_less):
+            yield f"{tenant.pk} has {billed} of {price} at Stripe and {wanted} here"
 
 
-def _wrong_relay_status(tenant: Tenant) -> Iterator[str]:
-    """Check that relays are suspended exactly when the tenant's invoices say so."""
+def _is_sellable(system: System, price: str) -> bool:
+    record = system.stripe.app.store.get("price", price)
+    return bool(record and record["active"])
+
+
+def _wrong_relay_status(system: System, tenant: Tenant) -> Iterator[str]:
+    """Check that relays are off exactly when invoices or a pause say so."""
     relays = Relay.objects.filter(tenant=tenant)
-    wrong = relays.billable() if is_suspended(tenant) else relays.delinquent()
+    is_off = is_suspended(tenant) or _is_paused(system, tenant)
+    wrong = relays.billable() if is_off else relays.delinquent()
     for relay in wrong:
         yield f"{relay} of {tenant.pk} is {relay.status}"
     if (tenant.payment_overdue_since is not None) != is_blocked(tenant):
         yield f"{tenant.pk} is either overdue or marked as overdue, not both"
+
+
+def _is_paused(system: System, tenant: Tenant) -> bool:
+    return any(
+        subscription["status"] == "paused"
+        and system.owner_of(subscription["customer"]) == tenant.pk
+        for subscription in system.stripe.app.store.scan("subscription")
+    )
 
 
 def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:

@@ -16,9 +16,9 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.models import Reversal
 from billing.services.credits.posting import post_credits
-from billing.services.subscriptions.end_credits import request_recredit
+from billing.services.credits.recredit import request_recredit
 from billing.services.subscriptions.ended import handle_subscription_ended
-from billing.tests.support.simulation.served_time import cost
+from billing.tests.support.simulation.invoice_money import cost_of
 from billing.tests.support.subscriptions import (
     add_relay,
     finalize_drafts,
@@ -258,7 +258,7 @@ class Story:
     def _unused(self, line: Record) -> Fraction:
         start, end = line["period"]["start"], line["period"]["end"]
         left = Fraction(end - self.ended_at, end - start) if end > start else Fraction()
-        return cost(line) * max(Fraction(), min(left, Fraction(1)))
+        return cost_of(line) * max(Fraction(), min(left, Fraction(1)))
 
     @property
     def _api(self) -> Any:

@@ -1,120 +1,96 @@
-"""Compare the time that a tenant's relays ran with what the tenant paid, in cents.
+"""A tenant's account: money against the price of the time that was served, in cents.
 
-Two independent sources: the activity log, which says when relays ran, and the money at
-Stripe and in our own wallet. Stripe's subscription events are used only to allow for
-the delay with which Stripe learned of a change.
+captured - given back - taken back + still owed + written off
+    = price (after discounts, with taxes) * served time + closing credit
+
+Everything but the credit that waits to be posted comes from Stripe and our own wallet.
+What staff gave back beyond the unserved time is a gift, and stands on the left.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import NamedTuple
+from fractions import Fraction
 
 from billing.models import Credit
-from billing.services.subscriptions.diff import LIVE
-from billing.tests.support.simulation.balances import (
-    captured_by_card,
-    captured_by_lightning,
-    live_subscriptions,
-    pubkey_of,
-    tenant_invoices,
+from billing.tests.support.simulation.balances import tenant_invoices
+from billing.tests.support.simulation.invoice_money import (
+    InvoiceMoney,
+    cost_after,
+    cost_of,
+    cost_of_item,
+    money_of,
+    paid_outside,
+    share_after,
+    subscription_of,
+)
+from billing.tests.support.simulation.price_history import (
+    idle_since,
+    relay_changes,
+    used_cents,
 )
 from billing.tests.support.simulation.system import System
-from relays.models import Plan
 from sandbox.stripe.store.records import Record
-from tenants.models import Activity, Tenant
-
-#: In seconds, like all times here.
-HOUR = 3_600
-
-
-class PriceChange(NamedTuple):
-    """A new monthly price of a relay or subscription from a Unix time on."""
-
-    at: float
-    subject: str
-    cents: int
+from tenants.models import Tenant
 
 
 @dataclass(frozen=True)
 class Account:
-    """A tenant's money and used time, in cents.
+    """A tenant's money and served time, in cents.
 
-    `late` is the price of time during which Stripe did not yet know of a change.
+    `lag` is the price of the time between the end of the last relay and that of its
+    subscription: either is the end of the service. `held` is the unserved time on
+    drafts of ended subscriptions: it may be credited once they are released.
+    `min_gift` and `max_gift`: what was given back beyond the unserved time; several
+    invoices of one subscription may share what one of them gave back too much.
     """
 
     captured: int
+    returned: int
     owed: int
     written_off: int
-    pending: int
-    prepaid: float
+    pending: Fraction
+    billed: Fraction
     credit: int
     used: float
-    late: float
+    held: Fraction
+    min_gift: Fraction
+    max_gift: Fraction
+    lag: Fraction
     rounded: int
 
     @property
     def excess(self) -> float:
-        """Amount paid or owed beyond the used time; negative if too little."""
-        total = self.captured + self.owed + self.written_off + self.pending
-        return total - self.prepaid - self.credit - self.used
-
-    @property
-    def tolerance(self) -> float:
-        """A cent of rounding for each line and each relay change, plus `late`."""
-        return self.rounded + self.late
+        """Amount paid or owed beyond the served time, before gifts."""
+        money = self.captured - self.returned + self.owed + self.written_off
+        return float(money + self.pending - self.billed - self.credit)
 
     @property
     def is_balanced(self) -> bool:
-        return abs(self.excess) <= self.tolerance
+        """Return whether it matches, up to half a cent for each rounded amount."""
+        tolerance = self.rounded / 2 + 0.5
+        low = -self.max_gift - self.lag
+        high = self.held - self.min_gift
+        return float(low) - tolerance <= self.excess <= float(high) + tolerance
 
 
 def account_faults(system: System) -> list[str]:
-    """Return a line for each tenant whose money does not match its used time.
+    """Return a line for each tenant whose money does not match its served time.
 
     Some tenants are excluded: see `System.exclude_from_balance`.
     """
     tenants = Tenant.objects.exclude(pk__in=system.excluded_tenants)
-    return [
-        fault
-        for tenant in tenants
-        for fault in (*_imbalance(system, tenant), *_undetected_drift(system, tenant))
-    ]
+    return [fault for tenant in tenants for fault in _imbalance(system, tenant)]
 
 
 def account_for(system: System, tenant: Tenant) -> Account:
     """Return a tenant's account up to now."""
-    invoices = [
-        invoice
-        for invoice in tenant_invoices(system)
-        if pubkey_of(invoice) == tenant.pk
-    ]
-    not_void = [invoice for invoice in invoices if invoice["status"] != "void"]
-    pending = _pending_items(system, tenant)
-    lines = [line for invoice in not_void for line in invoice["_lines"]]
-    live = {subscription["id"] for subscription in live_subscriptions(system)}
-    prepaid = [line for line in lines if line["subscription"] in live]
-    now = system.now.timestamp()
-    relays, subscriptions = (
-        _relay_changes(tenant),
-        _subscription_changes(system, tenant),
-    )
-    periods = _periods(lines)
-    return Account(
-        captured=sum(_captured(system, invoice["id"]) for invoice in invoices),
-        owed=sum(_owed(invoice) for invoice in invoices),
-        written_off=sum(
-            invoice["amount_remaining"]
-            for invoice in invoices
-            if invoice["status"] == "uncollectible"
-        ),
-        pending=sum(item["amount"] for item in pending),
-        prepaid=sum(_unused(line, now) for line in [*prepaid, *pending]),
-        credit=_credit(system, tenant),
-        used=_cost_of_difference(relays, (), periods, now),
-        late=_cost_of_difference(relays, subscriptions, periods, now),
-        rounded=len(lines) + len(pending) + len(relays),
-    )
+    return _Books(system, tenant).account()
+
+
+def invoice_moneys(system: System, tenant: Tenant) -> list[InvoiceMoney]:
+    """Return the money of each of a tenant's invoices, except void ones."""
+    return _Books(system, tenant).moneys
 
 
 def _imbalance(system: System, tenant: Tenant) -> Iterator[str]:
@@ -123,55 +99,122 @@ def _imbalance(system: System, tenant: Tenant) -> Iterator[str]:
         yield f"{tenant.pk} paid {account.excess:.2f} too much: {account}"
 
 
-def _undetected_drift(system: System, tenant: Tenant) -> Iterator[str]:
-    """Check that no difference between relays and subscription stays undetected.
+class _Books:
+    """The objects from which a tenant's account is computed."""
 
-    The hourly reconciliation finds changes without a webhook; a change just before it
-    is found by the next one.
-    """
-    running, billed = _relay_changes(tenant), _subscription_changes(system, tenant)
-    for start, end in _differences(running, billed, system.now.timestamp()):
-        idle = [
-            beat.at
-            for beat in system.rounds
-            if start + HOUR <= beat.at < end
-            and not beat.stripe_fails
-            and tenant.pk not in beat.waiting
+    def __init__(self, system: System, tenant: Tenant) -> None:
+        self.system, self.tenant = system, tenant
+        self.store = system.stripe.app.store
+        all = tenant_invoices(system)
+        self.invoices = [
+            each for each in all if system.owner_of(each["customer"]) == tenant.pk
         ]
-        if idle and idle[-1] - idle[0] >= HOUR:
-            used, paid = _monthly_cents(running, start), _monthly_cents(billed, start)
-            hours = (end - start) / HOUR
-            yield f"{tenant.pk} uses {used}, is billed {paid} a month for {hours:.1f} h"
+        self.billed = [each for each in self.invoices if each["status"] != "void"]
+        self.relays = relay_changes(tenant)
+        self.moneys = [
+            money_of(system, each, self._ended_at(subscription_of(each)))
+            for each in self.billed
+        ]
+        self.pending = _pending_items(system, tenant)
+        self.deleted = [
+            item
+            for subscription in self._ended()
+            for item in system.history.items_deleted_with(subscription)
+        ]
+
+    def account(self) -> Account:
+        lines = [line for each in self.billed for line in each["_lines"]]
+        now = self.system.now.timestamp()
+        return Account(
+            captured=sum(self._captured(each) for each in self.invoices),
+            returned=sum(self._returned(each) for each in self.moneys),
+            owed=sum(_owed(each) + each.debt for each in self.moneys),
+            written_off=sum(_written_off(each) for each in self.moneys),
+            pending=sum(map(self._cost, self.pending), Fraction()),
+            billed=self._billed(lines),
+            credit=_credit(self.system, self.tenant),
+            used=used_cents(self.relays, _periods(lines), now),
+            held=sum(map(_held, self.moneys), Fraction()),
+            min_gift=self._min_gift(),
+            max_gift=sum((each.gift for each in self.moneys), Fraction()),
+            lag=self._lag(),
+            rounded=len(lines) + len(self.pending) + len(self.deleted),
+        )
+
+    def _captured(self, invoice: Record) -> int:
+        return money_of(self.system, invoice, None).captured
+
+    def _returned(self, money: InvoiceMoney) -> int:
+        outside = paid_outside(self.system, money.id)
+        return money.refunded + outside + money.taken
+
+    def _min_gift(self) -> Fraction:
+        """Return the gifts if invoices of one subscription share what is unserved."""
+        gifts: dict[str, Fraction] = defaultdict(Fraction)
+        for money in self.moneys:
+            gifts[money.subscription] += money.lost - max(money.unserved, Fraction())
+        return sum((max(gift, Fraction()) for gift in gifts.values()), Fraction())
+
+    def _billed(self, lines: Iterable[Record]) -> Fraction:
+        """Return the price of served time, and of time paid in advance."""
+        total = Fraction(sum(map(cost_of, lines)))
+        total -= sum((each.unserved for each in self.moneys), Fraction())
+        total += sum(map(self._cost, self.pending), Fraction())
+        total -= sum((self._unserved_item(each) for each in self.pending), Fraction())
+        return total + sum(map(self._served_item, self.deleted), Fraction())
+
+    def _cost(self, item: Record) -> Fraction:
+        return cost_of_item(self.store, item)
+
+    def _unserved_item(self, item: Record) -> Fraction:
+        ended = self._ended_at(_subscription_of_item(item))
+        return (
+            Fraction() if ended is None else self._cost(item) * share_after(item, ended)
+        )
+
+    def _served_item(self, item: Record) -> Fraction:
+        return self._cost(item) - self._unserved_item(item)
+
+    def _lag(self) -> Fraction:
+        """Return the price of time in which no relay ran before the end."""
+        lag = Fraction()
+        for subscription in self._ended():
+            end = subscription["ended_at"]
+            since = self._idle_since(subscription, end)
+            for invoice in self.billed:
+                if subscription_of(invoice) == subscription["id"]:
+                    lines = invoice["_lines"]
+                    lag += abs(cost_after(lines, since) - cost_after(lines, end))
+        return lag
+
+    def _idle_since(self, subscription: Record, end: int) -> float:
+        if subscription["id"] in self.system.duplicates:
+            return float(subscription["created"])
+        return idle_since(self.relays, end)
+
+    def _ended(self) -> list[Record]:
+        return [
+            record
+            for record in self.store.scan("subscription")
+            if record["ended_at"]
+            and self.system.owner_of(record["customer"]) == self.tenant.pk
+        ]
+
+    def _ended_at(self, subscription: str) -> int | None:
+        record = self.store.get("subscription", subscription)
+        return record["ended_at"] if record else None
 
 
-def _differences(
-    first: Sequence[PriceChange], second: Sequence[PriceChange], now: float
-) -> Iterator[tuple[float, float]]:
-    """Yield start and end of the times at which the monthly prices differ."""
-    start = None
-    for moment in sorted({change.at for change in (*first, *second)}):
-        differ = _monthly_cents(first, moment) != _monthly_cents(second, moment)
-        if differ and start is None:
-            start = moment
-        elif not differ and start is not None:
-            yield start, moment
-            start = None
-    if start is not None:
-        yield start, now
+def _owed(money: InvoiceMoney) -> int:
+    return money.remaining if money.status in ("draft", "open") else 0
 
 
-# --- money
+def _held(money: InvoiceMoney) -> Fraction:
+    return max(Fraction(), money.unserved) if money.status == "draft" else Fraction()
 
 
-def _captured(system: System, invoice: str) -> int:
-    return captured_by_card(system, invoice) + captured_by_lightning(system, invoice)
-
-
-def _owed(invoice: Record) -> int:
-    if invoice["status"] == "draft":
-        # The customer balance is applied only when the draft is finalized.
-        return int(invoice["total"])
-    return int(invoice["amount_remaining"]) if invoice["status"] == "open" else 0
+def _written_off(money: InvoiceMoney) -> int:
+    return money.remaining if money.status == "uncollectible" else 0
 
 
 def _credit(system: System, tenant: Tenant) -> int:
@@ -198,67 +241,13 @@ def _customers(system: System, tenant: Tenant) -> list[Record]:
     return [
         customer
         for customer in customers
-        if not customer.get("deleted")
-        and customer["metadata"].get("tenant_pubkey") == tenant.pk
+        if not customer.get("deleted") and system.owner_of(customer["id"]) == tenant.pk
     ]
 
 
-def _unused(line: Record, now: float) -> float:
-    """Return the part of a line or invoice item for time after now."""
-    start, end = line["period"]["start"], line["period"]["end"]
-    left = (end - now) / (end - start) if end > start else 0
-    return float(cost(line)) * max(0.0, min(left, 1.0))
-
-
-def cost(line: Record) -> int:
-    """Return what a line costs: its amount after discounts, with exclusive taxes.
-
-    An invoice item has none of them yet.
-    """
-    taken = sum(int(each["amount"]) for each in line.get("discount_amounts", ()))
-    added = sum(
-        int(tax["amount"])
-        for tax in line.get("taxes", ())
-        if tax["tax_behavior"] == "exclusive"
-    )
-    return int(line["amount"]) - taken + added
-
-
-# --- time
-
-
-def _relay_changes(tenant: Tenant) -> list[PriceChange]:
-    """Return price changes of a tenant's relays, from the activity log."""
-    prices = {plan.pk: plan.amount_cents for plan in Plan.objects.all()}
-    rows = Activity.objects.filter(tenant=tenant, subject_type="relay").order_by("pk")
-    return [
-        PriceChange(
-            row.created_at.timestamp(),
-            row.subject_id,
-            prices[row.snapshot["plan"]] if row.snapshot["status"] == "active" else 0,
-        )
-        for row in rows
-    ]
-
-
-def _subscription_changes(system: System, tenant: Tenant) -> list[PriceChange]:
-    """Return price changes of a tenant's subscriptions, from Stripe's events."""
-    prices = {plan.stripe_price_id: plan.amount_cents for plan in Plan.objects.paid()}
-    changes = []
-    for event in system.subscription_events:
-        subscription = event["data"]["object"]
-        if subscription["metadata"].get("tenant_pubkey") == tenant.pk:
-            items = subscription["items"]["data"]
-            cents = sum(
-                prices[item["price"]["id"]] * item["quantity"] for item in items
-            )
-            is_live = subscription["status"] in LIVE
-            changes.append(
-                PriceChange(
-                    event["created"], subscription["id"], cents if is_live else 0
-                )
-            )
-    return changes
+def _subscription_of_item(item: Record) -> str:
+    details = (item["parent"] or {}).get("subscription_details") or {}
+    return str(details.get("subscription") or "")
 
 
 def _periods(lines: Iterable[Record]) -> list[tuple[int, int]]:
@@ -272,38 +261,3 @@ def _is_proration(line: Record) -> bool:
     parent = line["parent"]
     details = parent["subscription_item_details"] or parent["invoice_item_details"]
     return bool(details["proration"])
-
-
-def _cost_of_difference(
-    changes: Sequence[PriceChange],
-    other_changes: Sequence[PriceChange],
-    periods: Sequence[tuple[int, int]],
-    now: float,
-) -> float:
-    """Return the price of all differences up to now, in cents."""
-    moments = {change.at for change in (*changes, *other_changes)} | {now}
-    moments |= {bound for period in periods for bound in period}
-    cents = 0.0
-    for start, end in pairwise(sorted(moment for moment in moments if moment <= now)):
-        monthly = abs(
-            _monthly_cents(changes, start) - _monthly_cents(other_changes, start)
-        )
-        cents += monthly * (end - start) / _period_seconds(periods, start)
-    return cents
-
-
-def _monthly_cents(changes: Iterable[PriceChange], moment: float) -> int:
-    costs: dict[str, int] = {}
-    for change in changes:
-        if change.at <= moment:
-            costs[change.subject] = change.cents
-    return sum(costs.values())
-
-
-def _period_seconds(periods: Iterable[tuple[int, int]], moment: float) -> int:
-    """Return the length of the period at a moment, in seconds.
-
-    Before the first period, when Stripe has not heard of the relay, it is 30 days.
-    """
-    lengths = [end - start for start, end in periods if start <= moment]
-    return lengths[-1] if lengths else 30 * 86_400

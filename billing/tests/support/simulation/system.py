@@ -5,14 +5,12 @@ tests. Webhooks are posted to the real view, due tasks come from the real beat s
 and this thread acts as all workers: see `workers`.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import takewhile
 from typing import Any, Self
 
 import stripe
@@ -25,6 +23,8 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.models import InvoiceCollection, SubscriptionSync
 from billing.services.customers.catalog import ensure_prices
+from billing.tests.support.simulation.holds import Holds
+from billing.tests.support.simulation.stripe_history import StripeHistory
 from billing.tests.support.workers import Killed, Workers
 from caravel.celery import app as celery
 from caravel.core.db.work_items import WorkItem
@@ -122,11 +122,16 @@ class System:
         self.api = in_process_client(self.stripe.app)
         #: Tenants whose balance cannot be checked: see `exclude_from_balance`.
         self.excluded_tenants: set[str] = set()
+        #: Tenants whose relays may run for free: support has extended their grace.
+        self.tenants_with_more_grace: set[str] = set()
+        #: Subscriptions that staff copied from one of Caravel's.
+        self.duplicates: set[str] = set()
+        self.holds = Holds()
+        #: Charges that payers made themselves on Stripe's page.
+        self.charges_by_payers: set[str] = set()
         self._client = Client()
-        #: All subscription events, also those that Stripe has deleted since.
-        self.subscription_events: list[dict[str, Any]] = []
+        self.history = StripeHistory(self.stripe.app.store)
         self.rounds: list[BeatRound] = []
-        self._last_event = ""
         self._stack = ExitStack()
         self._last_run_at: dict[str, float] = {}
 
@@ -187,7 +192,7 @@ class System:
         self.run()
         self._run_beat()
         self.run()
-        self._save_subscription_events()
+        self.history.save()
         waiting = frozenset(
             SubscriptionSync.objects.stale().values_list("pk", flat=True)
         )
@@ -215,24 +220,28 @@ class System:
     def exclude_from_balance(self, pubkey: str) -> None:
         """Exclude a tenant from the check that it pays exactly for the time it used.
 
-        The check does not hold after support has changed what the tenant pays: an
-        invoice was voided or credited by hand; the customer was deleted with its
-        balance; the subscription was cancelled at Stripe, which deletes pending
-        prorations; or grace was extended, so relays run without a subscription.
+        The check does not hold if the customer was deleted with its balance, or if the
+        subscription was cancelled at Stripe, which deletes pending prorations.
         """
         self.excluded_tenants.add(pubkey)
 
-    def _save_subscription_events(self) -> None:
-        """Save events before Stripe deletes them after a month."""
-        store, last = self.stripe.app.store, self._last_event
-        new = list(takewhile(lambda event: event["id"] != last, store.scan("event")))
-        if new:
-            self._last_event = new[0]["id"]
-        self.subscription_events += [
-            {**event, "data": json.loads(event["_data"])}
-            for event in reversed(new)
-            if event["type"].startswith("customer.subscription.")
-        ]
+    def exclude_if_prorations_are_lost(self, pubkey: str, subscription: str) -> None:
+        """Exclude a tenant if a cancellation by a person deletes prorations."""
+        store = self.stripe.app.store
+        if any(store.scan("invoiceitem", index=("_pending", subscription))):
+            self.exclude_from_balance(pubkey)
+
+    def owner_of(self, customer: str) -> str:
+        """Return the pubkey of a customer's tenant, also if it is deleted; or ""."""
+        return self.history.owner_of(customer)
+
+    @contextmanager
+    def paid_by_the_payer(self) -> Iterator[None]:
+        """Remember the charges made in the block as the payer's own."""
+        scan = self.stripe.app.store.scan
+        before = {charge["id"] for charge in scan("charge")}
+        yield
+        self.charges_by_payers |= {charge["id"] for charge in scan("charge")} - before
 
     def _move_clock(self, moment: datetime) -> None:
         if moment > self.now:

@@ -1,0 +1,80 @@
+"""Subscriptions and their items."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from billing.clients.stripe.types.fields import (
+    optional,
+    optional_text,
+    read_id,
+    read_metadata,
+)
+from billing.clients.stripe.types.lines import TaxRate, read_tax_rates
+
+
+@dataclass(frozen=True)
+class Item:
+    id: str
+    price: str
+    quantity: int | None
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """A subscription. Until it is canceled, `cancel_reason` is "".
+
+    With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
+    `pause_behavior` is that of `pause_collection`, "" without a pause; `paused_at` is
+    set while the status is `paused`. `item_terms` are the discounts and tax rates of
+    its items.
+    """
+
+    id: str
+    customer: str
+    status: str
+    created: int
+    collection_method: str
+    items: tuple[Item, ...]
+    metadata: Mapping[str, str]
+    cancel_reason: str
+    canceled_at: int | None = None
+    latest_invoice: str = ""
+    ended_at: int | None = None
+    pause_behavior: str = ""
+    pause_resumes_at: int | None = None
+    paused_at: int | None = None
+    discounts: tuple[str, ...] = ()
+    default_tax_rates: tuple[TaxRate, ...] = ()
+    item_terms: tuple[str, ...] = ()
+
+
+def read_subscription(found: Any) -> Subscription:
+    items = tuple(
+        Item(item.id, item.price.id, optional(item, "quantity"))
+        for item in found.items.data
+    )
+    return Subscription(
+        id=found.id,
+        customer=read_id(found.customer),
+        status=found.status,
+        created=found.created,
+        collection_method=found.collection_method,
+        items=items,
+        metadata=read_metadata(found),
+        cancel_reason=optional_text(found, "cancellation_details", "reason"),
+        canceled_at=optional(found, "canceled_at"),
+        latest_invoice=read_id(optional(found, "latest_invoice")),
+        ended_at=optional(found, "ended_at"),
+        pause_behavior=optional_text(found, "pause_collection", "behavior"),
+        pause_resumes_at=optional(found, "pause_collection", "resumes_at"),
+        paused_at=optional(found, "status_details", "paused", "transitioned_at"),
+        discounts=tuple(map(read_id, optional(found, "discounts") or ())),
+        default_tax_rates=read_tax_rates(optional(found, "default_tax_rates")),
+        item_terms=tuple(
+            read_id(term)
+            for item in found.items.data
+            for name in ("discounts", "tax_rates")
+            for term in optional(item, name) or ()
+        ),
+    )
