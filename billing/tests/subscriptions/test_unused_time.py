@@ -260,7 +260,7 @@ def test_dispute_debt_is_not_debited_as_well(given, due):
     share = make_share(make_line(1000), at=at, status="paid", returned=given)
     share.amounts = replace(share.amounts, taken_back_cents=1000)
 
-    assert total_credit([share], Terms(at, deleted=deleted)) == due
+    assert total_credit([share], EndTerms(at, deleted=deleted)) == due
 
 
 def test_difference_to_the_credits_so_far_is_distributed():
