@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from caravel import dev_defaults, embedded
@@ -41,6 +42,15 @@ class System:
     @property
     def stripe_state(self) -> Path:
         return self.var / "sandbox-stripe.sqlite"
+
+    @property
+    def stripe_account(self) -> str:
+        """Id of the sandbox's account: each data directory has its own, by its key.
+
+        A database of another directory is refused then: its customers are not here.
+        """
+        key = self.env["STRIPE_SECRET_KEY"]
+        return f"acct_sandbox{sha256(key.encode()).hexdigest()[:12]}"
 
 
 def run(
@@ -141,6 +151,7 @@ def _prepare(system: System, *, admin_password: str) -> None:
         port=system.ports["STRIPE_PORT"],
         state=system.stripe_state,
         api_key=system.env["STRIPE_SECRET_KEY"],
+        account=system.stripe_account,
     ):
         subprocess.run(
             [PYTHON, "manage.py", "prepare_system"], cwd=ROOT, env=env, check=True
@@ -164,6 +175,7 @@ def _stand_ins(system: System) -> dict[str, list[str]]:
             *(PYTHON, "-m", "sandbox.stripe", "--port", ports["STRIPE_PORT"]),
             *("--state", str(system.stripe_state)),
             *("--api-key", env["STRIPE_SECRET_KEY"]),
+            *("--account", system.stripe_account),
             *("--clock-file", env[clock.VARIABLE]),
             *("--webhook-url", f"{env['APP_URL']}/stripe/webhook"),
             *("--webhook-secret", env["STRIPE_WEBHOOK_SECRET"]),

@@ -2,7 +2,12 @@
 
 from collections.abc import Container, Mapping
 
-from billing.clients.stripe.errors import StripeRefused, StripeUnreadable
+from billing.clients.stripe.errors import (
+    StripeAccountMismatch,
+    StripeRefused,
+    StripeUnreadable,
+)
+from billing.exceptions import DisputeUnknown
 from billing.models import SubscriptionSync
 from billing.services.subscriptions.diff import unbilled_plans
 from caravel.core.alerts import alert_support
@@ -15,6 +20,8 @@ from tenants.models import Tenant
 _REFUSED_AGAIN = 2
 #: By the back-off of `caravel.core.db.work_items`, about five hours.
 _STUCK = 12
+#: Failures with an alert of their own.
+_TOLD = (DisputeUnknown, PriceMissing, StripeAccountMismatch)
 
 
 def require_all_billed(
@@ -39,9 +46,9 @@ def require_all_billed(
 def alert_if_stuck(tenant_id: str, error: CaravelError) -> None:
     """Alert support to a sync that a retry will not help.
 
-    Not for PriceMissing, which `require_all_billed` has reported.
+    Not for a failure with an alert of its own.
     """
-    if isinstance(error, PriceMissing):
+    if isinstance(error, _TOLD):
         return
     rows = SubscriptionSync.objects.filter(pk=tenant_id)
     failures = rows.values_list("failures", flat=True).first() or 0

@@ -7,7 +7,11 @@ import time_machine
 from django.utils import timezone
 from structlog.testing import capture_logs
 
+from billing.clients.stripe.errors import StripeAccountMismatch, StripeUnavailable
+from billing.exceptions import DisputeUnknown
+from billing.models import SubscriptionSync
 from billing.services.customers.catalog import refresh_prices
+from billing.services.subscriptions.refusals import alert_if_stuck
 from billing.services.subscriptions.sync import SyncOutcome
 from billing.tests.support.subscriptions import (
     SUBSCRIPTIONS_PATH,
@@ -17,6 +21,7 @@ from billing.tests.support.subscriptions import (
     pay_all_invoices,
     sync,
 )
+from relays.exceptions import PriceMissing
 from relays.models import Plan, Relay
 from relays.services import lifecycle
 from tenants.tests.factories import TenantFactory
@@ -270,3 +275,18 @@ def test_support_is_alerted_when_a_sync_is_refused_again(sandbox, tenant):
     assert [log for log in first if log["event"] == "sync_stuck"] == []
     (alert,) = [log for log in second if log["event"] == "sync_stuck"]
     assert alert["tenant"] == tenant.pk
+
+
+@pytest.mark.parametrize("error", [StripeAccountMismatch, DisputeUnknown, PriceMissing])
+def test_failure_with_an_alert_of_its_own_is_not_told_for_each_tenant(
+    sandbox, tenant, error
+):
+    add_relay(tenant)
+    SubscriptionSync.objects.filter(pk=tenant.pk).update(failures=100)
+
+    with capture_logs() as logs:
+        alert_if_stuck(tenant.pk, error("for all"))
+        alert_if_stuck(tenant.pk, StripeUnavailable("no answer"))
+
+    (alert,) = [log for log in logs if log["event"] == "sync_stuck"]
+    assert "no answer" in alert["message"]
