@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 
 from billing.clients.stripe.client import Line, Subscription
@@ -19,6 +20,8 @@ from billing.services.stripe_writes import writes
 CANCEL = StripeWrite.Kind.CANCEL_SUBSCRIPTION
 #: Parameter of a subscription that Caravel did not cancel.
 _EXTERNAL = "found"
+#: Parameter with the prorations that are deleted.
+_DELETES = "deletes"
 #: Parameter with the terms of an end that was credited.
 _TERMS = "terms"
 #: Parameters that count the changes after an end, and those that were credited.
@@ -60,7 +63,7 @@ def create_cancellation(
         params=lambda key: {
             "prorate": prorate,
             "invoice_now": prorate,
-            "deletes": [asdict(line) for line in pending],
+            _DELETES: [asdict(line) for line in pending],
         },
     )
 
@@ -89,8 +92,8 @@ def has_ended(subscription_id: str) -> bool:
 def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
     """Return the prorations that Stripe deleted when the subscription ended.
 
-    For an external end, use the lines of an abandoned cancellation that may still have
-    reached Stripe; others are not known.
+    For an external end, use what Caravel has deleted, and the lines of an abandoned
+    cancellation that may still have reached Stripe; others are not known.
     """
     if ended_externally(write):
         abandoned = StripeWrite.objects.of(CANCEL, write.subject).filter(
@@ -98,10 +101,19 @@ def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
         )
         sent = abandoned.order_by("-generation").first()
     else:
-        sent = write
-    return (
-        tuple(Line(**line) for line in sent.params.get("deletes", [])) if sent else ()
-    )
+        sent = None
+    stored = [each.params.get(_DELETES, []) for each in (write, sent) if each]
+    return tuple(Line(**line) for lines in stored for line in lines)
+
+
+def save_deletes(write: StripeWrite, lines: Sequence[Line]) -> None:
+    """Store prorations before they are deleted; those stored before stay."""
+    stored = write.params.get(_DELETES, [])
+    known = {line["id"] for line in stored}
+    new = [asdict(line) for line in lines if line.id not in known]
+    if new:
+        with transaction.atomic():
+            _add_params(write.pk, {_DELETES: [*stored, *new]})
 
 
 def save_end_terms(write: StripeWrite, terms: EndTerms, change: int) -> None:

@@ -26,6 +26,7 @@ from billing.services.stripe_writes.cancellations import (
     deleted_lines,
     ended_externally,
     latest_change,
+    save_deletes,
     save_end_terms,
 )
 from billing.services.subscriptions import end_credits, unused_time
@@ -184,8 +185,11 @@ def _end_terms(
     gone = is_gone(stripe, ended.customer)
     pending = [] if gone else _pending_prorations(stripe, ended)
     deleted = list(deleted_lines(write, to_datetime(at)))
-    if not ended_externally(write):
-        # Sources disagree whether Stripe deletes them, so they may still be there.
+    # Sources disagree whether Stripe deletes them, so they may still be there. Those of
+    # an end by staff must not reduce a later invoice while one is unpaid.
+    is_open = any(each.invoice.status == "open" for each in billed)
+    if not ended_externally(write) or (is_open and not by_stripe):
+        save_deletes(write, pending)
         for line in pending:
             stripe.invoice_items.delete(line.item)
         deleted, pending = [*deleted, *pending], []

@@ -27,6 +27,7 @@ from billing.services.subscriptions.unused_time import (
     Share,
     distribute,
     list_billed_invoices,
+    shift_to_open,
     total_credit,
     unused_cents,
 )
@@ -97,12 +98,9 @@ def credit_end(
     for share in sorted(shares, key=lambda share: share.invoice.id):
         _save_unserved(share)
     difference = total_credit(shares, terms) - sum(each.credited for each in shares)
-    if difference < 0:
-        # It corrects what was credited for the invoice of which most was returned.
-        debited = max(shares, key=lambda share: share.returned)
-        _record(tenant, subscription_id, terms, debited, difference)
-        return
     distribute(difference, shares)
+    if not terms.prorated:
+        shift_to_open(shares)
     for share in shares:
         if share.taken:
             _record(tenant, subscription_id, terms, share, share.taken)

@@ -10,6 +10,7 @@ distributed over the invoices.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.services.invoices.amounts import InvoiceAmounts
@@ -55,6 +56,10 @@ class Share:
         return self.billed.invoice
 
     @property
+    def is_paid(self) -> bool:
+        return self.invoice.status == "paid"
+
+    @property
     def unserved(self) -> int:
         return max(0, self._round(self.own))
 
@@ -69,10 +74,15 @@ class Share:
         given_back = self.amounts.given_back_cents
         return self.amounts.total_cents - max(given_back, self.returned)
 
+    @property
+    def lacking(self) -> int:
+        """What the invoice's own lines still lack; negative for credit of Stripe's."""
+        recorded = self.credited + self.taken
+        return self._round(self.own) - self.returned - recorded
+
     def take_own(self, left: int) -> int:
         """Take what the invoice's own lines still lack; returns the cents."""
-        lacking = self._round(self.own) - self.returned - self.credited
-        return self.take(min(lacking, self._limit, left))
+        return self.take(min(self.lacking, self._limit, left))
 
     def take_rest(self, left: int) -> int:
         """Take the rest of other invoices, up to the limit; returns the cents."""
@@ -169,8 +179,13 @@ def distribute(cents: int, shares: Sequence[Share]) -> None:
     """Distribute a credit over the invoices; its parts add up exactly.
 
     Each invoice first takes its own unused time. The rest goes where there is room, and
-    what exceeds all invoices to the first of them.
+    what exceeds all invoices to the first of them. A debit is of one invoice.
     """
+    if cents < 0:
+        # One that cannot become void, of which most was returned.
+        debited = max(shares, key=lambda each: (each.is_paid, each.returned))
+        debited.taken += cents
+        return
     ordered = sorted(shares, key=lambda share: _ORDER[share.invoice.status])
     left = cents
     for share in ordered:
@@ -179,6 +194,19 @@ def distribute(cents: int, shares: Sequence[Share]) -> None:
         left -= share.take_rest(left)
     if ordered:
         ordered[0].take(left)
+
+
+def shift_to_open(shares: Sequence[Share]) -> None:
+    """Have unused time that Stripe has credited reduce open invoices instead.
+
+    Stripe's final invoice credits the balance, which pays no invoice that is open: the
+    tenant would be asked for time that is not served.
+    """
+    final = [each for each in shares if each.is_paid and each.own < 0]
+    unpaid = [each for each in shares if each.invoice.status == "open"]
+    for source, share in product(final, unpaid):
+        remaining = share.invoice.amount_remaining - max(0, share.taken)
+        source.taken -= share.take_own(min(-source.lacking, remaining))
 
 
 def round_amount(amount: Fraction, currency: str) -> int:

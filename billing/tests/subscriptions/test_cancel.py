@@ -15,6 +15,7 @@ from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
 from billing.services.stripe_writes import writes
 from billing.services.subscriptions import cancel, end_credits, unused_time
+from billing.services.subscriptions.end_credits import request_recredit
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
@@ -420,8 +421,53 @@ def test_served_time_is_owed_when_a_person_cancels_at_stripe(
         share(sandbox, 500, 7 * DAY), abs=1
     )
     open_cents = sum(i.amount_remaining for i in invoices(sandbox))
-    if not paid and "prorate" not in terms:
-        assert open_cents == round(share(sandbox, 500, 7 * DAY))
+    served = 0 if paid else round(share(sandbox, 500, 7 * DAY))
+    assert open_cents == pytest.approx(served, abs=1)
+
+
+@pytest.mark.parametrize("terms", [{"prorate": True}, {}])
+def test_deleted_prorations_are_known_after_a_crash(
+    sandbox, tenant, relay, terms, monkeypatch
+):
+    sandbox.settings(canceled_prorations="kept")
+    sandbox.advance(3 * DAY)
+    lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
+    sync(tenant)
+    sandbox.advance(2 * DAY)
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id, terms)
+
+    def die(*args):
+        raise RuntimeError
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        patched.setattr(end_credits, "credit_end", die)
+        sync(tenant)
+    with time_machine.travel(timezone.now() + timedelta(minutes=10)):
+        sync_until_in_sync(tenant)
+    assert post_credits(tenant_id=tenant.pk)
+
+    served = share(sandbox, 500, 3 * DAY) + share(sandbox, 2500, 2 * DAY)
+    first, *_ = invoices(sandbox)
+    assert first.amount_remaining == pytest.approx(served, abs=2)
+
+
+def test_credit_shifted_to_the_unpaid_invoice_is_shifted_once(sandbox, tenant, relay):
+    """The tenant was asked for the whole month, with the rest on the balance."""
+    sandbox.advance(7 * DAY)
+    subscription_id = tenant.stripe_subscription_id
+    terms = {"prorate": True, "invoice_now": True}
+    sandbox.client().v1.subscriptions.cancel(subscription_id, terms)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+
+    for _ in range(3):
+        sync_until_in_sync(tenant)
+        assert post_credits(tenant_id=tenant.pk)
+        request_recredit(tenant_id=tenant.pk, subscription_id=subscription_id)
+
+    served = round(share(sandbox, 500, 7 * DAY))
+    assert invoices(sandbox)[0].amount_remaining == served
+    assert balance(sandbox, tenant) == pytest.approx(0, abs=1)
+    assert Credit.objects.count() == 2
 
 
 def total_owed(sandbox, tenant):

@@ -14,6 +14,7 @@ from billing.services.subscriptions.unused_time import (
     BilledInvoice,
     Share,
     distribute,
+    shift_to_open,
     total_credit,
     unused_cents,
     used_cents,
@@ -213,6 +214,43 @@ def test_excess_over_an_uncollectible_invoice_goes_to_a_paid_one_first():
     paid.own = Fraction(0)
 
     assert credits_for(renewal, lost, paid, at=at) == {"in_3": 100, "in_1": 400}
+
+
+def test_credit_of_stripes_final_invoice_reduces_the_open_one_instead():
+    at = MONTH // 2
+    unpaid = make_share(make_line(500), at=at, id="in_open")
+    final = make_share(make_line(-251, at), at=at, status="paid", id="in_final")
+    shares = [final, unpaid]
+
+    distribute(total_credit(shares, Terms(at)), shares)
+    shift_to_open(shares)
+
+    assert {share.invoice.id: share.taken for share in shares} == {
+        "in_open": 250,
+        "in_final": -251,
+    }
+
+
+def test_no_more_is_shifted_than_remains_of_the_open_invoice():
+    at = MONTH // 2
+    unpaid = make_share(make_line(500), at=at, id="in_open")
+    unpaid.billed = replace(
+        unpaid.billed, invoice=replace(unpaid.invoice, amount_remaining=100)
+    )
+    final = make_share(make_line(-250, at), at=at, status="paid", id="in_final")
+
+    shift_to_open([final, unpaid])
+
+    assert (unpaid.taken, final.taken) == (100, -100)
+
+
+def test_debit_is_of_a_paid_invoice_since_an_open_one_may_become_void():
+    at = MONTH // 2
+    unpaid, paid = make_share(make_line(500), at=at), make_share(at=at, status="paid")
+
+    distribute(-17, [unpaid, paid])
+
+    assert (unpaid.taken, paid.taken) == (0, -17)
 
 
 # --- returned amounts
