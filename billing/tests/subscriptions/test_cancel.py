@@ -12,10 +12,10 @@ from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import Credit, StripeWrite, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
+from billing.services.credits.recredit import request_recredit
 from billing.services.dunning.suspension import review_tenant
 from billing.services.stripe_writes import writes
 from billing.services.subscriptions import cancel, end_credits, unused_time
-from billing.services.subscriptions.end_credits import request_recredit
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale

@@ -222,7 +222,7 @@ def test_credit_of_stripes_final_invoice_reduces_the_open_one_instead():
     final = make_share(make_line(-251, at), at=at, status="paid", id="in_final")
     shares = [final, unpaid]
 
-    distribute(total_credit(shares, Terms(at)), shares)
+    distribute(total_credit(shares, EndTerms(at)), shares)
     shift_to_open(shares)
 
     assert {share.invoice.id: share.taken for share in shares} == {
