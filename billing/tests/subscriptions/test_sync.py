@@ -297,7 +297,6 @@ def test_subscription_cancelled_by_a_person_is_not_recreated(sandbox, tenant):
     ("reason", "owes", "exempt", "status", "subscriptions"),
     [
         ("payment_failed", True, False, "delinquent", 1),
-        ("payment_disputed", True, False, "delinquent", 1),
         ("payment_failed", True, True, "active", 2),
         ("payment_failed", False, False, "active", 2),
         (None, False, False, "active", 2),
