@@ -300,4 +300,6 @@ def _create(stripe: Stripe, reconciliation: Reconciliation) -> dict[str, str]:
         handle_subscription_ended(tenant_id=tenant.pk, subscription=created)
         mark_stale(tenant_id=tenant.pk)
         return {}
+    # Its first invoice may have used a discount up: not to be carried over again.
+    store_terms(tenant.pk, read_terms(stripe, tenant.pk, created))
     return SubscriptionUpdate(stripe, tenant, created).run(desired)

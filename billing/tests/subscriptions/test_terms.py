@@ -255,6 +255,23 @@ def test_deleted_coupon_is_reported_and_the_subscription_created_without_it(
     assert gone.id in alert["message"]
 
 
+def test_discount_of_one_invoice_is_not_carried_over_twice(sandbox, tenant, coupon):
+    """The subscriptions end at Stripe, and no event says what was used up."""
+    redeem(sandbox, tenant, coupon(amount_off=100, currency="usd", duration="once"))
+    sync(tenant)
+
+    for _ in range(2):
+        sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+        switch(tenant, lifecycle.deactivate_relay)
+        sync(tenant)
+        switch(tenant, lifecycle.activate_relay)
+        sync(tenant)
+
+    newest = sandbox.client().v1.invoices.list({}).data
+    regular = [i.total for i in newest if i.billing_reason == "subscription_create"]
+    assert regular == [500, 400, 500]
+
+
 def test_coupon_that_can_be_redeemed_once_is_copied_for_its_tenant(
     sandbox, tenant, coupon
 ):
