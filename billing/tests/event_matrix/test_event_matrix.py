@@ -74,7 +74,8 @@ def event_pairs() -> list[tuple[Event, Event, Case]]:
     for first, second in search.sample([*combinations(Event, 2)], every=9):
         common = (
             replace(case, event=first)
-            for case in states_in_turn
+            # Once around: no state may be possible for both.
+            for case in islice(states_in_turn, len(states))
             if not any(
                 why_impossible(replace(case, event=each)) for each in (first, second)
             )

@@ -179,6 +179,30 @@ def test_nothing_is_credited_or_created_while_the_dispute_is_not_known(
     assert relay_of(payer).status == "delinquent"
 
 
+def test_repaid_subscription_that_ends_with_its_period_is_made_anew(
+    sandbox, clock, payer, paid, charge, alice
+):
+    sandbox.settings(after_dispute="cancel_at_period_end")
+    clock.move(days=9)
+    dispute(sandbox, charge)
+    clock.move(hours=2)
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+    assert debt(paid) == 2500
+    pay_on_page(paid, alice)
+    settle_down(payer)
+
+    clock.move(days=23)
+    deliver_all(sandbox, HANDLERS)
+    settle_down(payer)
+
+    statuses = sorted(each.status for each in all_subscriptions(sandbox))
+    assert statuses == ["active", "canceled"]
+    assert relay_of(payer).status == "active"
+    assert not Credit.objects.exists()
+    assert (debt(paid), is_blocked(payer)) == (0, False)
+
+
 def test_payment_by_lightning_settles_the_debt_and_relays_return(
     sandbox, payer, paid, settled_end, alice
 ):
