@@ -54,6 +54,20 @@ REVERSALS = {
     Event.DISPUTE_WON,
     Event.WARNED,
 }
+#: Events after which an act of others on the customer or subscription is refused.
+_ENDS = {Event.ENDED, Event.CUSTOMER_DELETED}
+_PAUSES = {Event.PAUSED, Event.RESUMED}
+
+
+def can_occur_in_any_order(first: Event, second: Event) -> bool:
+    """Return whether Stripe allows what causes two events in both orders.
+
+    Not two reversals of one charge, and nothing that others do after an end.
+    """
+    both = {first, second}
+    if both & _ENDS and (first.is_from_outside or second.is_from_outside):
+        return False
+    return not (both <= REVERSALS or both <= _PAUSES)
 
 
 class InvoiceState(StrEnum):
