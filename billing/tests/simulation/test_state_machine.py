@@ -34,6 +34,7 @@ from billing.tests.support.simulation.invariants import (
 from billing.tests.support.simulation.staff import STAFF_ACTIONS
 from billing.tests.support.simulation.staff.banks import processing, settle_debit
 from billing.tests.support.simulation.staff.holds import allow_finalization
+from billing.tests.support.simulation.staff.objects import request
 from billing.tests.support.simulation.system import Servers, System
 from caravel.tests.support import search
 from sandbox.wallets.behaviour import (
@@ -186,7 +187,8 @@ class BillingMachine(RuleBasedStateMachine):
     def act_at_stripe(self, kind: int, number: int, variant: int, delay: str) -> None:
         """Act as staff, a bank or a network on the tenant of a number."""
         action = STAFF_ACTIONS[self.staff[kind % len(self.staff)]]
-        action(self.system, self._payer(number), variant)
+        # A fault that was for Caravel may hit any of its requests.
+        request(action, self.system, self._payer(number), variant)
         self._wait(delay)
 
     @rule(wallet=behaviours, number=small_numbers, delay=delays)
@@ -353,6 +355,8 @@ class BillingMachine(RuleBasedStateMachine):
     # --- helpers
 
     def _recover(self) -> None:
+        # Also for the acts of staff that end what would wait for them.
+        self.system.clear_api_faults()
         for payer in self.actions.payers:
             self.actions.bring_wallets_online(payer)
             for wallet in payer.wallets:
