@@ -83,7 +83,7 @@ def complete_webhook_events() -> None:
 
 @shared_task(queue="stripe")
 def check_prices() -> None:
-    catalog.refresh_prices()
+    catalog.refresh_prices_regularly()
 
 
 @shared_task

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from django.db import transaction
 
 from billing.clients.stripe.client import Price, Stripe
-from billing.clients.stripe.errors import StripeNotFound
+from billing.clients.stripe.errors import StripeError, StripeNotFound
 from billing.services.sync.queue import retry_failed
 from caravel.core.alerts import alert_support
 from relays.models import Plan
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,14 @@ def refresh_prices() -> None:
     checks = check_prices(Stripe())
     with transaction.atomic():
         record_checks(checks)
+
+
+def refresh_prices_regularly() -> None:
+    """Refresh the prices; a failure is logged, since the next check is due soon."""
+    try:
+        refresh_prices()
+    except StripeError as exc:
+        logger.warning("prices_not_checked", code=exc.code, error=exc.message)
 
 
 def check_prices(stripe: Stripe) -> list[PriceCheck]:

@@ -5,7 +5,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from billing.clients.stripe.client import Stripe
-from billing.clients.stripe.errors import StripeRefused
+from billing.clients.stripe.errors import StripeError
 from billing.services.events.process import EVENT_TYPES
 
 logger = structlog.get_logger(__name__)
@@ -30,9 +30,12 @@ def complete_events(stripe: Stripe, url: str) -> str | None:
 
 
 def complete_own_events() -> None:
-    """Add the event types that our endpoint lacks since an update of Caravel."""
+    """Add the event types that our endpoint lacks since an update of Caravel.
+
+    A failure is logged: the next reconciliation tries again.
+    """
     try:
         complete_events(Stripe(), own_url())
-    except StripeRefused as exc:
+    except StripeError as exc:
         # A restricted key may not see endpoints: `stripe_setup` needs more than we do.
         logger.warning("webhook_endpoint_unknown", error=exc.message)

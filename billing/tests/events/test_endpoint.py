@@ -5,7 +5,11 @@ from django.core.management import call_command
 
 from billing.services.events.endpoint import complete_own_events, own_url
 from billing.services.events.process import EVENT_TYPES
-from billing.tasks import complete_webhook_events, reconcile_subscriptions
+from billing.tasks import (
+    check_prices,
+    complete_webhook_events,
+    reconcile_subscriptions,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -64,6 +68,24 @@ def test_key_that_may_not_read_endpoints_changes_nothing(sandbox, caplog):
     complete_own_events()
 
     assert "webhook_endpoint_unknown" in caplog.text
+
+
+@pytest.mark.parametrize("status", [429, 500])
+@pytest.mark.parametrize(
+    ("task", "path", "event"),
+    [
+        (complete_webhook_events, "/v1/webhook_endpoints", "webhook_endpoint_unknown"),
+        (check_prices, "/v1/prices", "prices_not_checked"),
+    ],
+)
+def test_hourly_check_of_the_account_waits_for_stripe(
+    sandbox, prices, caplog, task, path, event, status
+):
+    sandbox.fault("status", method="GET", path=f"{path}*", status=status, times=None)
+
+    task()
+
+    assert event in caplog.text
 
 
 def test_setup_completes_the_endpoint_that_it_is_given(sandbox):
