@@ -3,9 +3,9 @@
 https://docs.stripe.com/api/charges
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from billing.clients.stripe.transport import StripeTransport, v1
 from billing.clients.stripe.types import optional, optional_text, read_id
@@ -113,14 +113,8 @@ class Refunds:
 
     def list(self, *, charge: str = "", since: int = 0) -> list[Refund]:
         """Return the refunds of a charge, or those created since, newest first."""
-        return list(
-            _list(
-                self._transport,
-                lambda p: v1().refunds.list(p),
-                read_refund,
-                charge=charge,
-                since=since,
-            )
+        return _list(
+            self._transport, lambda p: v1().refunds.list(p), read_refund, charge, since
         )
 
 
@@ -132,14 +126,12 @@ class Disputes:
 
     def list(self, *, charge: str = "", since: int = 0) -> list[Dispute]:
         """Return the disputes of a charge, or those created since, newest first."""
-        return list(
-            _list(
-                self._transport,
-                lambda p: v1().disputes.list(p),
-                read_dispute,
-                charge=charge,
-                since=since,
-            )
+        return _list(
+            self._transport,
+            lambda p: v1().disputes.list(p),
+            read_dispute,
+            charge,
+            since,
         )
 
 
@@ -151,14 +143,12 @@ class FraudWarnings:
 
     def list(self, *, charge: str = "", since: int = 0) -> list[FraudWarning]:
         """Return the warnings about a charge, or those issued since, newest first."""
-        return list(
-            _list(
-                self._transport,
-                lambda p: v1().radar.early_fraud_warnings.list(p),
-                read_fraud_warning,
-                charge=charge,
-                since=since,
-            )
+        return _list(
+            self._transport,
+            lambda p: v1().radar.early_fraud_warnings.list(p),
+            read_fraud_warning,
+            charge,
+            since,
         )
 
 
@@ -216,13 +206,12 @@ def _list(
     transport: StripeTransport,
     fetch: Callable[[Any], Any],
     read: Callable[[Any], T],
-    *,
     charge: str,
     since: int,
-) -> Iterator[T]:
+) -> list[T]:
     params: dict[str, Any] = {"limit": 100}
     if charge:
         params["charge"] = charge
     if since:
         params["created"] = {"gte": since}
-    return transport.paginate(fetch, cast(Any, params), read)
+    return list(transport.paginate(fetch, params, read))
