@@ -182,7 +182,7 @@ class Demo:
         return sum(i.amount_received for i in intents if i.status == "succeeded")
 
     def disputed_cents(self, tenant: DemoTenant) -> int:
-        """Return what banks took back of a tenant's card payments, in cents."""
+        """Return the sum of a tenant's disputed card payments, in cents."""
         disputes = [
             dispute
             for charge in self.charges(tenant)

@@ -76,7 +76,7 @@ class Share:
 
     @property
     def lacking(self) -> int:
-        """What the invoice's own lines still lack; negative for credit of Stripe's."""
+        """Credit that its own lines still lack; negative for Stripe's credits."""
         recorded = self.credited + self.taken
         return self._round(self.own) - self.returned - recorded
 

@@ -385,7 +385,7 @@ def test_refused_draft_that_staff_hold_waits_for_them(draft, sandbox, clock, ale
 
 @pytest.fixture
 def alerts(monkeypatch) -> list[dict[str, Any]]:
-    """What support was told, without the limit of one message a day."""
+    """Alerts to support, without the limit of one a day."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
         "billing.services.dunning.stuck_drafts.alert_support",

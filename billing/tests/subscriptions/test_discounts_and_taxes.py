@@ -220,7 +220,7 @@ def test_decrease_before_an_unpaid_end_is_credited_once(sandbox, tenant, prorati
 def test_kept_prorations_of_an_end_by_staff_are_settled_with_the_next_invoice(
     sandbox, tenant, prorations
 ):
-    """What Stripe deletes after a cancellation by staff is unknown to Caravel."""
+    """Caravel does not know the items that Stripe deletes when staff cancel."""
     sandbox.settings(canceled_prorations=prorations)
     invoice = start_month(sandbox, tenant)
     sandbox.advance(3 * DAY)

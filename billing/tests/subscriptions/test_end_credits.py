@@ -1,4 +1,4 @@
-"""What was given or taken back counts against unused time once, in any order."""
+"""Money given or taken back counts against unused time once, in any order."""
 
 from datetime import timedelta
 from itertools import permutations, product

@@ -1,4 +1,4 @@
-"""What staff hold at Stripe: paused collection, paused subscriptions, held drafts."""
+"""Holds by staff at Stripe: paused collection, paused subscriptions, held drafts."""
 
 from typing import Any
 

@@ -36,7 +36,7 @@ def discounts_of(account: Account, subscription: Any) -> Any:
 
 
 def discounted(line: Any) -> int:
-    """Return what a line costs after its discounts."""
+    """Return the cost of a line after its discounts."""
     taken = sum(int(entry.amount) for entry in line.discount_amounts)
     return int(line.amount) - taken
 

@@ -119,7 +119,7 @@ def surplus(invoice: str) -> int:
 
 
 def cost_of(line: Record) -> int:
-    """Return what a line costs: after its discounts, with its exclusive taxes."""
+    """Return the cost of a line: after its discounts, with its exclusive taxes."""
     discounts = sum(entry["amount"] for entry in line["discount_amounts"])
     taxes = sum(
         tax["amount"] for tax in line["taxes"] if tax["tax_behavior"] == "exclusive"
@@ -128,7 +128,7 @@ def cost_of(line: Record) -> int:
 
 
 def cost_of_item(store: Store, item: Record) -> Fraction:
-    """Return what a pending item will cost, with the taxes that it will have."""
+    """Return the cost of a pending item, with the taxes that it will have."""
     percent = sum(
         Fraction(str(rate["percentage"]))
         for rate in _tax_rates(store, item)
@@ -138,7 +138,7 @@ def cost_of_item(store: Store, item: Record) -> Fraction:
 
 
 def cost_after(lines: Iterable[Record], at: float) -> Fraction:
-    """Return what the lines cost for the time after a moment, exact."""
+    """Return the exact cost of the lines for the time after a moment."""
     return sum((cost_of(line) * share_after(line, at) for line in lines), Fraction())
 
 

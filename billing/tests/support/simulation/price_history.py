@@ -1,4 +1,4 @@
-"""When the tenants' relays ran, and when Stripe billed for them.
+"""Times when the tenants' relays ran, and when Stripe billed for them.
 
 Two independent sources: the activity log and Stripe's subscription events.
 """

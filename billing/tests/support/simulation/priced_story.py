@@ -214,7 +214,7 @@ class Story:
 
     @property
     def gifts(self) -> Fraction:
-        """What was returned of each invoice beyond its unused time."""
+        """Amount returned of each invoice beyond its unused time."""
         return sum(
             (
                 max(Fraction(), self.given[invoice["id"]] - self._unserved(invoice))

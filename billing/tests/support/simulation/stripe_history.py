@@ -1,4 +1,4 @@
-"""What happened at Stripe, kept after Stripe has deleted its events."""
+"""Events of Stripe, kept after it has deleted them."""
 
 import json
 from itertools import takewhile

@@ -215,7 +215,7 @@ def applicable(context: Context, ids: Sequence[str], currency: str) -> list[str]
 def shares(
     store: Store, ids: Sequence[str], amounts: Sequence[int]
 ) -> Mapping[str, list[int]]:
-    """Return what each discount takes off each amount.
+    """Return the reduction of each amount by each discount.
 
     Discounts apply to the sum of the amounts, one after the other (SDK, Coupon: "will
     be taken off the subtotal"), never below zero. Assumed: each is spread over the

@@ -1,4 +1,4 @@
-"""What was billed is returned exactly, with any discounts and taxes."""
+"""Billed amounts are returned exactly, with any discounts and taxes."""
 
 from typing import Any
 
