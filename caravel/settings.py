@@ -357,6 +357,14 @@ LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, minimum=120)
 #: Seconds after expiry in which an invoice may still be paid: LDK accepts payments up
 #: to two hours late.
 LIGHTNING_MARGIN = env.integer("LIGHTNING_MARGIN", 9000, minimum=1)
+#: Seconds after a wallet's refusal in which our own wallet must not see the payment
+#: arrive: some wallets answer INSUFFICIENT_BALANCE to a lost connection, then pay.
+LIGHTNING_REFUSAL_PAUSE = env.integer("LIGHTNING_REFUSAL_PAUSE", 60, minimum=0)
+#: Requests that one of our own wallets may get in a minute; some services allow 60. A
+#: third is kept for people who wait.
+ROBOT_WALLET_REQUESTS_PER_MINUTE = env.integer(
+    "ROBOT_WALLET_REQUESTS_PER_MINUTE", 60, minimum=3
+)
 #: Seconds to wait for a tenant's wallet to pay before the outcome is unknown.
 NWC_TIMEOUT = env.integer("NWC_TIMEOUT", 60, minimum=1)
 #: Allow relays of tenants' wallets on private addresses of our network.

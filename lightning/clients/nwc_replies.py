@@ -66,16 +66,22 @@ class Status(Enum):
     UNSETTLED = "unsettled"
     #: A payment has arrived that the wallet has neither accepted nor returned yet.
     HELD = "held"
+    #: The answer is not readable, or contradicts itself: it is neither yes nor no.
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """The result of `lookup_invoice`; `preimage` is "" or proves the payment."""
+    """The result of `lookup_invoice`; `preimage` is "" or proves the payment.
+
+    `answer` describes the wallet's answer in one line for support, without secrets.
+    """
 
     status: Status
     amount_msat: int | None = None
     settled_at: datetime | None = None
     preimage: str = ""
+    answer: str = ""
 
     def __repr__(self) -> str:
         return f"<Lookup {self.status.value} {self.amount_msat} msat>"

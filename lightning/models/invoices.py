@@ -3,7 +3,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
@@ -29,9 +29,11 @@ class LightningInvoiceQuerySet(WorkQuerySet):
 
         They are open, or were presented to a payer, or have a pending attempt.
         """
-        pending = NwcPayment.objects.pending().filter(invoice=OuterRef("pk"))
-        held = Q(shown_at__isnull=False) | Exists(pending)
-        return self.watched().filter(Q(state=LightningInvoice.State.OPEN) | held)
+        return self.watched().filter(
+            Q(state=LightningInvoice.State.OPEN)
+            | Q(shown_at__isnull=False)
+            | Q(payment__state="pending")
+        )
 
 
 class LightningInvoice(WorkItem):
@@ -77,6 +79,17 @@ class LightningInvoice(WorkItem):
     answered_at = models.DateTimeField(
         null=True, blank=True, help_text="When our wallet last reported its status."
     )
+    answer = models.CharField(
+        max_length=240,
+        blank=True,
+        default="",
+        help_text="Our wallet's last answer about it, without secrets.",
+    )
+    contradicted_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Since when only a person can decide whether it was paid.",
+    )
     settled_at = models.DateTimeField(null=True, blank=True)
     received_msat = models.PositiveBigIntegerField(null=True, blank=True)
     preimage = EncryptedTextField()
@@ -120,84 +133,3 @@ class LightningInvoice(WorkItem):
     @property
     def is_watched(self) -> bool:
         return self.state in {self.State.OPEN, self.State.EXPIRED}
-
-
-class NwcPaymentQuerySet(WorkQuerySet):
-    def pending(self) -> Self:
-        return self.filter(state=NwcPayment.State.PENDING)
-
-    def unsent(self) -> Self:
-        """Pending attempts whose request has not been sent."""
-        return self.pending().filter(request_event_id=None)
-
-
-class NwcPayment(WorkItem):
-    """One attempt to have a tenant's wallet pay one bolt11, with a single request.
-
-    It stays `pending` until our own wallet knows: settled is `paid`, dead is `failed`.
-    Only a refusal that proves that nothing was spent ends it earlier: `refused`.
-    """
-
-    class State(models.TextChoices):
-        PENDING = "pending"
-        PAID = "paid"
-        REFUSED = "refused", "refused (nothing was spent)"
-        FAILED = "failed", "failed (unpaid, and too late to be paid)"
-
-    invoice = models.OneToOneField(
-        LightningInvoice, models.PROTECT, related_name="payment"
-    )
-    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="nwc_payments")
-    stripe_invoice_id = models.CharField(max_length=255, db_index=True)
-    # A copy: the tenant may change wallets while the attempt is pending.
-    nwc_url = EncryptedTextField()
-    wallet_pubkey = models.CharField(max_length=64)
-    client_pubkey = models.CharField(max_length=64)
-    state = models.CharField(
-        max_length=16, choices=State.choices, default=State.PENDING
-    )
-    # Committed before the request is sent; a trigger forbids another value.
-    request_event_id = models.CharField(
-        max_length=64, unique=True, null=True, blank=True
-    )
-    sent_at = models.DateTimeField(
-        null=True, blank=True, help_text="When its request was about to be sent."
-    )
-    code = models.CharField(
-        max_length=64, blank=True, default="", help_text="The wallet's error code."
-    )
-    message = models.CharField(max_length=240, blank=True, default="")
-    replied_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-    resolved_at = models.DateTimeField(null=True, blank=True)
-
-    objects = NwcPaymentQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-pk"]
-        verbose_name = "NWC payment"
-        constraints = [
-            models.UniqueConstraint(
-                fields=["stripe_invoice_id"],
-                condition=Q(state="pending"),
-                name="nwc_one_pending_per_invoice",
-            ),
-            models.CheckConstraint(
-                condition=Q(state="pending") ^ Q(resolved_at__isnull=False),
-                name="nwc_resolved_iff_not_pending",
-            ),
-            models.CheckConstraint(
-                condition=Q(request_event_id=None) ^ Q(sent_at__isnull=False),
-                name="nwc_sent_at_iff_request",
-            ),
-        ]
-        indexes = [
-            models.Index(
-                fields=["next_attempt_at"],
-                name="nwc_unsent",
-                condition=Q(state="pending", request_event_id=None),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.stripe_invoice_id} {self.state}"
