@@ -61,7 +61,7 @@ class NwcPayment(WorkItem):
         blank=True,
         help_text="When the wallet refused; our own wallet must confirm it.",
     )
-    # Stored as soon as the wallet returns it, and only if it hashes to the payment hash.
+    # Stored at once, and only if it hashes to the payment hash.
     preimage = EncryptedTextField()
     proven_at = models.DateTimeField(
         null=True, blank=True, help_text="When the wallet returned the preimage."
