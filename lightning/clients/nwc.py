@@ -29,6 +29,7 @@ from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import RelayUnreachable
 from caravel.nostr.relays.pool import FetchResult, get_pool
+from lightning.clients.nwc_listing import find_incoming
 from lightning.clients.nwc_replies import (
     Budget,
     Info,
@@ -139,6 +140,13 @@ class Wallet:
         if isinstance(answer, WalletError):
             raise answer
         return answer
+
+    def find_incoming(self, payment_hash: str, *, issued_at: datetime) -> Lookup:
+        """Find one of the wallet's own invoices in its list of transactions.
+
+        Raises WalletError if the wallet cannot list them, or does not list the invoice.
+        """
+        return find_incoming(self._call, payment_hash, issued_at=issued_at)
 
     def prepare_payment(self, *, bolt11: str, expires_at: datetime) -> PreparedRequest:
         """Build the request to pay an invoice, without sending it.
