@@ -105,6 +105,8 @@ class Protocol:
     answers_unknown_clients: bool = True
     #: Clients get notifications of payments.
     notifies: bool = True
+    #: More requests of a client than this in a minute get RATE_LIMITED.
+    requests_per_minute: int | None = None
 
 
 PAYS = PaymentBehaviour()

@@ -75,6 +75,7 @@ class Service:
         behaviour = ReplyBehaviour()
         try:
             call = Call(wallet, _allowed(connection, request), request)
+            _check_rate(wallet, request)
             if request.method == PAY:
                 self._pay(call, wallet.behaviour, call.params.text("invoice"))
                 return
@@ -137,6 +138,15 @@ def _allowed(connection: Connection | None, request: Request) -> Connection:
     if request.method not in connection.methods:
         raise Refused("RESTRICTED", "This connection does not allow the method.")
     return connection
+
+
+def _check_rate(wallet: Wallet, request: Request) -> None:
+    """Raise Refused if the client has sent too many requests in the last minute."""
+    limit = wallet.protocol.requests_per_minute
+    since = request.received_at - 60
+    recent = [r for r in wallet.requests() if r.received_at > since]
+    if limit is not None and sum(r.client == request.client for r in recent) > limit:
+        raise Refused("RATE_LIMITED", "Too many requests.")
 
 
 def _behaviour_for(wallet: Wallet, method: str) -> ReplyBehaviour:
