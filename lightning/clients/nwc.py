@@ -41,10 +41,12 @@ from lightning.clients.nwc_replies import (
     read_reply,
 )
 from lightning.clients.nwc_uri import NwcUri
+from lightning.clients.pace import Pace
 from lightning.exceptions import (
     InvalidWalletReply,
     NoWalletReply,
     RequestNotSent,
+    WalletBusy,
     WalletError,
 )
 
@@ -68,13 +70,21 @@ class PreparedRequest:
 class Wallet:
     """One connection to a wallet.
 
-    `private_allowed`: its relays may have private addresses.
+    `private_allowed`: its relays may have private addresses. With a `pace`, requests
+    beyond it are not sent: their error is WalletBusy.
     """
 
-    def __init__(self, uri: NwcUri, *, private_allowed: bool | None = None) -> None:
+    def __init__(
+        self,
+        uri: NwcUri,
+        *,
+        private_allowed: bool | None = None,
+        pace: Pace | None = None,
+    ) -> None:
         if private_allowed is None:
             private_allowed = settings.NWC_ALLOW_PRIVATE_RELAYS
         self.uri = uri
+        self._pace = pace
         self._endpoints = uri.endpoints(private_allowed=private_allowed)
 
     def __repr__(self) -> str:
@@ -205,6 +215,13 @@ class Wallet:
         so an earlier response would be lost. The first response that names the request
         in its `e` tag counts.
         """
+        allowed = self._pace.take(len(requests)) if self._pace else len(requests)
+        sent = self._send(requests[:allowed], timeout)
+        return [*sent, *(_busy() for _ in requests[allowed:])]
+
+    def _send(
+        self, requests: Sequence[PreparedRequest], timeout: float
+    ) -> list[dict[str, Any] | WalletError]:
         release_connection()
         answers = get_pool().request_all(
             self._endpoints,
@@ -229,7 +246,14 @@ class Wallet:
         try:
             return read_reply(request.method, decrypt_content(self.uri, answer))
         except WalletError as exc:
+            if self._pace and exc.nwc_code == "RATE_LIMITED":
+                self._pace.pause()
+                return _busy()
             return exc
+
+
+def _busy() -> WalletBusy:
+    return WalletBusy("Our wallet has had too many requests. Please try again soon.")
 
 
 def _result_of(reply: dict[str, Any] | WalletError) -> dict[str, Any]:

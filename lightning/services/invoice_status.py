@@ -13,12 +13,19 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from caravel.core.db.work_items import NO_FAILURE, backoff, failure_columns
+from caravel.core.db.work_items import (
+    NO_FAILURE,
+    backoff,
+    error_columns,
+    failure_columns,
+)
 from lightning.clients.nwc_replies import Lookup, Status
+from lightning.clients.pace import Pace, Share
 from lightning.exceptions import (
     NoWalletReply,
     RequestNotSent,
     UnknownOwnWallet,
+    WalletBusy,
     WalletError,
 )
 from lightning.models import LightningInvoice, LightningInvoiceQuerySet, NwcPayment
@@ -31,10 +38,10 @@ State = LightningInvoice.State
 #: Pause before the first poll of an invoice, and between two while it is open.
 OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
-#: Invoices in a batch: those of the highest priority, and those that wait longest.
-_PRIORITY_BATCH, _OLDEST_BATCH = 80, 20
+#: Invoices in a batch: half by priority, half that wait longest.
+_BATCH = 100
 _PRIORITY_ORDER = (F("shown_at").desc(nulls_last=True), "-pk")
-_NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, UnknownOwnWallet)
+_NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, WalletBusy, UnknownOwnWallet)
 #: After this a task leaves further batches to the next task.
 _TASK_BUDGET_SECONDS = 20.0
 
@@ -50,21 +57,28 @@ def wallets_to_poll() -> list[str]:
 def poll_wallet(*, pubkey: str) -> int:
     """Poll an own wallet for all due invoices; returns the number of answers.
 
-    Presented invoices come first, then the newest, but each batch has room for those
-    that have waited longest. Stops when the wallet does not answer.
+    Presented invoices come first, then the newest, but half of each batch are those
+    that have waited longest. Stops when the wallet does not answer, or has had as many
+    requests as it takes: the other invoices stay due.
     """
     answered, started = 0, time.monotonic()
+    pace = Pace(pubkey, Share.POLL)
     while time.monotonic() - started < _TASK_BUDGET_SECONDS:
-        batch = _claim_batch(pubkey)
+        size = pace.allowed(_BATCH)
+        batch = _claim_batch(pubkey, size)
         answers = _poll_batch(pubkey, batch)
         answered += answers
-        if not answers or len(batch) < _PRIORITY_BATCH:
+        if not answers or len(batch) < size:
             break
     return answered
 
 
 def check_invoice(
-    *, invoice_id: int, must_answer: bool = False, timeout: float | None = None
+    *,
+    invoice_id: int,
+    must_answer: bool = False,
+    timeout: float | None = None,
+    share: Share = Share.BACKGROUND,
 ) -> LightningInvoice:
     """Poll for one invoice and return its updated row.
 
@@ -76,7 +90,7 @@ def check_invoice(
         return invoice
     asked_at = timezone.now()
     hashes = [invoice.payment_hash]
-    (answer,) = _look_up(invoice.wallet_pubkey, hashes, timeout)
+    (answer,) = _look_up(invoice.wallet_pubkey, hashes, share, timeout)
     _apply_answer(invoice.pk, answer, asked_at)
     if must_answer and isinstance(answer, Exception):
         raise answer
@@ -91,10 +105,15 @@ def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
     for invoice in notified.exclude(state=State.SETTLED).only("wallet_pubkey"):
         by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
     for pubkey, invoice_ids in by_wallet.items():
-        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids)
+        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=Share.PERSON)
 
 
-def poll_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
+def poll_invoices(
+    *,
+    wallet_pubkey: str,
+    invoice_ids: Sequence[int],
+    share: Share = Share.BACKGROUND,
+) -> int:
     """Poll a wallet for several of its invoices; returns the number of answers.
 
     Settled invoices are skipped.
@@ -105,7 +124,7 @@ def poll_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
     if not hashes:
         return 0
     asked_at = timezone.now()
-    answers = _look_up(wallet_pubkey, list(hashes.values()))
+    answers = _look_up(wallet_pubkey, list(hashes.values()), share)
     for invoice_id, answer in zip(hashes, answers, strict=True):
         _apply_answer(invoice_id, answer, asked_at)
     return sum(not isinstance(answer, _NO_ANSWER_ERRORS) for answer in answers)
@@ -117,17 +136,17 @@ def expire(invoice: LightningInvoice) -> None:
     invoice.save(update_fields=["state"])
 
 
-def _claim_batch(pubkey: str) -> list[int]:
+def _claim_batch(pubkey: str, size: int = _BATCH) -> list[int]:
     now = timezone.now()
     rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
-    first = rows.claim(now=now, limit=_PRIORITY_BATCH, order=_PRIORITY_ORDER)
-    return first + rows.claim(now=now, limit=_OLDEST_BATCH)
+    first = rows.claim(now=now, limit=size // 2, order=_PRIORITY_ORDER)
+    return first + rows.claim(now=now, limit=size - size // 2)
 
 
 def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
     """Poll for a claimed batch; returns the number of answers."""
     unanswered = _unanswered().filter(pk__in=batch).count()
-    answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=batch)
+    answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=batch, share=Share.POLL)
     # Only a drop shows that the wallet is back: one that never answers for some
     # invoices has answered for the others all the time.
     if _unanswered().filter(pk__in=batch).count() < unanswered:
@@ -138,16 +157,19 @@ def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
 
 
 def _unanswered() -> LightningInvoiceQuerySet:
-    """Return the watched invoices whose last poll got no answer."""
-    codes = [error.code for error in _NO_ANSWER_ERRORS]
+    """Return the watched invoices whose wallet did not answer the last poll."""
+    codes = [error.code for error in _NO_ANSWER_ERRORS if error is not WalletBusy]
     return LightningInvoice.objects.watched().filter(last_error_code__in=codes)
 
 
 def _look_up(
-    wallet_pubkey: str, payment_hashes: list[str], timeout: float | None = None
+    wallet_pubkey: str,
+    payment_hashes: list[str],
+    share: Share,
+    timeout: float | None = None,
 ) -> list[_Answer]:
     try:
-        wallet = own_wallets.wallet_of(wallet_pubkey)
+        wallet = own_wallets.wallet_of(wallet_pubkey, share)
         answers = wallet.lookup_invoices(payment_hashes, timeout=timeout)
     except (WalletError, UnknownOwnWallet) as exc:
         return [exc for _ in payment_hashes]
@@ -173,6 +195,8 @@ def _apply_answer(invoice_id: int, answer: _Answer, asked_at: datetime) -> None:
             case Lookup():
                 message = "A payment is arriving; our wallet has not taken it yet."
                 _reschedule(invoice, asked_at, error=WalletError(message))
+            case WalletBusy():
+                _keep_due(invoice, answer)
             case error:
                 _reschedule(invoice, asked_at, error=error)
 
@@ -197,6 +221,12 @@ def _reschedule(
         columns = failure_columns(error, failures=invoice.failures, now=asked_at)
         pause = min(backoff(invoice.failures + 1), _MAX_POLL_INTERVAL)
         columns["next_attempt_at"] = asked_at + pause
+    LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
+
+
+def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
+    """Leave an invoice to the next poll: its wallet has not failed."""
+    columns = {**error_columns(error), "enqueued_at": None}
     LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
 
 

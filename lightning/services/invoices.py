@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from lightning.clients.bolt11 import Bolt11, decode
+from lightning.clients.pace import Share
 from lightning.exceptions import (
     AlreadySettled,
     InvoiceMismatch,
@@ -60,7 +61,7 @@ def issue_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice:
     RateUnavailable, InvoiceMismatch, or a WalletError of our own wallet.
     """
     _require_expired_unpaid(payment_request)
-    return issue_invoice(payment_request=payment_request)
+    return issue_invoice(payment_request=payment_request, share=Share.PERSON)
 
 
 def lock_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice | None:
@@ -116,7 +117,9 @@ def reissue_at(invoice: LightningInvoice) -> datetime:
     return invoice.expires_at + _REISSUE_DELAY
 
 
-def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
+def issue_invoice(
+    *, payment_request: PaymentRequest, share: Share = Share.BACKGROUND
+) -> LightningInvoice:
     """Have our wallet make an invoice and return it unsaved: no payer knows it yet.
 
     Raises InvoiceMismatch if it is not as requested.
@@ -124,7 +127,7 @@ def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
     price = quote(
         amount_cents=payment_request.amount_cents, currency=payment_request.currency
     )
-    wallet = own_wallets.issuing_wallet()
+    wallet = own_wallets.issuing_wallet(share)
     expiry = settings.LIGHTNING_EXPIRY
     asked_at = timezone.now()
     issued = wallet.make_invoice(
@@ -169,7 +172,9 @@ def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
     for row in LightningInvoice.objects.of(payment_request.stripe_invoice_id).live():
         ready_at = reissue_at(row)
         if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
-            row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
+            row = invoice_status.check_invoice(
+                invoice_id=row.pk, must_answer=True, share=Share.PERSON
+            )
         if row.is_watched and not _has_answer_since(row, ready_at):
             raise PaymentInProgress("A payment may be arriving.", until=ready_at)
 
