@@ -20,7 +20,6 @@ from lightning.clients.nwc_replies import (
     REFUSALS,
     Lookup,
     Status,
-    read_lookup,
     read_reply,
 )
 from lightning.clients.nwc_uri import parse_nwc_url
@@ -260,7 +259,7 @@ def test_concurrent_lookups_get_their_own_answers(own_wallet, alice):
     assert answers["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_settled_at_decides_for_a_wallet_without_state(own_wallet, alice):
+def test_settled_at_and_preimage_decide_for_a_wallet_without_state(own_wallet, alice):
     own_wallet.lookup_behaviour = LookupBehaviour(with_state=False)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -275,45 +274,6 @@ def test_lookup_answer_about_another_invoice_is_invalid(own_wallet):
 
     with pytest.raises(InvalidWalletReply):
         client(own_wallet).lookup_invoice(payment_hash)
-
-
-HASH = "ab" * 32
-
-
-@pytest.mark.parametrize(
-    ("fields", "status"),
-    [
-        ({"state": "settled"}, Status.SETTLED),
-        ({"state": "SETTLED", "settled_at": 1_700_000_000}, Status.SETTLED),
-        ({"settled_at": 1_700_000_000}, Status.SETTLED),
-        ({"state": "", "settled_at": 1_700_000_000}, Status.SETTLED),
-        ({"state": None}, Status.UNSETTLED),
-        ({"settled_at": 0}, Status.UNSETTLED),
-        ({"state": "pending"}, Status.UNSETTLED),
-        ({"state": "expired"}, Status.UNSETTLED),
-        ({"state": "failed"}, Status.UNSETTLED),
-        ({"preimage": "cd" * 32}, Status.UNSETTLED),  # the receiver always has it
-        ({"state": "accepted"}, Status.HELD),
-        ({"state": "pending", "settled_at": 1_700_000_000}, None),
-        ({"state": "brand-new"}, None),
-        ({"state": 5}, None),
-        # Payer and receiver are one wallet, which returns the outgoing payment.
-        ({"state": "settled", "type": "outgoing"}, Status.SETTLED),
-        ({"state": "pending", "type": "outgoing"}, None),
-        ({"state": "failed", "type": "outgoing"}, None),
-        ({"state": "settled", "payment_hash": "cd" * 32}, None),
-        ({"state": "settled", "payment_hash": None}, None),
-        ({"state": "settled", "amount": "many"}, None),
-        ({"state": "settled", "amount": -5}, None),
-    ],
-)
-def test_lookup_status_follows_state_then_settled_at(fields, status):
-    answer = {"payment_hash": HASH, "type": "incoming", **fields}
-    if status is None:
-        with pytest.raises(InvalidWalletReply):
-            read_lookup(HASH, answer)
-    else:
-        assert read_lookup(HASH, answer).status is status
 
 
 def test_preimage_is_not_in_repr():
