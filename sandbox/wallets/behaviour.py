@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sandbox.common.nostr import Scheme
+from sandbox.wallets.ledger import Invoice
 
 
 class CorruptReply(StrEnum):
@@ -72,6 +73,22 @@ class InvoiceBehaviour(ReplyBehaviour):
     amount_msat: int | None = None
     expiry: int | None = None
     wrong_hash: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListBehaviour(ReplyBehaviour):
+    """Behaviour of `list_transactions`.
+
+    `by_update` sorts and selects by the time of the last change instead of the
+    creation, as Alby Hub does (ListTransactions in its transactions_service.go).
+    """
+
+    by_update: bool = False
+
+    def time_of(self, invoice: Invoice) -> int:
+        """Return the time by which an invoice is listed."""
+        settled_at = invoice.settled_at if self.by_update else None
+        return settled_at or invoice.created_at
 
 
 @dataclass(frozen=True, kw_only=True)

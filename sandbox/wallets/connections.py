@@ -12,7 +12,14 @@ from sandbox.wallets.keys import Keys, connection_url
 from sandbox.wallets.ledger import Spender
 
 PAY = "pay_invoice"
-METHODS = ("get_info", "get_balance", "get_budget", "make_invoice", "lookup_invoice")
+METHODS = (
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+)
 
 
 class Renewal(StrEnum):

@@ -14,6 +14,8 @@ from sandbox.wallets.messages import Refused, Request
 from sandbox.wallets.wallet import EXPIRY, NOTIFICATIONS, Wallet
 
 Result = dict[str, Any]
+#: Transactions in a response, as in Alby Hub's.
+MAX_LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,50 @@ def lookup_invoice(call: Call) -> Result:
     return result
 
 
+def list_transactions(call: Call) -> Result:
+    """Return the wallet's invoices and payments, newest first.
+
+    `from`, `until`, `limit` (at most MAX_LISTED), `offset`, `unpaid` and `type` are
+    NIP-47's; see also ListBehaviour.
+    """
+    params, behaviour = call.params, call.wallet.list_behaviour
+    first = params.optional(params.integer, "from") or 0
+    last = params.optional(params.integer, "until") or int(time.time())
+    offset = params.optional(params.integer, "offset") or 0
+    limit = params.optional(params.integer, "limit") or MAX_LISTED
+    listed = [
+        invoice
+        for invoice in _listed(call)
+        if first <= behaviour.time_of(invoice) <= last
+    ]
+    listed.sort(key=behaviour.time_of, reverse=True)
+    page = listed[offset : offset + min(limit, MAX_LISTED)]
+    return {"transactions": [_transaction(call, invoice) for invoice in page]}
+
+
+def _listed(call: Call) -> list[Invoice]:
+    """Return the invoices of the requested `type`, newest first, also `unpaid` ones."""
+    params, wallet = call.params, call.wallet
+    unpaid = params.optional(params.flag, "unpaid") or False
+    type = params.optional(params.choice, "type", ("incoming", "outgoing"))
+    return [
+        invoice
+        for invoice in reversed(wallet.ledger.invoices_of(wallet.name))
+        if (unpaid or invoice.settled_at is not None)
+        and type in (None, _type_of(invoice, wallet))
+    ]
+
+
 METHODS: dict[str, Callable[[Call], Result]] = {
     method.__name__: method
-    for method in (get_info, get_balance, get_budget, make_invoice, lookup_invoice)
+    for method in (
+        get_info,
+        get_balance,
+        get_budget,
+        make_invoice,
+        lookup_invoice,
+        list_transactions,
+    )
 }
 
 
@@ -123,11 +166,15 @@ def transaction(invoice: Invoice, *, incoming: bool) -> Result:
     return {**result, **paid} if settled else result
 
 
-def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:
-    result = transaction(invoice, incoming=invoice.owner == call.wallet.name)
+def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool = False) -> Result:
+    result = transaction(invoice, incoming=_type_of(invoice, call.wallet) == "incoming")
     if wrong_hash:
         result["payment_hash"] = make_preimage().hash
     return result
+
+
+def _type_of(invoice: Invoice, wallet: Wallet) -> str:
+    return "incoming" if invoice.owner == wallet.name else "outgoing"
 
 
 def _state_of(invoice: Invoice) -> str:
