@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from functools import wraps
 from operator import attrgetter
@@ -10,12 +11,13 @@ from typing import Any, NamedTuple, get_args
 from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import BadField, Fields
 from sandbox.lightning import views
-from sandbox.lightning.behaviours import KINDS
+from sandbox.lightning.behaviours import KINDS, LOOKUPS, read_protocol
 from sandbox.lightning.stack import Lightning
 from sandbox.nostr import SandboxRelay
 from sandbox.nostr.faults import RelayFault
 from sandbox.prices.feed import SOURCES, Kind, PriceFeed
 from sandbox.wallets import NotPaid, Renewal, Terms, Wallet
+from sandbox.wallets.messages import INFO
 from sandbox.wallets.relay_connection import RelayRefused
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
@@ -68,6 +70,10 @@ class Part(NamedTuple):
 
 ALL = Part(lambda lightning: lightning, views.serialize_state)
 WALLET = Part(views.find_wallet, views.serialize_wallet)
+SERVICE = Part(
+    lambda lightning, name: (lightning.relay, views.find_wallet(lightning, name)),
+    lambda service: views.serialize_wallet(service[1]),
+)
 PRICES = Part(attrgetter("prices"), views.serialize_prices)
 RELAY = Part(attrgetter("relay"), views.serialize_relay)
 
@@ -99,6 +105,31 @@ def behave(wallet: Wallet, fields: Fields) -> None:
     if code and not CODE.fullmatch(code):
         raise BadField("code must be a NIP-47 error code such as INTERNAL")
     wallet.behaviour = kind.make(seconds, code)
+
+
+@WALLET.command(
+    r"wallets/([\w-]+)/lookups", "The wallet's answers are changed.", "kind"
+)
+def answer_lookups(wallet: Wallet, fields: Fields) -> None:
+    """Answer look-ups of invoices in one of the ways in LOOKUPS."""
+    wallet.lookup_behaviour = LOOKUPS[fields.choice("kind", LOOKUPS)]
+
+
+@SERVICE.command(
+    r"wallets/([\w-]+)/protocol",
+    "The wallet's protocol is changed.",
+    *("clock_skew", "requests_per_minute", "announces", "may_get_info", "error_field"),
+)
+def change_protocol(service: tuple[SandboxRelay, Wallet], fields: Fields) -> None:
+    """Set how a wallet differs from NIP-47; what is not given is as it says."""
+    relay, wallet = service
+    protocol = read_protocol(fields, wallet.protocol)
+    may_get_info = fields.flag("may_get_info", True)
+    terms = wallet.connection.terms
+    wallet.connection.terms = replace(terms, may_get_info=may_get_info)
+    wallet.protocol = protocol
+    if not protocol.announces:
+        relay.forget(INFO, wallet.pubkey)
 
 
 @WALLET.command(r"wallets/([\w-]+)/offline", "The wallet is offline.")

@@ -30,6 +30,8 @@ class Terms:
     """Terms of a connection; `expires_at` is a Unix time."""
 
     read_only: bool = False
+    #: LNbits grants `get_info` apart from payments (permission.py of nwcprovider).
+    may_get_info: bool = True
     expires_at: int | None = None
     budget_msat: int | None = None
     renewal: Renewal = Renewal.NEVER
@@ -103,7 +105,9 @@ class Connection:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that its client may call."""
-        return METHODS if self.terms.read_only else (PAY, *METHODS)
+        methods = METHODS if self.terms.read_only else (PAY, *METHODS)
+        may_get_info = self.terms.may_get_info
+        return tuple(word for word in methods if may_get_info or word != "get_info")
 
     @property
     def spender(self) -> Spender:

@@ -37,7 +37,7 @@ def get_info(call: Call) -> Result:
         "alias": wallet.name,
         "color": "#3399ff",
         "pubkey": node_pubkey(wallet.keys),
-        "network": "regtest",
+        "network": str(wallet.protocol.network),
         "block_height": 1,
         "block_hash": "00" * 32,
         "methods": list(call.connection.methods),
@@ -91,11 +91,21 @@ def lookup_invoice(call: Call) -> Result:
     invoice = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
     if invoice is None or call.wallet.name not in (invoice.owner, invoice.payer):
         raise Refused("NOT_FOUND", "Invoice not found.")
-    behaviour = call.wallet.lookup_behaviour
+    return _record(call, invoice)
+
+
+def _record(call: Call, invoice: Invoice) -> Result:
+    """Return the wallet's record of an invoice, see LookupBehaviour."""
+    wallet, behaviour = call.wallet, call.wallet.lookup_behaviour
+    if behaviour.never_settled:
+        invoice = replace(invoice, settled_at=None, payer=None)
     result = _transaction(call, invoice, wrong_hash=behaviour.wrong_hash)
-    if not behaviour.with_state:
-        del result["state"]
-    return result
+    is_unpaid = invoice.settled_at is None
+    has_failed = invoice.payment_hash in wallet.ledger.failed
+    if behaviour.newest_record and is_unpaid and has_failed:
+        result |= {"type": "outgoing", "state": "failed"}
+    is_expired = time.time() >= invoice.expires_at
+    return behaviour.write(result, preimage=invoice.preimage, is_expired=is_expired)
 
 
 METHODS: dict[str, Callable[[Call], Result]] = {
