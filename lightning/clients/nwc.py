@@ -29,6 +29,7 @@ from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import RelayUnreachable
 from caravel.nostr.relays.pool import FetchResult, get_pool
+from lightning.clients.nwc_listing import find_incoming
 from lightning.clients.nwc_replies import (
     Budget,
     Info,
@@ -140,6 +141,13 @@ class Wallet:
             raise answer
         return answer
 
+    def find_incoming(self, payment_hash: str, *, issued_at: datetime) -> Lookup:
+        """Find one of the wallet's own invoices in its list of transactions.
+
+        Raises WalletError if the wallet cannot list them, or does not list the invoice.
+        """
+        return find_incoming(self._call, payment_hash, issued_at=issued_at)
+
     def prepare_payment(self, *, bolt11: str, expires_at: datetime) -> PreparedRequest:
         """Build the request to pay an invoice, without sending it.
 
@@ -177,7 +185,12 @@ class Wallet:
         authors = [self.uri.pubkey]
         since = int(time.time()) - 60
         filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        get_pool().listen(self._endpoints, filters, lambda e: self._enqueue(e, events))
+        get_pool().listen(
+            self._endpoints,
+            filters,
+            lambda event: self._enqueue(event, events),
+            secret_key=self.uri.secret,
+        )
 
     # --- the protocol
 
@@ -310,7 +323,12 @@ class Wallet:
         release_connection()
         filters = [{"kinds": [INFO], "authors": [self.uri.pubkey], "limit": 1}]
         try:
-            result = get_pool().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
+            result = get_pool().fetch(
+                self._endpoints,
+                filters,
+                timeout=_INFO_TIMEOUT,
+                secret_key=self.uri.secret,
+            )
         except RelayUnreachable as exc:
             raise RequestNotSent(exc.message) from exc
         if not result.answered and not result.events:

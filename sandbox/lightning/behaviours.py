@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sandbox.common.fields import MAX_SECONDS, Fields
+from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
@@ -75,17 +76,24 @@ LOOKUPS: dict[str, LookupBehaviour] = {
     "fails": LookupBehaviour(error="INTERNAL"),
     "silent": LookupBehaviour(after=None),
 }
+#: Methods that a connection can be denied, by the field that allows them.
+DENIABLE = {"may_get_info": "get_info", "may_list": "list_transactions"}
 
 
-def read_protocol(fields: Fields, protocol: Protocol) -> Protocol:
-    """Return a protocol with other options; those not given are as NIP-47 says."""
-    return replace(
-        protocol,
+def set_protocol(wallet: Wallet, fields: Fields) -> None:
+    """Set a wallet's protocol and rights; those not given are as NIP-47 says."""
+    protocol = replace(
+        wallet.protocol,
         clock_skew=fields.seconds("clock_skew", 0, minimum=-MAX_SECONDS),
         requests_per_minute=fields.optional(fields.integer, "requests_per_minute"),
         announces=fields.flag("announces", True),
         error_field=ErrorField(fields.choice("error_field", ErrorField, "code")),
     )
+    allowed = {field: fields.flag(field, True) for field in DENIABLE}
+    wallet.connection.deny(
+        [DENIABLE[field] for field in DENIABLE if not allowed[field]]
+    )
+    wallet.protocol = protocol
 
 
 def describe_differences(protocol: Protocol, lookup: LookupBehaviour) -> list[str]:

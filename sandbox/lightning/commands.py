@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from functools import wraps
 from operator import attrgetter
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import BadField, Fields
 from sandbox.lightning import views
-from sandbox.lightning.behaviours import KINDS, LOOKUPS, read_protocol
+from sandbox.lightning.behaviours import DENIABLE, KINDS, LOOKUPS, set_protocol
 from sandbox.lightning.stack import Lightning
 from sandbox.nostr import SandboxRelay
 from sandbox.nostr.faults import RelayFault
@@ -118,17 +117,13 @@ def answer_lookups(wallet: Wallet, fields: Fields) -> None:
 @SERVICE.command(
     r"wallets/([\w-]+)/protocol",
     "The wallet's protocol is changed.",
-    *("clock_skew", "requests_per_minute", "announces", "may_get_info", "error_field"),
+    *("clock_skew", "requests_per_minute", "announces", "error_field", *DENIABLE),
 )
 def change_protocol(service: tuple[SandboxRelay, Wallet], fields: Fields) -> None:
     """Set how a wallet differs from NIP-47; what is not given is as it says."""
     relay, wallet = service
-    protocol = read_protocol(fields, wallet.protocol)
-    may_get_info = fields.flag("may_get_info", True)
-    terms = wallet.connection.terms
-    wallet.connection.terms = replace(terms, may_get_info=may_get_info)
-    wallet.protocol = protocol
-    if not protocol.announces:
+    set_protocol(wallet, fields)
+    if not wallet.protocol.announces:
         relay.forget(INFO, wallet.pubkey)
 
 

@@ -38,8 +38,8 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
 def differences(wallet: Wallet) -> list[str]:
     """Return how a wallet differs from NIP-47, apart from its payments."""
     found = describe_differences(wallet.protocol, wallet.lookup_behaviour)
-    may_get_info = wallet.connection.terms.may_get_info
-    return found if may_get_info else [*found, "get_info is not allowed"]
+    denied = wallet.connection.terms.denied
+    return [*found, *(f"{method} is not allowed" for method in denied)]
 
 
 def list_wallets(lightning: Lightning) -> dict[str, Any]:

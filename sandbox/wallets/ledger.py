@@ -160,6 +160,10 @@ class Ledger:
         """Return an account's invoices, oldest first."""
         return self._invoices("WHERE owner = ? ORDER BY rowid", account)
 
+    def invoices_of(self, account: str) -> list[Invoice]:
+        """Return the invoices that an account issued or paid, oldest first."""
+        return self._invoices("WHERE ? IN (owner, payer) ORDER BY rowid", account)
+
     def latest(self, limit: int) -> list[Invoice]:
         """Return the newest invoices, newest first."""
         return self._invoices("ORDER BY rowid DESC LIMIT ?", limit)

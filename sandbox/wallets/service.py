@@ -151,6 +151,7 @@ def _behaviour_for(wallet: Wallet, method: str) -> ReplyBehaviour:
     known = {
         "make_invoice": wallet.invoice_behaviour,
         "lookup_invoice": wallet.lookup_behaviour,
+        "list_transactions": wallet.list_behaviour,
     }
     return known.get(method, wallet.reply_behaviour)
 

@@ -12,6 +12,7 @@ from sandbox.wallets import bolt11
 from sandbox.wallets.behaviour import (
     PAYS,
     InvoiceBehaviour,
+    ListBehaviour,
     LookupBehaviour,
     PaymentBehaviour,
     Protocol,
@@ -40,8 +41,8 @@ class Wallet:
     """An account of the ledger with a NIP-47 wallet service.
 
     Scripted by `behaviour` (pay_invoice), `invoice_behaviour` (make_invoice),
-    `lookup_behaviour` (lookup_invoice), `reply_behaviour` (other methods) and
-    `protocol`.
+    `lookup_behaviour` (lookup_invoice), `list_behaviour` (list_transactions),
+    `reply_behaviour` (other methods) and `protocol`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Wallet:
         self.behaviour: PaymentBehaviour = PAYS
         self.invoice_behaviour = InvoiceBehaviour()
         self.lookup_behaviour = LookupBehaviour()
+        self.list_behaviour = ListBehaviour()
         self.reply_behaviour = ReplyBehaviour()
         self.unreadable: list[Event] = []
         self.received: deque[Request] = deque(maxlen=_MAX_REQUESTS)
@@ -220,7 +222,8 @@ class Wallet:
         query = "SELECT label, terms FROM connections WHERE wallet = ? ORDER BY rowid"
         for label, text in self._database.rows(query, self.name):
             terms = Terms(**json.loads(text))
-            self._add(label, replace(terms, renewal=Renewal(terms.renewal)))
+            renewal, denied = Renewal(terms.renewal), tuple(terms.denied)
+            self._add(label, replace(terms, renewal=renewal, denied=denied))
 
     def _open(self, label: str, terms: Terms) -> None:
         self._add(label, terms)

@@ -135,6 +135,7 @@ def test_protocol_of_a_wallet_can_be_changed_and_restored(lightning, control):
         requests_per_minute=60,
         announces=False,
         may_get_info=False,
+        may_list=False,
         error_field="type",
     )
 
@@ -144,6 +145,7 @@ def test_protocol_of_a_wallet_can_be_changed_and_restored(lightning, control):
         "no info event",
         "errors under type",
         "get_info is not allowed",
+        "list_transactions is not allowed",
     ]
     assert lightning.relay.stored(INFO, author=rich.pubkey) == []
     assert control.post("wallets/rich/protocol")["differences"] == []

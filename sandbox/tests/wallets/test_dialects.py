@@ -127,6 +127,31 @@ def test_failed_payment_can_hide_the_invoice_until_it_is_paid(client, platform, 
     assert (paid["type"], paid["state"]) == ("incoming", "settled")
 
 
+def test_list_of_transactions_knows_as_much_as_the_lookups(client, platform, alice):
+    platform.lookup_behaviour = LookupBehaviour(never_settled=True, with_state=False)
+    invoice = platform.issue(1_000)
+    alice.pay(invoice.bolt11)
+
+    paid = client.call("list_transactions")["transactions"]
+    (unpaid,) = client.call("list_transactions", unpaid=True)["transactions"]
+
+    assert paid == []
+    assert unpaid.keys() & {"state", "settled_at", "preimage"} == set()
+
+
+def test_failed_payment_does_not_hide_the_invoice_in_the_list(client, platform, alice):
+    platform.lookup_behaviour = LookupBehaviour(newest_record=True)
+    invoice = platform.issue(1_000)
+    alice.behaviour = refuses("PAYMENT_FAILED")
+    with wallet_client(alice.url) as payer:
+        payer.error("pay_invoice", invoice=invoice.bolt11)
+
+    listed = client.call("list_transactions", type="incoming", unpaid=True)
+
+    (found,) = listed["transactions"]
+    assert (found["payment_hash"], found["state"]) == (invoice.payment_hash, "pending")
+
+
 # --- the protocol
 
 
@@ -188,7 +213,7 @@ def test_each_client_has_a_limit_of_its_own(alice):
 
 
 def test_connection_without_get_info_may_still_pay(alice, platform):
-    terms = Terms(may_get_info=False)
+    terms = Terms(denied=("get_info",))
     connection = alice.connect("payments only", terms=terms)
     with wallet_client(connection.url) as client:
         code = client.error("get_info")

@@ -3,7 +3,12 @@
 Seconds refer to `time.time()`, so they pass when a test moves the clock.
 """
 
-from sandbox.wallets.behaviour.lookups import Amounts, LookupBehaviour, Times
+from sandbox.wallets.behaviour.lookups import (
+    Amounts,
+    ListBehaviour,
+    LookupBehaviour,
+    Times,
+)
 from sandbox.wallets.behaviour.protocol import ErrorField, Network, Protocol
 from sandbox.wallets.behaviour.replies import (
     CLAIMS_FALSELY,
@@ -32,6 +37,7 @@ __all__ = [
     "Decoy",
     "ErrorField",
     "InvoiceBehaviour",
+    "ListBehaviour",
     "LookupBehaviour",
     "Network",
     "PaymentBehaviour",

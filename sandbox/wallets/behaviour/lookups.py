@@ -1,4 +1,4 @@
-"""Answers to `lookup_invoice`, as they differ between wallets.
+"""Answers about invoices, as they differ between wallets.
 
 Where a wallet is named, its source says so; the path is in its repository on GitHub.
 """
@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from sandbox.wallets.behaviour.replies import ReplyBehaviour
+from sandbox.wallets.ledger import Invoice
 
 Result = dict[str, Any]
 _ZERO = "00" * 32
@@ -73,6 +74,22 @@ class LookupBehaviour(ReplyBehaviour):
         for name in {"created_at", "expires_at", "settled_at"} & result.keys():
             result = {**result, name: _TIMES[self.times](result[name])}
         return {**result, "amount": _AMOUNTS[self.amounts](result["amount"])}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListBehaviour(ReplyBehaviour):
+    """Behaviour of `list_transactions`; its notation is that of look-ups.
+
+    `by_update` sorts and selects by the time of the last change instead of the
+    creation, as Alby Hub does (ListTransactions in its transactions_service.go).
+    """
+
+    by_update: bool = False
+
+    def time_of(self, invoice: Invoice) -> int:
+        """Return the time by which an invoice is listed."""
+        settled_at = invoice.settled_at if self.by_update else None
+        return settled_at or invoice.created_at
 
 
 _TIMES: dict[Times, Callable[[int], object]] = {
