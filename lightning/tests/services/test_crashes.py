@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from billing.tests.support import processes
 from caravel.tests.support.waiting import wait_until
-from lightning.clients import nwc
+from lightning.clients import nwc, nwc_info
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status
@@ -181,7 +181,7 @@ def test_attempts_are_made_once_when_killed_before_the_request(
     relay, wallets, own_wallet, cases, tmp_path
 ):
     """The worker fetches the info event; no request is marked as sent."""
-    relay.fault("hold", on="req", kinds={nwc.INFO})
+    relay.fault("hold", on="req", kinds={nwc_info.INFO})
     with worker(tmp_path / "first.log") as running:
         wait_until(lambda: relay.held >= len(cases))
         processes.kill(running)

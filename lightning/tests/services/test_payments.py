@@ -8,7 +8,7 @@ import time_machine
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from lightning.clients import nwc
+from lightning.clients import nwc, nwc_info
 from lightning.exceptions import (
     AlreadySettled,
     NoWallet,
@@ -278,7 +278,7 @@ def test_unreachable_relay_means_not_sent(relay, alice, payment_request, detecte
     payment = start(payment_request)
     relay.go_offline()
     if detected == "before":
-        nwc.clear_scheme_cache()
+        nwc_info.clear_scheme_cache()
 
     run_payment(payment_id=payment.pk)
 
