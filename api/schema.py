@@ -66,12 +66,14 @@ class NostrScheme(OpenApiAuthenticationExtension):
 
 NIP_98 = (
     "[NIP-98](https://github.com/nostr-protocol/nips/blob/master/98.md): "
-    "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags: `u`, "
-    "the exact URL including the query; `method`; and, if there is a body, `payload`, "
-    "the SHA-256 of the body in hex. An event is valid once, within 60 seconds of its "
-    "`created_at`. Sign every request separately and add a random tag (`nonce`): "
-    "otherwise two identical requests in the same second are the same event. On this "
-    "page your browser's Nostr extension (NIP-07) signs the requests that you try out."
+    "`Authorization: Nostr <base64 of a signed event of kind 27235>`, in either "
+    "alphabet of base64, with or without padding. The event's tags: `u`, the exact URL "
+    "including the query; `method`, in capitals or not; and, if there is a body, "
+    "`payload`, the SHA-256 of the body in hex. An event is valid once, within 60 "
+    "seconds of its `created_at`. Sign every request separately and add a random tag "
+    "(`nonce`): otherwise two equal requests of one second are the same event, and the "
+    "second fails with `auth-reused`. On this page your browser's Nostr extension "
+    "(NIP-07) signs the requests that you try out."
 )
 
 
