@@ -126,6 +126,31 @@ def add_signing_guide(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     return result
 
 
+def describe_empty_strings(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Make `""` a value of the enums that have it, and of formatted texts.
+
+    drf-spectacular describes both with `oneOf`. A union of two enums is more than some
+    generators of clients can compile, and `""` would match both branches of the other:
+    a format is not checked by default.
+    """
+    schemas = result["components"]["schemas"]
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            if _BLANK_ENUM in field.get("oneOf", ()):
+                reference, _ = field.pop("oneOf")
+                values = schemas[reference["$ref"].rpartition("/")[2]]["enum"]
+                values.extend({""}.difference(values))
+                field["allOf"] = [reference]
+            elif _BLANK_TEXT in field.get("oneOf", ()):
+                field["anyOf"] = field.pop("oneOf")
+    schemas.pop("BlankEnum", None)
+    return result
+
+
+_BLANK_ENUM = {"$ref": "#/components/schemas/BlankEnum"}
+_BLANK_TEXT = {"type": "string", "maxLength": 0}
+
+
 def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Leave out the Stripe webhook, the payment page and the description itself."""
     description_urls = ("/api/schema", "/api/docs")
