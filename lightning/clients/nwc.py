@@ -177,7 +177,12 @@ class Wallet:
         authors = [self.uri.pubkey]
         since = int(time.time()) - 60
         filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        get_pool().listen(self._endpoints, filters, lambda e: self._enqueue(e, events))
+        get_pool().listen(
+            self._endpoints,
+            filters,
+            lambda event: self._enqueue(event, events),
+            secret_key=self.uri.secret,
+        )
 
     # --- the protocol
 
@@ -310,7 +315,12 @@ class Wallet:
         release_connection()
         filters = [{"kinds": [INFO], "authors": [self.uri.pubkey], "limit": 1}]
         try:
-            result = get_pool().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
+            result = get_pool().fetch(
+                self._endpoints,
+                filters,
+                timeout=_INFO_TIMEOUT,
+                secret_key=self.uri.secret,
+            )
         except RelayUnreachable as exc:
             raise RequestNotSent(exc.message) from exc
         if not result.answered and not result.events:

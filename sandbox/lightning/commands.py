@@ -215,9 +215,7 @@ def release(relay: SandboxRelay, fields: Fields) -> Any:
     return {**views.serialize_relay(relay), "released": relay.release()}
 
 
-@RELAY.command(
-    "relay/settings", "The relay is changed.", "honours_expiration", "requires_auth"
-)
+@RELAY.command("relay/settings", "The relay is changed.", *views.RELAY_SETTINGS)
 def set_relay(relay: SandboxRelay, fields: Fields) -> None:
     """Change the relay's settings."""
     relay.change_settings(**{name: fields.flag(name) for name in fields.values})

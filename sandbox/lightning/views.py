@@ -13,6 +13,17 @@ from sandbox.wallets.ledger import Invoice
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100
+#: The relay's settings that a command can change.
+RELAY_SETTINGS = (
+    "honours_expiration",
+    "requires_auth",
+    "requires_auth_to_read",
+    "late_challenge",
+    "acknowledges_auth",
+    "serves_own_events",
+    "ignores_broad_filters",
+    "refuses_broad_filters",
+)
 
 
 def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
@@ -96,7 +107,7 @@ def serialize_relay(relay: SandboxRelay) -> dict[str, Any]:
     """Return the relay's state."""
     return {
         **_select(relay, "url", "online", "connections", "subscriptions", "held"),
-        **_select(relay.settings, "honours_expiration", "requires_auth"),
+        **_select(relay.settings, *RELAY_SETTINGS),
         "stored": len(relay.stored()),
         "faults": [fault.to_dict() for fault in relay.faults()],
     }

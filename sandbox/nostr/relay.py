@@ -146,6 +146,7 @@ class SandboxRelay:
         times: int | None = None,
         chance: float = 1.0,
         seconds: float = 0.0,
+        reason: str = RelayFault.reason,
     ) -> str:
         """Add a fault for matching messages, see `RelayFault`; return its id.
 
@@ -161,6 +162,7 @@ class SandboxRelay:
             times=times,
             chance=chance,
             seconds=seconds,
+            reason=reason,
         )
         return self.add_fault(fault).id
 
@@ -199,7 +201,7 @@ class SandboxRelay:
 
         `max_message_bytes` applies from the next time the relay goes online,
         `max_received` and `seed` from the next reset. The challenge is sent when a
-        client connects: after setting `requires_auth`, drop the connections.
+        client connects: after requiring authentication, drop the connections.
         """
         self._core.settings = replace(self._core.settings, **changes)
 

@@ -58,7 +58,9 @@ def _fetch(
     """Return the events that relays have, and whether any of them answered."""
     filters = [{"authors": [pubkey], "kinds": kinds}]
     try:
-        result = get_pool().fetch(endpoints, filters, timeout=_TIMEOUT)
+        result = get_pool().fetch(
+            endpoints, filters, timeout=_TIMEOUT, secret_key=settings.ROBOT_SECRET
+        )
     except RelayUnreachable:
         return [], False
     return list(result.events), result.answered

@@ -111,7 +111,7 @@ class Connection:
             filters=list(filters),
             on_event=on_event,
             stored=asyncio.get_running_loop().create_future(),
-            secret_keys=list(dict.fromkeys(secret_keys)),
+            secret_keys=list(dict.fromkeys(filter(None, secret_keys))),
         )
         self._subscriptions[subscription.id] = subscription
         self._cancel_closing()

@@ -113,13 +113,19 @@ class RelayPool:
         return self.call(self._request_all(endpoints, requests, timeout), timeout)
 
     def fetch(
-        self, endpoints: Sequence[Endpoint], filters: list[Filter], *, timeout: float
+        self,
+        endpoints: Sequence[Endpoint],
+        filters: list[Filter],
+        *,
+        timeout: float,
+        secret_key: str = "",
     ) -> FetchResult:
         """Return the stored events of relays. Raises RelayUnreachable.
 
-        A missing event proves nothing unless the result is `complete`.
+        A missing event proves nothing unless the result is `complete`. The secret key
+        is used if a relay requires authentication (NIP-42).
         """
-        return self.call(self._fetch(endpoints, filters, timeout), timeout)
+        return self.call(self._fetch(endpoints, filters, timeout, secret_key), timeout)
 
     def publish(
         self,
@@ -138,10 +144,13 @@ class RelayPool:
         endpoints: Sequence[Endpoint],
         filters: list[Filter],
         on_event: Callable[[Event], None],
+        *,
+        secret_key: str = "",
     ) -> None:
         """Subscribe for the life of the process, also across reconnects.
 
-        `on_event` is called in the event loop's thread with each verified event.
+        `on_event` is called in the event loop's thread with each verified event. The
+        secret key is used if a relay requires authentication (NIP-42).
         """
 
         def verify(data: object) -> None:
@@ -150,7 +159,7 @@ class RelayPool:
 
         for endpoint in endpoints:
             asyncio.run_coroutine_threadsafe(
-                self._listen(endpoint, filters, verify), self._loop
+                self._listen(endpoint, filters, verify, secret_key), self._loop
             )
 
     def connect_count(self, endpoint: Endpoint) -> int:
@@ -240,11 +249,17 @@ class RelayPool:
         return await request.reply
 
     async def _fetch(
-        self, endpoints: Sequence[Endpoint], filters: list[Filter], timeout: float
+        self,
+        endpoints: Sequence[Endpoint],
+        filters: list[Filter],
+        timeout: float,
+        secret_key: str,
     ) -> FetchResult:
         events: dict[str, Event] = {}
         tasks = [
-            self._loop.create_task(self._fetch_from(endpoint, filters, events))
+            self._loop.create_task(
+                self._fetch_from(endpoint, filters, events, secret_key)
+            )
             for endpoint in endpoints
         ]
         done, late = await asyncio.wait(tasks, timeout=timeout)
@@ -257,7 +272,11 @@ class RelayPool:
         return FetchResult(tuple(events.values()), complete, answered=any(results))
 
     async def _fetch_from(
-        self, endpoint: Endpoint, filters: list[Filter], events: dict[str, Event]
+        self,
+        endpoint: Endpoint,
+        filters: list[Filter],
+        events: dict[str, Event],
+        secret_key: str,
     ) -> bool:
         """Add one relay's stored events; return whether it sent all of them (EOSE)."""
         remaining = iter(range(_MAX_FETCHED))
@@ -270,7 +289,9 @@ class RelayPool:
                 events[event.id] = event
 
         connection = self._connection(endpoint)
-        subscription = await connection.subscribe(filters, on_event)
+        subscription = await connection.subscribe(
+            filters, on_event, secret_keys=[secret_key]
+        )
         try:
             return await asyncio.shield(subscription.stored)
         finally:
@@ -300,12 +321,15 @@ class RelayPool:
         endpoint: Endpoint,
         filters: list[Filter],
         on_event: Callable[[object], None],
+        secret_key: str,
     ) -> None:
         """Subscribe, with retries; after that the connection restores itself."""
         delay = 1.0
         while True:
             with suppress(RelayUnreachable):
-                await self._connection(endpoint).subscribe(filters, on_event)
+                await self._connection(endpoint).subscribe(
+                    filters, on_event, secret_keys=[secret_key]
+                )
                 return
             await asyncio.sleep(delay)
             delay = min(delay * 2, 30.0)

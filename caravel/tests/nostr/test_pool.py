@@ -296,6 +296,24 @@ def test_request_authenticates_when_relay_requires_it(peer_pool, pool):
         assert len(relay.stored(REQUEST)) == 1
 
 
+def test_listener_authenticates_when_relay_requires_it(pool, peer_pool):
+    with running_relay(settings=RelaySettings(requires_auth=True)) as relay:
+        received = []
+        pool.listen(
+            [endpoint_of(relay)],
+            [{"kinds": [1]}],
+            lambda event: received.append(event.content),
+            secret_key=CLIENT_KEY,
+        )
+        wait_until(lambda: relay.subscriptions == 1)
+        note = sign_event(PEER_KEY, kind=1, content="hi")
+        endpoints = [endpoint_of(relay)]
+
+        peer_pool.publish(endpoints, note, timeout=LIMIT, secret_key=PEER_KEY)
+
+        wait_until(lambda: received == ["hi"])
+
+
 def test_fetch_is_complete_only_if_all_relays_sent_eose(relay, pool):
     event = sign_event(CLIENT_KEY, kind=13194, content="pay_invoice")
     assert pool.publish([endpoint_of(relay)], event, timeout=LIMIT) == [
