@@ -94,7 +94,10 @@ class InvoiceMismatch(CaravelError):
 
 
 class PaymentInProgress(Conflict):
-    """Another payment of this invoice may still succeed, at the latest `until`."""
+    """Another payment of this invoice may still succeed.
+
+    `until` is the latest end of it, never in the past, and None if it is unknown.
+    """
 
     code = "payment-in-progress"
 
@@ -111,6 +114,12 @@ class AlreadySettled(Conflict):
     """A Lightning payment for this invoice has arrived."""
 
     code = "invoice-settled"
+
+
+class NotResolvable(Conflict):
+    """Support cannot decide this Lightning invoice, or not in this way yet."""
+
+    code = "invoice-not-resolvable"
 
 
 class NoWallet(Conflict):

@@ -29,6 +29,6 @@ def watch_invoices() -> None:
 
 @shared_task
 def resolve_payments() -> None:
-    """Enqueue attempts that were never sent; polling resolves those that were."""
-    for payment_id in NwcPayment.objects.unsent().claim(now=timezone.now()):
+    """Enqueue attempts that need their wallet; polling resolves the others."""
+    for payment_id in NwcPayment.objects.unfinished().claim(now=timezone.now()):
         run_nwc_payment.delay(payment_id)

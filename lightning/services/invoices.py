@@ -4,7 +4,6 @@ Issuing waits for our wallet, so the caller issues first, then locks the Lightni
 invoices, checks what else may pay, and saves, all in one transaction of its own.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,7 +18,8 @@ from lightning.exceptions import (
     PaymentInProgress,
 )
 from lightning.models import LightningInvoice
-from lightning.services import invoice_status, own_wallets
+from lightning.services import endings, invoice_status, outcomes, own_wallets
+from lightning.services.live_payments import describe
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
@@ -88,27 +88,9 @@ def save_as_presented(invoice: LightningInvoice) -> None:
     # the unique index rejects this one.
     open_rows = LightningInvoice.objects.of(invoice.stripe_invoice_id).open()
     for row in open_rows.filter(expires_at__lte=now):
-        invoice_status.expire(row)
+        endings.expire(row)
     invoice.shown_at = now
     save_as_open(invoice)
-
-
-def payable_until(stripe_invoice_id: str) -> datetime | None:
-    """Return `live_until` for one Stripe invoice, None if no bolt11 of it is live."""
-    return live_until([stripe_invoice_id]).get(stripe_invoice_id)
-
-
-def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
-    """Return the latest time at which each may be paid by Lightning.
-
-    Stripe invoices without a live bolt11 are left out: another payment may start.
-    A time that has passed means that our wallet has not answered since.
-    """
-    live = LightningInvoice.objects.live().filter(
-        stripe_invoice_id__in=stripe_invoice_ids
-    )
-    # Ordered, so that the last of several for one Stripe invoice wins.
-    return {row.stripe_invoice_id: row.final_at for row in live.order_by("expires_at")}
 
 
 def reissue_at(invoice: LightningInvoice) -> datetime:
@@ -171,7 +153,8 @@ def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
         if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
             row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
         if row.is_watched and not _has_answer_since(row, ready_at):
-            raise PaymentInProgress("A payment may be arriving.", until=ready_at)
+            until = ready_at if ready_at > timezone.now() else None
+            raise PaymentInProgress("A payment may be arriving.", until=until)
 
 
 def _has_answer_since(row: LightningInvoice, since: datetime) -> bool:
@@ -180,11 +163,10 @@ def _has_answer_since(row: LightningInvoice, since: datetime) -> bool:
 
 def _require_no_attempt(rows: list[LightningInvoice]) -> None:
     attempts = LightningInvoice.objects.filter(pk__in=[row.pk for row in rows])
-    row = attempts.filter(payment__state="pending").first()
-    if row is not None:
-        raise PaymentInProgress(
-            "A payment by the tenant's wallet is in progress.", until=row.final_at
-        )
+    pending = attempts.filter(payment__state="pending").select_related("payment")
+    if row := pending.first():
+        ends = describe(row)
+        raise PaymentInProgress(ends.reason, until=ends.until)
 
 
 def _require_match(
@@ -225,5 +207,5 @@ def _build_invoice(
         wallet_pubkey=wallet_pubkey,
         issued_at=now,
         expires_at=decoded.expires_at,
-        next_attempt_at=now + invoice_status.OPEN_POLL_INTERVAL,
+        next_attempt_at=now + outcomes.OPEN_POLL_INTERVAL,
     )
