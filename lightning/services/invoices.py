@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from lightning.clients.bolt11 import Bolt11, decode
+from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.exceptions import (
     AlreadySettled,
     InvoiceMismatch,
@@ -25,8 +26,6 @@ from lightning.services.rates import Quote, quote
 State = LightningInvoice.State
 #: The wait for a new invoice after one has expired: a payment may be arriving.
 _REISSUE_DELAY = timedelta(seconds=60)
-#: The tolerated difference between our wallet's clock and ours.
-_CLOCK_SKEW = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ def _require_match(
         raise InvoiceMismatch("Our wallet's invoice has another amount.")
     if lifetime != timedelta(seconds=expiry):
         raise InvoiceMismatch("Our wallet's invoice has another expiry.")
-    if abs(decoded.created_at - asked_at) > _CLOCK_SKEW:
+    if abs(decoded.created_at - asked_at) > CLOCK_TOLERANCE:
         raise InvoiceMismatch("Our wallet's clock is wrong.")
 
 

@@ -3,8 +3,10 @@
 import json
 import socket
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -31,7 +33,7 @@ from lightning.exceptions import (
 )
 from lightning.tests.support.nwc import client, issue, pay
 from sandbox.common.nostr import Scheme, encrypt
-from sandbox.wallets import Terms
+from sandbox.wallets import Terms, service
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
@@ -102,8 +104,24 @@ def test_request_has_an_expiration(relay, alice):
 
     (event,) = relay.events(nwc.REQUEST)
     (expiration,) = event.values("expiration")
-    assert before + 5 < int(expiration) < before + 60
+    assert before + 120 + nwc.TIMEOUT <= int(expiration) < before + 240
     assert event.values("p") == [alice.pubkey]
+
+
+@pytest.mark.parametrize("seconds", [-120, 120])
+def test_wallet_whose_clock_is_off_answers_everything(
+    monkeypatch, own_wallet, alice, seconds
+):
+    """It ignores requests that are expired by its own clock."""
+    clock = SimpleNamespace(time=lambda: time.time() + seconds)
+    monkeypatch.setattr(service, "time", clock)
+    bolt11, payment_hash = issue(own_wallet)
+    payer = client(alice)
+    request = payer.prepare_payment(bolt11=bolt11, expires_at=timezone.now())
+
+    assert client(own_wallet).get_info().methods
+    assert payer.pay_invoice(request, payment_hash=payment_hash)
+    assert client(own_wallet).lookup_invoice(payment_hash).status is Status.SETTLED
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))
