@@ -20,7 +20,7 @@ class Times(StrEnum):
     """Notations of a time; NIP-47 wants whole seconds."""
 
     SECONDS = "seconds"
-    #: `Date.now() / 1000` without rounding. Seen in no wallet, but one slip away.
+    #: ZEUS divides milliseconds by 1000: issue 4036 of ZeusLN/zeus.
     FLOATS = "seconds with a fraction"
     #: coinos, in `make_invoice` until 0154bb06: issue 84 of coinos/coinos-server.
     MILLISECONDS = "milliseconds"
