@@ -35,6 +35,7 @@ WALLET_ERRORS = (
     lightning.InvalidWalletReply,
     lightning.InvoiceMismatch,
     lightning.UnknownOwnWallet,
+    lightning.OwnWalletUnproven,
 )
 
 

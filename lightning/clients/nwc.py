@@ -23,6 +23,7 @@ from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import RelayUnreachable
 from caravel.nostr.relays.pool import get_pool
+from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_content import decrypt_content
 from lightning.clients.nwc_info import scheme_of
 from lightning.clients.nwc_listing import find_incoming
@@ -192,9 +193,9 @@ class Wallet:
     ) -> PreparedRequest:
         scheme = scheme_of(self.uri, self._endpoints)
         body = json.dumps({"method": method, "params": params})
-        # Whole seconds, rounded up: the request must not expire early.
         end = expires_at.timestamp() if expires_at else time.time() + TIMEOUT
-        until = math.ceil(end)
+        # Whole seconds, rounded up: the request must not expire early by any clock.
+        until = math.ceil(end + CLOCK_TOLERANCE.total_seconds())
         tags = [("p", self.uri.pubkey), ("expiration", str(until))]
         if scheme is Scheme.NIP44:
             tags.append(("encryption", scheme.value))

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_replies import Lookup, read_lookup
 from lightning.exceptions import InvalidWalletReply, WalletError
 
-#: Seconds between our clock and the wallet's.
-_SKEW = 120
 #: Transactions per request: fifty of the longest exceed the 64 KiB of NIP-44.
 _PAGE = 20
 #: Pages per search.
@@ -26,8 +25,10 @@ def find_incoming(call: Call, payment_hash: str, *, issued_at: datetime) -> Look
 
     Raises WalletError if the wallet cannot list them, or does not list the invoice.
     """
-    issued = int(issued_at.timestamp())
-    start, end = issued - _SKEW, issued + _SKEW
+    start, end = (
+        int((issued_at + skew).timestamp())
+        for skew in (-CLOCK_TOLERANCE, CLOCK_TOLERANCE)
+    )
     # Alby Hub goes by the time of the last change, so an invoice that was paid later
     # is not in the first window.
     for window in ({"from": start, "until": end}, {"from": start}):

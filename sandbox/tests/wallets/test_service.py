@@ -42,20 +42,6 @@ def payment(client, platform, **options):
     return client.request("pay_invoice", invoice=bolt11, **options)
 
 
-def test_client_with_too_many_requests_in_a_minute_is_rate_limited(client, alice):
-    alice.protocol = Protocol(requests_per_minute=2)
-    phone = alice.connect("phone")
-    with time_machine.travel(NOW, tick=False) as clock:
-        for _ in range(2):
-            client.call("get_balance")
-        assert client.error("get_balance") == "RATE_LIMITED"
-        with wallet_client(phone.url) as other:
-            assert other.call("get_balance")
-
-        clock.shift(60)
-        assert client.call("get_balance")
-
-
 def test_expired_request_is_not_run(relay, client, alice, platform):
     relay.change_settings(honours_expiration=False)
     client.send(payment(client, platform, expires_at=int(time.time()) - 1))
