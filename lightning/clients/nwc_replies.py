@@ -48,11 +48,11 @@ class Info:
     `pubkey` is that of the wallet's node, "" if the wallet does not give it.
     """
 
-    alias: str
-    pubkey: str
-    network: str
-    methods: frozenset[str]
-    notifications: frozenset[str]
+    alias: str = ""
+    pubkey: str = ""
+    network: str = ""
+    methods: frozenset[str] = frozenset()
+    notifications: frozenset[str] = frozenset()
     expires_at: datetime | None = None
 
 
