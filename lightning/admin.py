@@ -5,7 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from caravel.core.admin import ReadOnlyAdmin, counted
-from lightning.models import LightningInvoice, NwcPayment
+from lightning.models import LightningInvoice, NwcPayment, WalletProof
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from tenants.admin import NpubSearchAdmin
 
@@ -108,3 +108,19 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         for payment_hash in hashes:
             check_payment_hashes.delay_on_commit([payment_hash])
         self.message_user(request, f"Enqueued {counted(len(pending), 'payment')}.")
+
+
+@admin.register(WalletProof)
+class WalletProofAdmin(ReadOnlyAdmin):
+    list_display = ("wallet_pubkey", "state", "network", "reason", "due_at", "ended_at")
+    fields = (
+        *list_display,
+        "payment_hash",
+        "started_at",
+        "expires_at",
+        "answer_before",
+        "answer_after",
+    )
+    readonly_fields = fields
+    list_filter = ("state",)
+    search_fields = ("wallet_pubkey",)

@@ -126,6 +126,13 @@ class UnknownOwnWallet(CaravelError):
     status = 503
 
 
+class OwnWalletUnproven(CaravelError):
+    """Our wallet has not proven yet that it can tell unpaid from paid invoices."""
+
+    code = "robot-wallet-unproven"
+    status = 503
+
+
 # --- prices, and invoices issued elsewhere
 
 

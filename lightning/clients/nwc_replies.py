@@ -80,6 +80,7 @@ class Status(Enum):
 class Lookup:
     """The result of `lookup_invoice`; `preimage` is "" or proves the payment.
 
+    `has_state`: the answer contains NIP-47's `state`, so no other field had to decide.
     `answer` describes the wallet's answer in one line for support, without secrets.
     """
 
@@ -88,6 +89,7 @@ class Lookup:
     settled_at: datetime | None = None
     preimage: str = ""
     answer: str = ""
+    has_state: bool = False
 
     def __repr__(self) -> str:
         return f"<Lookup {self.status.value} {self.amount_msat} msat>"
@@ -173,6 +175,7 @@ def read_lookup(payment_hash: str, result: dict[str, Any]) -> Lookup:
         settled_at=read_time(_settled_at(result)) if is_settled else None,
         preimage=preimage if is_settled and is_proven else "",
         answer=_describe(result, is_proven=is_proven),
+        has_state=bool(read_word(result.get("state"))),
     )
 
 

@@ -107,6 +107,7 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         **_addresses(defaults["SANDBOX_SEED"], ports),
         "NOSTR_ALLOW_PRIVATE_RELAYS": "true",
         "NWC_ALLOW_PRIVATE_RELAYS": "true",
+        "ROBOT_WALLET_ALLOW_UNPROVEN": "true",
         "EMAIL_URL": "consolemail://",
     }
     return System(var, env, ports)

@@ -3,10 +3,8 @@
 import json
 import socket
 import threading
-import time
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -33,7 +31,7 @@ from lightning.exceptions import (
 )
 from lightning.tests.support.nwc import client, issue, pay
 from sandbox.common.nostr import Scheme, encrypt
-from sandbox.wallets import Terms, service
+from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
@@ -109,12 +107,10 @@ def test_request_has_an_expiration(relay, alice):
 
 
 @pytest.mark.parametrize("seconds", [-120, 120])
-def test_wallet_whose_clock_is_off_answers_everything(
-    monkeypatch, own_wallet, alice, seconds
-):
+def test_wallet_whose_clock_is_off_answers_everything(own_wallet, alice, seconds):
     """It ignores requests that are expired by its own clock."""
-    clock = SimpleNamespace(time=lambda: time.time() + seconds)
-    monkeypatch.setattr(service, "time", clock)
+    for wallet in (own_wallet, alice):
+        wallet.protocol = replace(wallet.protocol, clock_skew=seconds)
     bolt11, payment_hash = issue(own_wallet)
     payer = client(alice)
     request = payer.prepare_payment(bolt11=bolt11, expires_at=timezone.now())
