@@ -2,7 +2,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from lightning.models import NwcPayment
-from lightning.services import invoice_status, payments
+from lightning.services import invoice_status, payments, wallet_proofs
 
 
 @shared_task(queue="lightning")
@@ -25,6 +25,17 @@ def check_payment_hashes(payment_hashes: list[str]) -> None:
 def watch_invoices() -> None:
     for pubkey in invoice_status.wallets_to_poll():
         poll_wallet.delay(pubkey)
+
+
+@shared_task
+def prove_wallet(pubkey: str) -> None:
+    wallet_proofs.advance_proof(pubkey=pubkey)
+
+
+@shared_task
+def prove_wallets() -> None:
+    for pubkey in wallet_proofs.due_wallets():
+        prove_wallet.delay(pubkey)
 
 
 @shared_task

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_replies import Lookup, read_lookup
+from lightning.clients.nwc_values import read_word
 from lightning.exceptions import InvalidWalletReply, WalletError
 
-#: Seconds between our clock and the wallet's.
-_SKEW = 120
 #: Transactions per request: fifty of the longest exceed the 64 KiB of NIP-44.
 _PAGE = 20
 #: Pages per search.
@@ -26,14 +26,19 @@ def find_incoming(call: Call, payment_hash: str, *, issued_at: datetime) -> Look
 
     Raises WalletError if the wallet cannot list them, or does not list the invoice.
     """
-    issued = int(issued_at.timestamp())
-    start, end = issued - _SKEW, issued + _SKEW
+    start, end = (
+        int((issued_at + skew).timestamp())
+        for skew in (-CLOCK_TOLERANCE, CLOCK_TOLERANCE)
+    )
     # Alby Hub goes by the time of the last change, so an invoice that was paid later
     # is not in the first window.
     for window in ({"from": start, "until": end}, {"from": start}):
         for transaction in _transactions(call, window):
-            is_incoming = transaction.get("type") == "incoming"
-            if is_incoming and transaction.get("payment_hash") == payment_hash:
+            is_incoming = read_word(transaction.get("type")) == "incoming"
+            if (
+                is_incoming
+                and read_word(transaction.get("payment_hash")) == payment_hash
+            ):
                 return read_lookup(payment_hash, transaction)
     raise WalletError("The wallet does not list the invoice.")
 

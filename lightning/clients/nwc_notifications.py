@@ -12,6 +12,7 @@ import structlog
 from caravel.nostr.events import Event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
+from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_content import decrypt_content
 from lightning.clients.nwc_replies import is_hash
 from lightning.clients.nwc_uri import NwcUri
@@ -40,7 +41,7 @@ class Listener:
     def start(self, endpoints: Sequence[Endpoint]) -> None:
         """Listen for the life of the process."""
         threading.Thread(target=self._pass_on, name="hints", daemon=True).start()
-        since = int(time.time()) - 60
+        since = int(time.time() - CLOCK_TOLERANCE.total_seconds())
         filters = [{"kinds": [*KINDS], "authors": [self._uri.pubkey], "since": since}]
         get_pool().listen(
             endpoints, filters, self._enqueue, secret_key=self._uri.secret

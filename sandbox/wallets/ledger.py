@@ -89,6 +89,8 @@ class Ledger:
     def __init__(self, database: Database | None = None) -> None:
         self._database = database or Database()
         self.listeners: list[Callable[[Invoice], None]] = []
+        #: Payment hashes of payments that failed, whoever tried.
+        self.failed: set[str] = set()
 
     def open_account(self, name: str, *, balance_msat: int = 0) -> bool:
         """Open an account with a balance; return False if it exists."""

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -109,13 +110,31 @@ def test_notifications_of_other_connections_are_ignored(relay, own_wallet, alice
     assert received == []
 
 
-def publish_notification(wallet, relay, content):
+def publish_notification(wallet, relay, content, *, created_at=None):
     """Publish a notification signed and encrypted by the wallet."""
     uri, keys = parse_nwc_url(wallet.url, private_allowed=True), wallet.keys
     text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
     tags = [("p", uri.client_pubkey)]
-    event = sign_event(keys.wallet, kind=23197, content=text, tags=tags)
+    event = sign_event(
+        keys.wallet, kind=23197, content=text, tags=tags, created_at=created_at
+    )
     get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=60)
+
+
+def test_notification_of_a_wallet_whose_clock_is_behind_is_passed_on(relay, own_wallet):
+    received: list[list[str]] = []
+    listen(relay, client(own_wallet), received.append)
+    notice = {
+        "notification_type": "payment_received",
+        "notification": {"payment_hash": "ab" * 32},
+    }
+    two_minutes_ago = int(time.time()) - 119
+
+    publish_notification(
+        own_wallet, relay, json.dumps(notice), created_at=two_minutes_ago
+    )
+
+    wait_until(lambda: received == [["ab" * 32]])
 
 
 def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):

@@ -19,7 +19,7 @@ from lightning.exceptions import (
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices, payments
+from lightning.services import invoice_status, own_wallets, payments
 from lightning.services.live_payments import live_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
@@ -201,7 +201,7 @@ def test_invoice_is_discarded_if_our_wallets_clock_is_off(
             expires_at=decoded.expires_at - hour,
         )
 
-    monkeypatch.setattr(invoices, "decode", an_hour_early)
+    monkeypatch.setattr(own_wallets, "decode", an_hour_early)
 
     with pytest.raises(InvoiceMismatch, match="clock"):
         get_or_issue_invoice(payment_request)
