@@ -34,6 +34,7 @@ WALLET_ERRORS = (
     lightning.InvalidWalletReply,
     lightning.InvoiceMismatch,
     lightning.UnknownOwnWallet,
+    lightning.OwnWalletUnproven,
 )
 
 

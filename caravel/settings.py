@@ -284,6 +284,7 @@ CELERY_BEAT_SCHEDULE = {
     "check-wallets": _every("billing.tasks.check_wallets", 600),
     "watch-invoices": _every("lightning.tasks.watch_invoices", 15),
     "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
+    "prove-wallets": _every("lightning.tasks.prove_wallets", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
@@ -352,6 +353,11 @@ if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
 #: all are polled.
 ROBOT_WALLETS = env.required_list("ROBOT_WALLET")
 env.require_format("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
+#: Let them issue invoices without a proof that they can tell an unpaid invoice from a
+#: paid one, or on a test network.
+ROBOT_WALLET_ALLOW_UNPROVEN = env.boolean(
+    "ROBOT_WALLET_ALLOW_UNPROVEN", DEBUG or TESTING
+)
 #: Seconds until a Lightning invoice expires; its price is fixed until then.
 LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, minimum=120)
 #: Seconds after expiry in which an invoice may still be paid: LDK accepts payments up

@@ -94,7 +94,10 @@ class InvoiceMismatch(CaravelError):
 
 
 class PaymentInProgress(Conflict):
-    """Another payment of this invoice may still succeed, at the latest `until`."""
+    """Another payment of this invoice may still succeed.
+
+    `until` is the latest end of it, never in the past, and None if it is unknown.
+    """
 
     code = "payment-in-progress"
 
@@ -113,6 +116,12 @@ class AlreadySettled(Conflict):
     code = "invoice-settled"
 
 
+class NotResolvable(Conflict):
+    """Support cannot decide this Lightning invoice, or not in this way yet."""
+
+    code = "invoice-not-resolvable"
+
+
 class NoWallet(Conflict):
     """The tenant has no connected wallet."""
 
@@ -123,6 +132,13 @@ class UnknownOwnWallet(CaravelError):
     """ROBOT_WALLET lacks the wallet that issued the invoice: it cannot be polled."""
 
     code = "robot-wallet-missing"
+    status = 503
+
+
+class OwnWalletUnproven(CaravelError):
+    """Our wallet has not proven yet that it can tell unpaid from paid invoices."""
+
+    code = "robot-wallet-unproven"
     status = 503
 
 

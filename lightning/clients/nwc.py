@@ -9,32 +9,30 @@ is known about the outcome.
 
 import json
 import math
-import re
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from queue import Full, Queue
 from typing import Any
 
-import structlog
 from django.conf import settings
 
 from caravel.core.db.transactions import release_connection
 from caravel.core.exceptions import CaravelError
-from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
+from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import RelayUnreachable
-from caravel.nostr.relays.pool import FetchResult, get_pool
+from caravel.nostr.relays.pool import get_pool
+from lightning.clients.clock import CLOCK_TOLERANCE
+from lightning.clients.nwc_content import decrypt_content
+from lightning.clients.nwc_info import scheme_of
+from lightning.clients.nwc_listing import find_incoming
+from lightning.clients.nwc_notifications import Listener
 from lightning.clients.nwc_replies import (
     Budget,
     Info,
     Issued,
     Lookup,
-    is_hash,
     is_preimage_of,
     read_amount,
     read_budget,
@@ -51,17 +49,9 @@ from lightning.exceptions import (
     WalletError,
 )
 
-logger = structlog.get_logger(__name__)
-
-INFO, REQUEST, RESPONSE = 13194, 23194, 23195
-NOTIFICATIONS = (23196, 23197)  # NIP-04, NIP-44
+REQUEST, RESPONSE = 23194, 23195
 #: Seconds to wait for a response, except for payments: those have NWC_TIMEOUT.
 TIMEOUT = 15.0
-_INFO_TIMEOUT = 5.0
-#: Seconds that a wallet's encryption scheme is cached, with and without an info event.
-_SCHEME_TTL, _DEFAULT_SCHEME_TTL = 600.0, 30.0
-#: Notifications: maximum per call, maximum in a queue, seconds between two calls.
-_MAX_NOTIFICATIONS, _MAX_QUEUED, _NOTIFICATION_PAUSE = 100, 1_000, 0.5
 
 
 @dataclass(frozen=True)
@@ -140,6 +130,13 @@ class Wallet:
             raise answer
         return answer
 
+    def find_incoming(self, payment_hash: str, *, issued_at: datetime) -> Lookup:
+        """Find one of the wallet's own invoices in its list of transactions.
+
+        Raises WalletError if the wallet cannot list them, or does not list the invoice.
+        """
+        return find_incoming(self._call, payment_hash, issued_at=issued_at)
+
     def prepare_payment(self, *, bolt11: str, expires_at: datetime) -> PreparedRequest:
         """Build the request to pay an invoice, without sending it.
 
@@ -166,23 +163,10 @@ class Wallet:
     def on_payment_received(self, callback: Callable[[list[str]], None]) -> None:
         """Call `callback` with the payment hashes in `payment_received` notifications.
 
-        It runs in its own thread and gets each hash once, although most wallets notify
-        in both encryptions and relays repeat events after a reconnect. Notifications
-        that arrive together are passed together. They are hints, not proof.
+        It runs in its own thread, for the life of the process, and gets each hash once.
+        Notifications are hints, not proof.
         """
-        events: Queue[Event] = Queue(_MAX_QUEUED)
-        threading.Thread(
-            target=self._pass_on, args=(events, callback), name="hints", daemon=True
-        ).start()
-        authors = [self.uri.pubkey]
-        since = int(time.time()) - 60
-        filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        get_pool().listen(
-            self._endpoints,
-            filters,
-            lambda event: self._enqueue(event, events),
-            secret_key=self.uri.secret,
-        )
+        Listener(self.uri, callback).start(self._endpoints)
 
     # --- the protocol
 
@@ -197,11 +181,11 @@ class Wallet:
         *,
         expires_at: datetime | None = None,
     ) -> PreparedRequest:
-        scheme = self._scheme()
+        scheme = scheme_of(self.uri, self._endpoints)
         body = json.dumps({"method": method, "params": params})
-        # Whole seconds, rounded up: the request must not expire early.
         end = expires_at.timestamp() if expires_at else time.time() + TIMEOUT
-        until = math.ceil(end)
+        # Whole seconds, rounded up: the request must not expire early by any clock.
+        until = math.ceil(end + CLOCK_TOLERANCE.total_seconds())
         tags = [("p", self.uri.pubkey), ("expiration", str(until))]
         if scheme is Scheme.NIP44:
             tags.append(("encryption", scheme.value))
@@ -244,114 +228,9 @@ class Wallet:
         if isinstance(answer, CaravelError):
             return NoWalletReply("The wallet does not answer.")
         try:
-            return read_reply(request.method, self._decrypt(answer))
+            return read_reply(request.method, decrypt_content(self.uri, answer))
         except WalletError as exc:
             return exc
-
-    def _decrypt(self, event: Event) -> dict[str, Any]:
-        scheme = Scheme.NIP04 if "?iv=" in event.content else Scheme.NIP44
-        try:
-            text = decrypt(scheme, self.uri.secret, self.uri.pubkey, event.content)
-            content = json.loads(text)
-        except (Unreadable, ValueError, RecursionError) as exc:
-            raise InvalidWalletReply("The wallet's answer is unreadable.") from exc
-        if not isinstance(content, dict):
-            raise InvalidWalletReply("The wallet's answer is unreadable.")
-        return content
-
-    def _enqueue(self, event: Event, events: Queue[Event]) -> None:
-        """Queue a notification, or drop it if the queue is full.
-
-        A relay may send anything, in any amount; polling finds what is dropped.
-        """
-        if event.pubkey == self.uri.pubkey and event.kind in NOTIFICATIONS:
-            with suppress(Full):
-                events.put_nowait(event)
-
-    def _pass_on(
-        self, events: Queue[Event], callback: Callable[[list[str]], None]
-    ) -> None:
-        reported: deque[str] = deque(maxlen=_MAX_QUEUED)
-        while True:
-            hashes = [self._received_hash(event) for event in _drain(events)]
-            new = [
-                each for each in dict.fromkeys(hashes) if each and each not in reported
-            ]
-            if not new:
-                continue
-            try:
-                callback(new)
-            except Exception:  # of any kind, since this thread must go on
-                logger.exception("hints_lost", payment_hashes=new)
-            reported.extend(new)
-            time.sleep(_NOTIFICATION_PAUSE)  # collect those that arrive meanwhile
-
-    def _received_hash(self, event: Event) -> str | None:
-        """Return the payment hash in a `payment_received` notification, else None."""
-        try:
-            content = self._decrypt(event)
-        except InvalidWalletReply:
-            return None  # for another connection of the wallet
-        notification = content.get("notification")
-        if not isinstance(notification, dict):
-            return None
-        payment_hash = notification.get("payment_hash")
-        is_received = content.get("notification_type") == "payment_received"
-        return str(payment_hash) if is_received and is_hash(payment_hash) else None
-
-    def _scheme(self) -> Scheme:
-        """Return the encryption to use: NIP-44 if the wallet's info event offers it."""
-        key = (self.uri.pubkey, self.uri.relays)
-        cached = _schemes.get(key)
-        if cached is None or time.monotonic() > cached[1]:
-            cached = self._fetch_scheme()
-            if len(_schemes) > 10_000:
-                _schemes.clear()
-            _schemes[key] = cached
-        return cached[0]
-
-    def _fetch_scheme(self) -> tuple[Scheme, float]:
-        """Return the scheme, and the monotonic time until which it is cached."""
-        release_connection()
-        filters = [{"kinds": [INFO], "authors": [self.uri.pubkey], "limit": 1}]
-        try:
-            result = get_pool().fetch(
-                self._endpoints,
-                filters,
-                timeout=_INFO_TIMEOUT,
-                secret_key=self.uri.secret,
-            )
-        except RelayUnreachable as exc:
-            raise RequestNotSent(exc.message) from exc
-        if not result.answered and not result.events:
-            raise RequestNotSent("The wallet's relays do not answer.")
-        ttl = _SCHEME_TTL if result.events else _DEFAULT_SCHEME_TTL
-        return _offered_scheme(result, self.uri.pubkey), time.monotonic() + ttl
-
-
-_schemes: dict[tuple[str, tuple[str, ...]], tuple[Scheme, float]] = {}
-
-
-def clear_scheme_cache() -> None:
-    """Forget the cached encryption schemes of all wallets."""
-    _schemes.clear()
-
-
-def _drain(events: Queue[Event]) -> list[Event]:
-    """Return the queued events, waiting for the first."""
-    drained = [events.get()]
-    while len(drained) < _MAX_NOTIFICATIONS and not events.empty():
-        drained.append(events.get())
-    return drained
-
-
-def _offered_scheme(result: FetchResult, pubkey: str) -> Scheme:
-    infos = [e for e in result.events if e.kind == INFO and e.pubkey == pubkey]
-    latest = max(infos, key=lambda event: event.created_at, default=None)
-    offered = " ".join(latest.values("encryption")) if latest else ""
-    # NIP-47 says spaces; some wallets separate with commas.
-    is_offered = Scheme.NIP44 in re.split(r"[\s,]+", offered)
-    return Scheme.NIP44 if is_offered else Scheme.NIP04
 
 
 def _result_of(reply: dict[str, Any] | WalletError) -> dict[str, Any]:

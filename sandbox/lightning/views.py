@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from sandbox.common.control import Refused
-from sandbox.lightning.behaviours import describe
+from sandbox.lightning.behaviours import describe, describe_differences
 from sandbox.lightning.stack import Lightning
 from sandbox.nostr import SandboxRelay
 from sandbox.prices.feed import SOURCES, PriceFeed
@@ -40,9 +40,17 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
     return {
         **_select(wallet, "name", "pubkey", "url", "balance_msat"),
         "behaviour": describe(wallet.behaviour),
+        "differences": differences(wallet),
         "online": wallet.is_listening,
         "budget": budget,
     }
+
+
+def differences(wallet: Wallet) -> list[str]:
+    """Return how a wallet differs from NIP-47, apart from its payments."""
+    found = describe_differences(wallet.protocol, wallet.lookup_behaviour)
+    denied = wallet.connection.terms.denied
+    return [*found, *(f"{method} is not allowed" for method in denied)]
 
 
 def list_wallets(lightning: Lightning) -> dict[str, Any]:

@@ -130,6 +130,10 @@ class SandboxRelay:
         records = self._call(lambda: self._core.store.records())
         return _select([record.event for record in records], kind, author)
 
+    def forget(self, kind: int, author: str) -> None:
+        """Delete stored events of a kind and an author, as relays do with old ones."""
+        self._call(lambda: self._core.store.delete(kind, author))
+
     def count(self, kind: int | None = None) -> int:
         """Return the number of events of a kind that clients have sent."""
         counts = self._call(lambda: dict(self._core.counts))

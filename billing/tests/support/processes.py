@@ -45,6 +45,7 @@ def environment() -> dict[str, str]:
         "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
         "ROBOT_WALLET": ",".join(settings.ROBOT_WALLETS),
         "BTC_PRICE_URLS": ",".join(settings.BTC_PRICE_URLS),
+        "LIGHTNING_REFUSAL_PAUSE": str(settings.LIGHTNING_REFUSAL_PAUSE),
         "NWC_TIMEOUT": str(settings.NWC_TIMEOUT),
         "NWC_ALLOW_PRIVATE_RELAYS": str(settings.NWC_ALLOW_PRIVATE_RELAYS),
         "LOG_LEVEL": "WARNING",
