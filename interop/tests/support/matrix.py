@@ -10,12 +10,12 @@ from interop.tests.support.known_faults import KNOWN_FAULTS
 
 #: A case and a counterpart, by name.
 Cell = tuple[str, str]
-_NODE = re.compile(r"interop/tests/test_\w+\.py::test_(?P<case>\w+)\[(?P<row>[^]]+)\]")
+_NODE = re.compile(r"interop/tests/cases/test_\w+\.py::test_(?P<case>\w+)\[(?P<row>[^]]+)\]")
 _PASSED, _FAILED, _CANNOT, _NONE = "✓", "✗", "·", " "
 
 
 def case_of(nodeid: str) -> Cell | None:
-    """Return the cell that a test fills, None for a test outside the matrix."""
+    """Return the cell that a test fills, None for a test that is not a case."""
     match = _NODE.fullmatch(nodeid)
     names = [str(each) for each in COUNTERPARTS]
     if match is None or match["row"] not in names:
