@@ -21,6 +21,7 @@ from caravel.tests.support.relay_requests import (
     PEER_KEY,
     REPLY,
     REQUEST,
+    closed_ports,
     endpoint_of,
     new_request,
     reply_to,
@@ -32,14 +33,8 @@ from caravel.tests.support.waiting import LIMIT, join, result_of, wait_until
 from sandbox.nostr import running_relay
 
 
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def unreachable():
-    return Endpoint(f"ws://127.0.0.1:{closed_port()}", private_allowed=True)
+    return Endpoint(f"ws://127.0.0.1:{closed_ports(1)[0]}", private_allowed=True)
 
 
 def test_request_returns_reply(relay, pool, peer_pool):
@@ -363,7 +358,7 @@ def test_redirect_is_not_followed(relay, pool):
 
 
 def test_proxy_variables_are_ignored(relay, pool, monkeypatch):
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_ports(1)[0]}")
 
     assert pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=LIMIT).complete
 

@@ -1,8 +1,9 @@
 """Requests to relays, and a peer that replies to them."""
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -83,6 +84,15 @@ def send_request(
         timeout=timeout,
         **options,
     )
+
+
+def closed_ports(count: int) -> list[int]:
+    """Return ports on which no server listens."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def send_in_vain(
