@@ -15,6 +15,6 @@ DROP FUNCTION lightning_resolution_append_only();
 
 
 class Migration(migrations.Migration):
-    dependencies = [("lightning", "0004_proof_and_resolution")]
+    dependencies = [("lightning", "0005_wallet_proof_due_at")]
 
     operations = [migrations.RunSQL(FORBID, ALLOW)]
