@@ -28,6 +28,7 @@ STRIPE_ERRORS = (
 WALLET_ERRORS = (
     lightning.RateUnavailable,
     lightning.RequestNotSent,
+    lightning.WalletBusy,
     lightning.WalletRefused,
     lightning.WalletFailed,
     lightning.NoWalletReply,

@@ -24,8 +24,8 @@ class InvalidWalletUrl(Invalid):
 class WalletError(CaravelError):
     """A request to a wallet failed.
 
-    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`
-    and `RequestNotSent` prove that nothing happened.
+    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`,
+    `RequestNotSent` and `WalletBusy` prove that nothing happened.
     """
 
     code = "nwc-error"
@@ -41,6 +41,14 @@ class RequestNotSent(WalletError):
 
     code = "nwc-not-sent"
     status = 503
+
+
+class WalletBusy(WalletError):
+    """Our wallet has had as many requests as it takes in a minute: try again soon."""
+
+    code = "robot-wallet-busy"
+    status = 503
+    retry_after = 15.0
 
 
 class WalletRefused(WalletError):

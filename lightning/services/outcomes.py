@@ -13,7 +13,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from caravel.core.alerts import alert_support
-from caravel.core.db.work_items import NO_FAILURE, backoff, failure_columns
+from caravel.core.db.work_items import (
+    NO_FAILURE,
+    backoff,
+    error_columns,
+    failure_columns,
+)
 from lightning.clients.bolt11 import decode
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
@@ -22,6 +27,7 @@ from lightning.exceptions import (
     NoWalletReply,
     RequestNotSent,
     UnknownOwnWallet,
+    WalletBusy,
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
@@ -38,7 +44,7 @@ logger = structlog.get_logger(__name__)
 
 State = LightningInvoice.State
 Answer = Lookup | WalletError | UnknownOwnWallet
-NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, UnknownOwnWallet)
+NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, WalletBusy, UnknownOwnWallet)
 #: Pause before the first poll of an invoice, and between two while it is open.
 OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
@@ -57,6 +63,9 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
         invoice, payment = lock_with_payment(invoice_id)
         if invoice.state == State.SETTLED:
             return
+        if isinstance(answer, WalletBusy):
+            _keep_due(invoice, answer)
+            return
         if isinstance(answer, Lookup):
             invoice.answer = answer.answer
         if isinstance(answer, Lookup) and answer.status is Status.SETTLED:
@@ -66,6 +75,12 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
             _decide(invoice, payment, answer, asked_at)
         elif invoice.is_watched:
             _watch(invoice, payment, answer, asked_at)
+
+
+def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
+    """Leave an invoice to the next poll: its wallet has not failed."""
+    columns = {**error_columns(error), "enqueued_at": None}
+    LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
 
 
 def is_node_pubkey(text: str) -> bool:
