@@ -13,7 +13,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test search contract interop bench check lint style types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test search contract interop bench check lint style types imports clients deploy-check shell manage lock clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,7 +72,7 @@ bench: $(READY) ## measure concurrent wallet payments and the sandbox Stripe
 	@$(BIN)/python -m benchmarks.wallet_payments $(ARGS)
 	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
-check: lint style types imports deploy-check ## style, prose, types, import rules, migrations, production settings
+check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run
 
 lint: $(READY)
@@ -84,6 +84,9 @@ style: $(READY)
 
 types: $(READY)
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/mypy .
+
+clients: $(READY)
+	@$(BIN)/python tools/api_clients/check.py
 
 imports: $(READY)
 	@$(BIN)/lint-imports
@@ -112,6 +115,7 @@ manage: $(READY) ## run a command of manage.py: make manage ARGS="reconcile"
 lock: $(READY) ## compile the requirements
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
 	$(BIN)/pip-compile $(LOCK) --output-file requirements-dev.txt requirements-dev.in
+	cd tools/api_clients && $(CURDIR)/$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
 
 LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking

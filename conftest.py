@@ -135,6 +135,15 @@ def _sandbox() -> Iterator[tuple[Sandbox, ConformanceChecker]]:
         yield sandbox, conformity
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _refusals_are_confirmed_at_once() -> None:
+    """Confirm a wallet's refusal without a pause, also in the processes of tests.
+
+    Tests of the pause set it.
+    """
+    settings.LIGHTNING_REFUSAL_PAUSE = 0
+
+
 @pytest.fixture
 def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     """An empty sandbox Stripe that the application uses.

@@ -28,12 +28,14 @@ STRIPE_ERRORS = (
 WALLET_ERRORS = (
     lightning.RateUnavailable,
     lightning.RequestNotSent,
+    lightning.WalletBusy,
     lightning.WalletRefused,
     lightning.WalletFailed,
     lightning.NoWalletReply,
     lightning.InvalidWalletReply,
     lightning.InvoiceMismatch,
     lightning.UnknownOwnWallet,
+    lightning.OwnWalletUnproven,
 )
 
 

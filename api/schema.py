@@ -66,12 +66,14 @@ class NostrScheme(OpenApiAuthenticationExtension):
 
 NIP_98 = (
     "[NIP-98](https://github.com/nostr-protocol/nips/blob/master/98.md): "
-    "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags: `u`, "
-    "the exact URL including the query; `method`; and, if there is a body, `payload`, "
-    "the SHA-256 of the body in hex. An event is valid once, within 60 seconds of its "
-    "`created_at`. Sign every request separately and add a random tag (`nonce`): "
-    "otherwise two identical requests in the same second are the same event. On this "
-    "page your browser's Nostr extension (NIP-07) signs the requests that you try out."
+    "`Authorization: Nostr <base64 of a signed event of kind 27235>`, in either "
+    "alphabet of base64, with or without padding. The event's tags: `u`, the exact URL "
+    "including the query; `method`, in capitals or not; and, if there is a body, "
+    "`payload`, the SHA-256 of the body in hex. An event is valid once, within 60 "
+    "seconds of its `created_at`. Sign every request separately and add a random tag "
+    "(`nonce`): otherwise two equal requests of one second are the same event, and the "
+    "second fails with `auth-reused`. On this page your browser's Nostr extension "
+    "(NIP-07) signs the requests that you try out."
 )
 
 
@@ -122,6 +124,31 @@ def add_signing_guide(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         f"\n\nEach request is signed: {NIP_98}"
     )
     return result
+
+
+def describe_empty_strings(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Make `""` a value of the enums that have it, and of formatted texts.
+
+    drf-spectacular describes both with `oneOf`. A union of two enums is more than some
+    generators of clients can compile, and `""` would match both branches of the other:
+    a format is not checked by default.
+    """
+    schemas = result["components"]["schemas"]
+    for schema in schemas.values():
+        for field in schema.get("properties", {}).values():
+            if _BLANK_ENUM in field.get("oneOf", ()):
+                reference, _ = field.pop("oneOf")
+                values = schemas[reference["$ref"].rpartition("/")[2]]["enum"]
+                values.extend({""}.difference(values))
+                field["allOf"] = [reference]
+            elif _BLANK_TEXT in field.get("oneOf", ()):
+                field["anyOf"] = field.pop("oneOf")
+    schemas.pop("BlankEnum", None)
+    return result
+
+
+_BLANK_ENUM = {"$ref": "#/components/schemas/BlankEnum"}
+_BLANK_TEXT = {"type": "string", "maxLength": 0}
 
 
 def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -284,6 +284,7 @@ CELERY_BEAT_SCHEDULE = {
     "check-wallets": _every("billing.tasks.check_wallets", 600),
     "watch-invoices": _every("lightning.tasks.watch_invoices", 15),
     "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
+    "prove-wallets": _every("lightning.tasks.prove_wallets", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
@@ -352,6 +353,11 @@ if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
 #: all are polled.
 ROBOT_WALLETS = env.required_list("ROBOT_WALLET")
 env.require_format("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
+#: Let them issue invoices without a proof that they can tell an unpaid invoice from a
+#: paid one, or on a test network.
+ROBOT_WALLET_ALLOW_UNPROVEN = env.boolean(
+    "ROBOT_WALLET_ALLOW_UNPROVEN", DEBUG or TESTING
+)
 #: Seconds until a Lightning invoice expires; its price is fixed until then.
 LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, minimum=120)
 #: Seconds after expiry in which an invoice may still be paid: LDK accepts payments up
@@ -409,10 +415,19 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api",
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "LICENSE": {"name": "MIT", "identifier": "MIT"},
     "SERVERS": [{"url": APP_URL}],
+    "TAGS": [
+        {"name": "identity", "description": "The key that signs the requests."},
+        {"name": "plans", "description": "What is sold; public."},
+        {"name": "tenants", "description": "Accounts, their settings and histories."},
+        {"name": "relays", "description": "Relays and their members."},
+        {"name": "invoices", "description": "Invoices, Lightning and receipts."},
+    ],
     "PREPROCESSING_HOOKS": ["api.schema.exclude_non_api"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
+        "api.schema.describe_empty_strings",
         "api.schema.add_signing_guide",
     ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,

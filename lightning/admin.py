@@ -1,13 +1,62 @@
 from datetime import datetime
+from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from unfold.admin import TabularInline
+from unfold.decorators import action
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from caravel.core.admin import ReadOnlyAdmin, counted
-from lightning.models import LightningInvoice, NwcPayment
+from caravel.core.exceptions import CaravelError
+from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
+from lightning.services import resolutions
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from tenants.admin import NpubSearchAdmin
+
+
+class ResolutionForm(forms.Form):
+    """A person's decision whether a Lightning invoice was paid."""
+
+    outcome = forms.ChoiceField(
+        choices=Resolution.Outcome.choices, widget=UnfoldAdminSelectWidget
+    )
+    reason = forms.CharField(widget=UnfoldAdminTextareaWidget)
+    evidence = forms.CharField(
+        widget=UnfoldAdminTextareaWidget,
+        help_text="What proves it, such as the entry in our wallet's own history.",
+    )
+
+
+class ResolutionInline(TabularInline):
+    model = Resolution
+    fields = (
+        "created_at",
+        "outcome",
+        "actor",
+        "reason",
+        "evidence",
+        "receiver_answer",
+        "payer_answer",
+    )
+    readonly_fields = fields
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def _payment_of(invoice: LightningInvoice) -> NwcPayment | None:
+    return NwcPayment.objects.filter(invoice=invoice).first()
 
 
 @admin.register(LightningInvoice)
@@ -21,6 +70,7 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "expires_at",
         "shown_at",
         "answered_at",
+        "contradicted_at",
     )
     fields = (
         *list_display,
@@ -34,19 +84,79 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "final_from",
         "settled_at",
         "received_msat",
+        "receiver_answer",
+        "payer_answer",
         "failures",
         "last_error",
         "next_attempt_at",
     )
     readonly_fields = fields
-    list_filter = ("state", "last_error_code", "currency")
+    list_filter = (
+        ("contradicted_at", admin.EmptyFieldListFilter),
+        "state",
+        "last_error_code",
+        "currency",
+    )
     search_fields = ("payment_hash", "stripe_invoice_id", "tenant__pubkey", "bolt11")
     list_select_related = ("tenant",)
     actions = ("poll_now",)
+    actions_detail = ("resolve",)
+    inlines = (ResolutionInline,)
 
     @admin.display(description="unpaid for certain from")
     def final_from(self, invoice: LightningInvoice) -> datetime:
         return invoice.final_at
+
+    @admin.display(description="our wallet's answer")
+    def receiver_answer(self, invoice: LightningInvoice) -> str:
+        return resolutions.receiver_answer(invoice)
+
+    @admin.display(description="the payer's answer")
+    def payer_answer(self, invoice: LightningInvoice) -> str:
+        return resolutions.payer_answer(_payment_of(invoice))
+
+    @action(
+        description="Decide whether it was paid",
+        url_path="resolve",
+        permissions=["operate"],
+    )
+    def resolve(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Ask for outcome, reason and evidence, and end the invoice by them."""
+        invoice = self.get_object(request, object_id)
+        if invoice is None:
+            raise Http404
+        form = ResolutionForm(request.POST or None)
+        if form.is_valid() and self._resolve(request, invoice, form):
+            return redirect("admin:lightning_lightninginvoice_change", invoice.pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Was {invoice.payment_hash[:12]} paid?",
+            "invoice": invoice,
+            "answers": (
+                ("Our wallet", resolutions.receiver_answer(invoice)),
+                ("The payer", resolutions.payer_answer(_payment_of(invoice))),
+            ),
+            "form": form,
+        }
+        return render(request, "lightning/resolve.html", context)
+
+    def _resolve(
+        self, request: HttpRequest, invoice: LightningInvoice, form: ResolutionForm
+    ) -> bool:
+        try:
+            resolutions.resolve_invoice(
+                invoice_id=invoice.pk,
+                outcome=Resolution.Outcome(form.cleaned_data["outcome"]),
+                reason=form.cleaned_data["reason"],
+                evidence=form.cleaned_data["evidence"],
+                actor=request.user.get_username(),
+            )
+        except CaravelError as exc:
+            form.add_error(None, exc.message)
+            return False
+        self.message_user(request, "The invoice has ended as you decided.")
+        return True
 
     @admin.action(description="Poll our wallet now", permissions=["operate"])
     def poll_now(
@@ -75,6 +185,12 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         *list_display,
         "message",
         "invoice",
+        "receiver_answer",
+        "payer_answer",
+        "resolutions",
+        "refused_at",
+        "proven_at",
+        "node_pubkey",
         "wallet_pubkey",
         "client_pubkey",
         "request_event_id",
@@ -94,6 +210,23 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_select_related = ("tenant",)
     actions = ("resume",)
 
+    @admin.display(description="our wallet's answer")
+    def receiver_answer(self, payment: NwcPayment) -> str:
+        return resolutions.receiver_answer(payment.invoice)
+
+    @admin.display(description="the payer's answer")
+    def payer_answer(self, payment: NwcPayment) -> str:
+        return resolutions.payer_answer(payment)
+
+    @admin.display(description="decided by support")
+    def resolutions(self, payment: NwcPayment) -> SafeString:
+        rows = Resolution.objects.filter(invoice=payment.invoice_id)
+        lines = (
+            (f"{row.created_at:%F %T}", row.outcome, row.actor, row.reason)
+            for row in rows
+        )
+        return format_html_join("", "<p>{} {} by {}: {}</p>", lines)
+
     @admin.action(
         description="Resume: send now, or poll our wallet", permissions=["operate"]
     )
@@ -108,3 +241,19 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         for payment_hash in hashes:
             check_payment_hashes.delay_on_commit([payment_hash])
         self.message_user(request, f"Enqueued {counted(len(pending), 'payment')}.")
+
+
+@admin.register(WalletProof)
+class WalletProofAdmin(ReadOnlyAdmin):
+    list_display = ("wallet_pubkey", "state", "network", "reason", "due_at", "ended_at")
+    fields = (
+        *list_display,
+        "payment_hash",
+        "started_at",
+        "expires_at",
+        "answer_before",
+        "answer_after",
+    )
+    readonly_fields = fields
+    list_filter = ("state",)
+    search_fields = ("wallet_pubkey",)

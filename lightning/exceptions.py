@@ -24,8 +24,8 @@ class InvalidWalletUrl(Invalid):
 class WalletError(CaravelError):
     """A request to a wallet failed.
 
-    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`
-    and `RequestNotSent` prove that nothing happened.
+    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`,
+    `RequestNotSent` and `WalletBusy` prove that nothing happened.
     """
 
     code = "nwc-error"
@@ -41,6 +41,14 @@ class RequestNotSent(WalletError):
 
     code = "nwc-not-sent"
     status = 503
+
+
+class WalletBusy(WalletError):
+    """Our wallet has had as many requests as it takes in a minute: try again soon."""
+
+    code = "robot-wallet-busy"
+    status = 503
+    retry_after = 15.0
 
 
 class WalletRefused(WalletError):
@@ -94,7 +102,10 @@ class InvoiceMismatch(CaravelError):
 
 
 class PaymentInProgress(Conflict):
-    """Another payment of this invoice may still succeed, at the latest `until`."""
+    """Another payment of this invoice may still succeed.
+
+    `until` is the latest end of it, never in the past, and None if it is unknown.
+    """
 
     code = "payment-in-progress"
 
@@ -113,6 +124,12 @@ class AlreadySettled(Conflict):
     code = "invoice-settled"
 
 
+class NotResolvable(Conflict):
+    """Support cannot decide this Lightning invoice, or not in this way yet."""
+
+    code = "invoice-not-resolvable"
+
+
 class NoWallet(Conflict):
     """The tenant has no connected wallet."""
 
@@ -123,6 +140,13 @@ class UnknownOwnWallet(CaravelError):
     """ROBOT_WALLET lacks the wallet that issued the invoice: it cannot be polled."""
 
     code = "robot-wallet-missing"
+    status = 503
+
+
+class OwnWalletUnproven(CaravelError):
+    """Our wallet has not proven yet that it can tell unpaid from paid invoices."""
+
+    code = "robot-wallet-unproven"
     status = 503
 
 

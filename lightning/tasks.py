@@ -2,7 +2,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from lightning.models import NwcPayment
-from lightning.services import invoice_status, payments
+from lightning.services import invoice_status, payments, wallet_proofs
 
 
 @shared_task(queue="lightning")
@@ -28,7 +28,18 @@ def watch_invoices() -> None:
 
 
 @shared_task
+def prove_wallet(pubkey: str) -> None:
+    wallet_proofs.advance_proof(pubkey=pubkey)
+
+
+@shared_task
+def prove_wallets() -> None:
+    for pubkey in wallet_proofs.due_wallets():
+        prove_wallet.delay(pubkey)
+
+
+@shared_task
 def resolve_payments() -> None:
-    """Enqueue attempts that were never sent; polling resolves those that were."""
-    for payment_id in NwcPayment.objects.unsent().claim(now=timezone.now()):
+    """Enqueue attempts that need their wallet; polling resolves the others."""
+    for payment_id in NwcPayment.objects.unfinished().claim(now=timezone.now()):
         run_nwc_payment.delay(payment_id)

@@ -112,6 +112,6 @@ class AuthWrongPayload(AuthFailed):
 
 
 class AuthReused(AuthFailed):
-    """The event was used before. Sign a new event for each request."""
+    """The event was used before. Add a random tag (`nonce`), or wait for a second."""
 
     code = "auth-reused"

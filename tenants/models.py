@@ -141,6 +141,7 @@ class Activity(models.Model):
         DEACTIVATE_RELAY = "deactivate_relay"
         MARK_RELAY_DELINQUENT = "mark_relay_delinquent"
         REACTIVATE_RELAY = "reactivate_relay"
+        RESOLVE_INVOICE = "resolve_invoice"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="activities")
     type = models.CharField(max_length=32, choices=Type.choices)

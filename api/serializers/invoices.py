@@ -47,8 +47,10 @@ class CollectionSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Pending payment that blocks all others."
     )
     lightning_until = serializers.DateTimeField(
+        source="lightning.until",
         allow_null=True,
-        help_text="Latest time at which an issued Lightning invoice may be paid.",
+        help_text="Latest time at which an issued Lightning invoice may be paid; null "
+        "if there is none, or if it is unknown.",
     )
     owed_cents = serializers.IntegerField(
         help_text="Amount to pay now: what remains, and `dispute_debt_cents`."
@@ -100,7 +102,7 @@ class InvoiceSerializer(serializers.Serializer[Any]):
         # Stripe's page does not know about our attempts: the payer could use a card
         # there while a wallet pays the same invoice.
         collection = details.collection
-        is_blocked = collection and (collection.waiting or collection.lightning_until)
+        is_blocked = collection and (collection.waiting or collection.lightning)
         return "" if is_blocked else details.hosted_url
 
 

@@ -88,7 +88,8 @@ class AllRelaysQuerySerializer(RelayListQuerySerializer):
     )
 
 
-class MembersSerializer(serializers.Serializer[Any]):
+# Not `Members`: a generated Python class cannot have a field of its own name.
+class RelayMembersSerializer(serializers.Serializer[Any]):
     members = serializers.ListField(
         child=serializers.CharField(), help_text="Hex pubkeys."
     )

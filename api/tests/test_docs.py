@@ -12,6 +12,7 @@ from django.test import Client
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from pynostr.key import PrivateKey
 
 from caravel.core.exceptions import CaravelError
@@ -62,6 +63,30 @@ def test_every_operation_is_fully_documented(schema):
         assert op["security"] == ([{}] if is_public else [{"nostr": []}])
     scheme = schema["components"]["securitySchemes"]["nostr"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "nostr")
+
+
+def test_every_tag_is_declared_and_described(schema):
+    operations = [op for path in schema["paths"].values() for op in path.values()]
+
+    declared = {tag["name"]: tag["description"] for tag in schema["tags"]}
+
+    assert {tag for op in operations for tag in op["tags"]} == declared.keys()
+    assert all(declared.values())
+
+
+def test_empty_string_is_one_of_the_values_of_its_enum(schema):
+    schemas = schema["components"]["schemas"]
+
+    assert "" in schemas["PaidBy"]["enum"] and "" in schemas["HoldEnum"]["enum"]
+    assert "" not in schemas["InvoiceStatus"]["enum"]
+    assert "BlankEnum" not in json.dumps(schema)
+
+
+@pytest.mark.parametrize("icon", ["", "https://example.com/icon.png"])
+def test_icon_may_be_a_url_or_empty_for_validators_that_ignore_formats(schema, icon):
+    field = schema["components"]["schemas"]["RelayCreate"]["properties"]["icon"]
+
+    assert Draft202012Validator(field).is_valid(icon)
 
 
 def test_every_error_code_is_explained(schema):

@@ -159,7 +159,7 @@ class RelayMembersView(ApiView):
 
     @describe(
         "List a relay's members",
-        response=serializers.MembersSerializer,
+        response=serializers.RelayMembersSerializer,
         errors=[
             exceptions.UnknownRelay,
             exceptions.ZooidUnavailable,

@@ -2,9 +2,10 @@ from datetime import datetime
 from typing import Self
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
+from lightning.models import LightningInvoice, LightningInvoiceQuerySet
 from tenants.models import Tenant
 
 
@@ -34,17 +35,31 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
     def overdue(self, now: datetime) -> Self:
         """Unpaid invoices past their grace period: they suspend the tenant's relays.
 
-        A bank payment that started within the grace period extends it until it ends.
+        A bank payment that started within the grace period extends it until it ends. So
+        does a Lightning payment that our wallet does not show, though it may have it.
         """
         debited_in_time = Q(
             intent_status=InvoiceCollection.IntentStatus.PROCESSING,
             intent_since__lt=F("suspend_at"),
         )
-        return self.unpaid().filter(~debited_in_time, suspend_at__lte=now)
+        asked_in_time = _undecided().filter(issued_at__lt=OuterRef("suspend_at"))
+        overdue = self.unpaid().filter(~debited_in_time, suspend_at__lte=now)
+        return overdue.filter(~Exists(asked_in_time))
 
-    def not_bank_debited(self) -> Self:
-        """Invoices for which no bank payment is in progress."""
-        return self.exclude(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
+    def not_being_paid(self) -> Self:
+        """Invoices without a payment that has been made, but is not known to arrive.
+
+        That is a bank payment in progress, or one by Lightning that our wallet does not
+        show.
+        """
+        debited = Q(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
+        return self.exclude(debited).filter(~Exists(_undecided()))
+
+
+def _undecided() -> LightningInvoiceQuerySet:
+    """Return the bolt11s of an outer query's invoice that may have been paid."""
+    undecided = LightningInvoice.objects.undecided()
+    return undecided.filter(stripe_invoice_id=OuterRef("pk"))
 
 
 def is_chargeable_q() -> Q:

@@ -28,7 +28,7 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_operate_permission(self, request: HttpRequest) -> bool:
+    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Return whether the user may run actions that enqueue work on a row."""
         meta = self.model._meta
         return request.user.has_perm(f"{meta.app_label}.change_{meta.model_name}")

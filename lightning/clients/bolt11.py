@@ -4,6 +4,8 @@ https://github.com/lightning/bolts/blob/master/11-payment-encoding.md
 """
 
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,6 +19,15 @@ _MAX_MSAT = 21_000_000 * 10**11
 _SCHEME = "lightning:"
 # No leading zeros, and no amount of zero.
 _PREFIX = re.compile(r"ln(bcrt|bc|tbs|tb)(?:([1-9]\d*)([munp]?))?")
+_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"  # bech32 (BIP 173)
+#: Characters of the timestamp, and of the signature with the checksum.
+_TIMESTAMP, _SIGNATURE = 7, 104 + 6
+#: Lengths of the fields that have a fixed one, in characters.
+_LENGTHS = {"p": 52, "h": 52, "s": 52, "n": 53}
+#: Fields that an invoice has once at most.
+_SINGLE = frozenset("psndhx")
+#: Features that an invoice can require (BOLT 9, context 9): the even bits.
+_KNOWN_FEATURES = frozenset({8, 14, 16, 24, 36, 48})
 # In tenths of a millisatoshi: the multiplier "p" is a tenth of one.
 _UNITS = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 
@@ -75,6 +86,7 @@ def _decode_normalized(text: str) -> Bolt11:
     invoice = bolt11.decode(text)
     if invoice.payee is None:
         raise InvalidBolt11("This Lightning invoice is not signed.")
+    _require_valid_fields(text)
     return Bolt11(
         text=text,
         network=network,
@@ -104,3 +116,37 @@ def _parse_prefix(prefix: str) -> tuple[str, int | None]:
     if part or amount_msat > _MAX_MSAT:
         raise InvalidBolt11("This Lightning invoice has an impossible amount.")
     return network, amount_msat
+
+
+def _require_valid_fields(text: str) -> None:
+    """Check what the library skips: a reader must fail on these (BOLT 11).
+
+    Of a repeated field one reader uses the first and another the last, so that the
+    wallet that pays could pay another hash than the one that we look up.
+    https://github.com/lightning/bolts/pull/1357
+    """
+    fields = list(_fields(text))
+    counts = Counter(letter for letter, _ in fields)
+    if any(len(data) != _LENGTHS.get(letter, len(data)) for letter, data in fields):
+        raise InvalidBolt11("This Lightning invoice has a field of a wrong length.")
+    if any(counts[letter] > 1 for letter in _SINGLE):
+        raise InvalidBolt11("This Lightning invoice repeats a field.")
+    required = {bit for letter, data in fields if letter == "9" for bit in _bits(data)}
+    if any(bit % 2 == 0 for bit in required - _KNOWN_FEATURES):
+        raise InvalidBolt11("This Lightning invoice requires an unknown feature.")
+
+
+def _fields(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the letter and the data of each field of a decodable invoice."""
+    rest = text.rpartition("1")[2][_TIMESTAMP:-_SIGNATURE]
+    while rest:
+        end = 3 + 32 * _CHARSET.index(rest[1]) + _CHARSET.index(rest[2])
+        yield rest[0], rest[3:end]
+        rest = rest[end:]
+
+
+def _bits(data: str) -> Iterator[int]:
+    """Yield the numbers of the bits that are set; the last one is 0."""
+    for place, character in enumerate(reversed(data)):
+        value = _CHARSET.index(character)
+        yield from (5 * place + bit for bit in range(5) if value >> bit & 1)

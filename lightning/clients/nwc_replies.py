@@ -6,11 +6,19 @@ https://github.com/nostr-protocol/nips/blob/master/47.md
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from caravel.core.redaction import redact
+from lightning.clients.nwc_values import (
+    has_time,
+    read_number_from_zero,
+    read_time,
+    read_word,
+    read_words,
+    sanitize,
+    shorten,
+)
 from lightning.exceptions import InvalidWalletReply, WalletFailed, WalletRefused
 
 #: NIP-47 error codes that prove that nothing was spent. Others prove nothing: wallets
@@ -29,19 +37,22 @@ REFUSALS = frozenset(
     }
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
-#: Possibly a preimage or a key.
-_LONG_HEX = re.compile(r"[0-9a-fA-F]{64,}")
+#: A compressed public key, as of a node of the Lightning Network.
+_NODE_PUBKEY = re.compile(r"0[23][0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Info:
-    """The result of `get_info`. Few wallets give the connection's `expires_at`."""
+    """The result of `get_info`. Few wallets give the connection's `expires_at`.
 
-    alias: str
-    pubkey: str
-    network: str
-    methods: frozenset[str]
-    notifications: frozenset[str]
+    `pubkey` is that of the wallet's node, "" if the wallet does not give it.
+    """
+
+    alias: str = ""
+    pubkey: str = ""
+    network: str = ""
+    methods: frozenset[str] = frozenset()
+    notifications: frozenset[str] = frozenset()
     expires_at: datetime | None = None
 
 
@@ -74,6 +85,7 @@ class Status(Enum):
 class Lookup:
     """The result of `lookup_invoice`; `preimage` is "" or proves the payment.
 
+    `has_state`: the answer contains NIP-47's `state`, so no other field had to decide.
     `answer` describes the wallet's answer in one line for support, without secrets.
     """
 
@@ -82,6 +94,7 @@ class Lookup:
     settled_at: datetime | None = None
     preimage: str = ""
     answer: str = ""
+    has_state: bool = False
 
     def __repr__(self) -> str:
         return f"<Lookup {self.status.value} {self.amount_msat} msat>"
@@ -102,9 +115,12 @@ def read_reply(method: str, content: dict[str, Any]) -> dict[str, Any]:
     """
     result_type = content.get("result_type")
     error, result = content.get("error"), content.get("result")
-    # A wallet that could not decrypt the request does not know its method.
-    if isinstance(error, dict) and result_type in (method, "", None):
-        _raise_error(error)
+    if isinstance(error, dict):
+        code = _code(error)
+        # A wallet that could not decrypt the request does not know its method, and
+        # coinos names none when it limits the rate (lib/nwc.ts of coinos-server).
+        if result_type in (method, "", None) or code == "RATE_LIMITED":
+            _raise_error(code, error)
     if result_type != method:
         raise InvalidWalletReply("The wallet answered another request.")
     if error or not isinstance(result, dict):
@@ -112,22 +128,32 @@ def read_reply(method: str, content: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _raise_error(error: dict[str, Any]) -> None:
-    code = _sanitize(error.get("code"))[:40]
-    message = _sanitize(error.get("message")) or "The wallet gave no reason."
+def _code(error: dict[str, Any]) -> str:
+    # applesauce calls it `type` (packages/wallet-connect/src/wallet-service.ts).
+    return sanitize(error.get("code") or error.get("type"))[:40]
+
+
+def _raise_error(code: str, error: dict[str, Any]) -> None:
+    message = sanitize(error.get("message")) or "The wallet gave no reason."
     failure = WalletRefused if code in REFUSALS else WalletFailed
     raise failure(message, nwc_code=code)
 
 
 def read_info(result: dict[str, Any]) -> Info:
     return Info(
-        alias=_sanitize(result.get("alias"))[:100],
-        pubkey=_sanitize(result.get("pubkey"))[:66],
-        network=_sanitize(result.get("network"))[:20],
-        methods=_words(result.get("methods")),
-        notifications=_words(result.get("notifications")),
-        expires_at=_time(result.get("expires_at")),
+        alias=sanitize(result.get("alias"))[:100],
+        pubkey=_node_pubkey(result.get("pubkey")),
+        network=sanitize(result.get("network"))[:20],
+        methods=read_words(result.get("methods")),
+        notifications=read_words(result.get("notifications")),
+        expires_at=read_time(result.get("expires_at")),
     )
+
+
+def _node_pubkey(value: object) -> str:
+    # Some services give their Nostr key, or zeros.
+    pubkey = read_word(value)
+    return pubkey if _NODE_PUBKEY.fullmatch(pubkey) else ""
 
 
 def read_budget(result: dict[str, Any]) -> Budget | None:
@@ -137,8 +163,8 @@ def read_budget(result: dict[str, Any]) -> Budget | None:
     return Budget(
         used_msat=read_amount(result.get("used_budget")),
         total_msat=read_amount(result.get("total_budget")),
-        renews_at=_time(result.get("renews_at")),
-        renewal_period=_sanitize(result.get("renewal_period"))[:20],
+        renews_at=read_time(result.get("renews_at")),
+        renewal_period=sanitize(result.get("renewal_period"))[:20],
     )
 
 
@@ -155,35 +181,72 @@ def read_lookup(payment_hash: str, result: dict[str, Any]) -> Lookup:
     If the same wallet paid it, it may return the outgoing payment instead. Once that is
     settled the invoice is, too; before that it says nothing about the invoice.
     """
-    if result.get("payment_hash") != payment_hash:
+    if read_word(result.get("payment_hash")) != payment_hash:
         raise InvalidWalletReply("The wallet's answer is about another invoice.")
-    status = _status(result)
-    is_incoming = result.get("type", "incoming") == "incoming"
-    if not is_incoming and status is not Status.SETTLED:
-        raise InvalidWalletReply("The wallet's answer is about an outgoing payment.")
-    preimage = result.get("preimage")
-    is_proven = status is Status.SETTLED and is_preimage_of(payment_hash, preimage)
+    preimage = read_word(result.get("preimage"))
+    is_proven = is_preimage_of(payment_hash, preimage)
+    status = _status(result, is_proven=is_proven)
+    is_settled = status is Status.SETTLED
     return Lookup(
         status=status,
-        amount_msat=read_amount(result.get("amount")) if result.get("amount") else None,
-        settled_at=_time(result.get("settled_at")),
-        preimage=str(preimage) if is_proven else "",
+        amount_msat=read_number_from_zero(result.get("amount")) or None,
+        settled_at=read_time(_settled_at(result)) if is_settled else None,
+        preimage=preimage if is_settled and is_proven else "",
+        answer=_describe(result, is_proven=is_proven),
+        has_state=bool(read_word(result.get("state"))),
     )
 
 
-def _status(result: dict[str, Any]) -> Status:
-    """Return the status; in wallets without `state` only `settled_at` shows it."""
-    state, settled_at = result.get("state"), _time(result.get("settled_at"))
-    match state.lower() if isinstance(state, str) else state:
+def _status(result: dict[str, Any], *, is_proven: bool) -> Status:
+    status = _incoming_status(result, is_proven=is_proven)
+    is_incoming = read_word(result.get("type")) in ("incoming", "")
+    return status if is_incoming or status is Status.SETTLED else Status.UNKNOWN
+
+
+def _incoming_status(result: dict[str, Any], *, is_proven: bool) -> Status:
+    """Return the status by `state`, without one by `settled_at` and the preimage.
+
+    A preimage alone proves nothing, since the issuer knows it. Neither does a time: an
+    LNbits without `state` set `settled_at` for invoices that failed.
+    """
+    settled_at = _settled_at(result)
+    match read_word(result.get("state")):
         case "settled":
             return Status.SETTLED
         case "accepted":
             return Status.HELD
-        case "pending" | "expired" | "failed" if settled_at is None:
+        # With a time, too: LNbits sets it for whatever is no longer pending.
+        # https://github.com/lnbits/nwcprovider/blob/main/tasks.py
+        case "expired" | "failed":
             return Status.UNSETTLED
-        case None | "":
-            return Status.SETTLED if settled_at else Status.UNSETTLED
-    raise InvalidWalletReply("The wallet contradicts itself about an invoice.")
+        case "pending" | "" if not has_time(settled_at):
+            return Status.UNSETTLED
+        case "" if is_proven and read_time(settled_at):
+            return Status.SETTLED
+    return Status.UNKNOWN
+
+
+def _settled_at(result: dict[str, Any]) -> object:
+    return result.get("settled_at", result.get("settledAt"))
+
+
+def _describe(result: dict[str, Any], *, is_proven: bool) -> str:
+    """Return the answer in one line: "incoming, state settled, no settled_at, …"."""
+    preimage = "right" if is_proven else "wrong" if result.get("preimage") else "no"
+    amount = shorten(result.get("amount"))
+    parts = [
+        shorten(result.get("type")) or "no type",
+        _label("state", result.get("state")),
+        _label("settled_at", _settled_at(result)),
+        f"amount {amount}" if amount else "",
+        f"{preimage} preimage",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _label(name: str, value: object) -> str:
+    text = shorten(value)
+    return f"{name} {text}" if text else f"no {name}"
 
 
 def is_hash(value: object) -> bool:
@@ -191,33 +254,14 @@ def is_hash(value: object) -> bool:
 
 
 def is_preimage_of(payment_hash: str, preimage: object) -> bool:
-    if not isinstance(preimage, str) or not _HASH.fullmatch(preimage):
+    digits = read_word(preimage)
+    if not is_hash(digits):
         return False
-    return hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == payment_hash
-
-
-def _sanitize(value: object) -> str:
-    """Return a wallet's text as one short line, with secrets removed."""
-    text = " ".join(value.split()) if isinstance(value, str) else ""
-    printable = "".join(c if c.isprintable() else "?" for c in text[:1_000])
-    return _LONG_HEX.sub("…", redact(printable))[:240]
-
-
-def _words(value: object) -> frozenset[str]:
-    words = value.split() if isinstance(value, str) else value
-    if not isinstance(words, list):
-        return frozenset()
-    return frozenset(word for word in words if isinstance(word, str))
+    return hashlib.sha256(bytes.fromhex(digits)).hexdigest() == payment_hash
 
 
 def read_amount(value: object) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
+    amount = read_number_from_zero(value)
+    if amount is None:
         raise InvalidWalletReply("The wallet returned no valid amount.")
-    return value
-
-
-def _time(value: object) -> datetime | None:
-    """Return a time from Unix seconds, None for anything else, or zero."""
-    if type(value) is not int or not 0 < value < 2**36:
-        return None
-    return datetime.fromtimestamp(value, UTC)
+    return amount

@@ -35,6 +35,17 @@ class LightningInvoiceQuerySet(WorkQuerySet):
             | Q(payment__state="pending")
         )
 
+    def undecided(self) -> Self:
+        """Live invoices that may have been paid, though our wallet does not say so.
+
+        The payer's wallet has returned the preimage, or the answers contradict each
+        other. Nobody is suspended or reminded because of them.
+        """
+        return self.live().filter(
+            Q(contradicted_at__isnull=False)
+            | Q(payment__state="pending", payment__proven_at__isnull=False)
+        )
+
 
 class LightningInvoice(WorkItem):
     """A bolt11 that our wallet issued for a Stripe invoice.

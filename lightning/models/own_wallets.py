@@ -6,6 +6,7 @@ class WalletProof(models.Model):
     """Proof that one of our own wallets can tell an unpaid invoice from a paid one.
 
     It issues an invoice that nobody pays, and is asked before and after the expiry.
+    Without a `payment_hash` the wallet has issued none yet; `reason` says why.
     """
 
     class State(models.TextChoices):
@@ -25,6 +26,9 @@ class WalletProof(models.Model):
     expires_at = models.DateTimeField(help_text="When the invoice expires.")
     answer_before = models.CharField(max_length=240, blank=True, default="")
     answer_after = models.CharField(max_length=240, blank=True, default="")
+    due_at = models.DateTimeField(
+        default=timezone.now, help_text="When the wallet is asked next."
+    )
     reason = models.CharField(max_length=240, blank=True, default="")
     ended_at = models.DateTimeField(null=True, blank=True)
 

@@ -1,5 +1,7 @@
+from datetime import datetime, timedelta
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -18,12 +20,22 @@ class NwcPaymentQuerySet(WorkQuerySet):
         """Pending attempts whose request has not been sent."""
         return self.pending().filter(request_event_id=None)
 
+    def unfinished(self) -> Self:
+        """Pending attempts that still need the tenant's wallet.
+
+        The request is not sent, or the wallet that has proven its payment has not named
+        its node.
+        """
+        unnamed = Q(proven_at__isnull=False, node_pubkey="")
+        return self.pending().filter(Q(request_event_id=None) | unnamed)
+
 
 class NwcPayment(WorkItem):
     """One attempt to have a tenant's wallet pay one bolt11, with a single request.
 
     It stays `pending` until our own wallet knows: settled is `paid`, dead is `failed`.
-    Only a refusal that proves that nothing was spent ends it earlier: `refused`.
+    Only a refusal ends it earlier: `refused`; most of them must be confirmed by our own
+    wallet first. As a work item it is due while its request or its node is missing.
     """
 
     class State(models.TextChoices):
@@ -105,3 +117,10 @@ class NwcPayment(WorkItem):
 
     def __str__(self) -> str:
         return f"{self.stripe_invoice_id} {self.state}"
+
+    @property
+    def refusal_final_at(self) -> datetime | None:
+        """The time from which our wallet's answer «not paid» confirms a refusal."""
+        if self.refused_at is None:
+            return None
+        return self.refused_at + timedelta(seconds=settings.LIGHTNING_REFUSAL_PAUSE)

@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 
@@ -31,4 +33,10 @@ class Resolution(models.Model):
         ordering = ["-pk"]
 
     def __str__(self) -> str:
-        return f"{self.invoice} by {self.actor}"
+        return f"{self.outcome} by {self.actor}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        # A database trigger (migration 0006) also forbids updates and deletes.
+        if not self._state.adding:
+            raise TypeError("Resolutions are append-only.")
+        super().save(*args, **kwargs)

@@ -1,44 +1,36 @@
 """Polls Caravel's own wallets for invoice status: the only source of truth.
 
 An invoice is watched until the wallet that issued it reports it settled, or reports it
-unpaid LIGHTNING_MARGIN after its expiry. Errors and timeouts decide nothing.
+unpaid LIGHTNING_MARGIN after its expiry. Errors and timeouts decide nothing. What an
+answer means for the invoice is decided in `outcomes`.
 """
 
+import random
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 
 import structlog
-from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from caravel.core.db.work_items import NO_FAILURE, backoff, failure_columns
+from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
-from lightning.exceptions import (
-    NoWalletReply,
-    RequestNotSent,
-    UnknownOwnWallet,
-    WalletError,
-)
-from lightning.models import LightningInvoice, LightningInvoiceQuerySet, NwcPayment
+from lightning.clients.pace import Pace, Share
+from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
+from lightning.models import LightningInvoice, LightningInvoiceQuerySet
 from lightning.services import own_wallets
-from lightning.services.wallets import clear_wallet_error
+from lightning.services.outcomes import NO_ANSWER_ERRORS, Answer, apply_answer
 
 logger = structlog.get_logger(__name__)
 
 State = LightningInvoice.State
-#: Pause before the first poll of an invoice, and between two while it is open.
-OPEN_POLL_INTERVAL = timedelta(seconds=15)
-_MAX_POLL_INTERVAL = timedelta(minutes=10)
-#: Invoices in a batch: those of the highest priority, and those that wait longest.
-_PRIORITY_BATCH, _OLDEST_BATCH = 80, 20
+#: Invoices in a batch: half by priority, half that wait longest.
+_BATCH = 100
 _PRIORITY_ORDER = (F("shown_at").desc(nulls_last=True), "-pk")
-_NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, UnknownOwnWallet)
+#: Invoices of a batch that are searched in the wallet's list: that takes long.
+_MAX_SEARCHES = 5
 #: After this a task leaves further batches to the next task.
 _TASK_BUDGET_SECONDS = 20.0
-
-_Answer = Lookup | WalletError | UnknownOwnWallet
 
 
 def wallets_to_poll() -> list[str]:
@@ -50,21 +42,28 @@ def wallets_to_poll() -> list[str]:
 def poll_wallet(*, pubkey: str) -> int:
     """Poll an own wallet for all due invoices; returns the number of answers.
 
-    Presented invoices come first, then the newest, but each batch has room for those
-    that have waited longest. Stops when the wallet does not answer.
+    Presented invoices come first, then the newest, but half of each batch are those
+    that have waited longest. Stops when the wallet does not answer, or has had as many
+    requests as it takes: the other invoices stay due.
     """
     answered, started = 0, time.monotonic()
+    pace = Pace(pubkey, Share.POLL)
     while time.monotonic() - started < _TASK_BUDGET_SECONDS:
-        batch = _claim_batch(pubkey)
+        size = pace.allowed(_BATCH)
+        batch = _claim_batch(pubkey, size)
         answers = _poll_batch(pubkey, batch)
         answered += answers
-        if not answers or len(batch) < _PRIORITY_BATCH:
+        if not answers or len(batch) < size:
             break
     return answered
 
 
 def check_invoice(
-    *, invoice_id: int, must_answer: bool = False, timeout: float | None = None
+    *,
+    invoice_id: int,
+    must_answer: bool = False,
+    timeout: float | None = None,
+    share: Share = Share.BACKGROUND,
 ) -> LightningInvoice:
     """Poll for one invoice and return its updated row.
 
@@ -75,9 +74,8 @@ def check_invoice(
     if invoice.state == State.SETTLED:
         return invoice
     asked_at = timezone.now()
-    hashes = [invoice.payment_hash]
-    (answer,) = _look_up(invoice.wallet_pubkey, hashes, timeout)
-    _apply_answer(invoice.pk, answer, asked_at)
+    (answer,) = _look_up(invoice.wallet_pubkey, [invoice], share, timeout)
+    apply_answer(invoice.pk, answer, asked_at)
     if must_answer and isinstance(answer, Exception):
         raise answer
     invoice.refresh_from_db()
@@ -91,43 +89,42 @@ def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
     for invoice in notified.exclude(state=State.SETTLED).only("wallet_pubkey"):
         by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
     for pubkey, invoice_ids in by_wallet.items():
-        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids)
+        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=Share.PERSON)
 
 
-def poll_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
+def poll_invoices(
+    *,
+    wallet_pubkey: str,
+    invoice_ids: Sequence[int],
+    share: Share = Share.BACKGROUND,
+) -> int:
     """Poll a wallet for several of its invoices; returns the number of answers.
 
     Settled invoices are skipped.
     """
     rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
     unsettled = rows.exclude(state=State.SETTLED)
-    hashes = dict(unsettled.values_list("pk", "payment_hash"))
-    if not hashes:
+    invoices = list(unsettled.only("payment_hash", "issued_at"))
+    if not invoices:
         return 0
     asked_at = timezone.now()
-    answers = _look_up(wallet_pubkey, list(hashes.values()))
-    for invoice_id, answer in zip(hashes, answers, strict=True):
-        _apply_answer(invoice_id, answer, asked_at)
-    return sum(not isinstance(answer, _NO_ANSWER_ERRORS) for answer in answers)
+    answers = _look_up(wallet_pubkey, invoices, share)
+    for invoice, answer in zip(invoices, answers, strict=True):
+        apply_answer(invoice.pk, answer, asked_at)
+    return sum(not isinstance(answer, NO_ANSWER_ERRORS) for answer in answers)
 
 
-def expire(invoice: LightningInvoice) -> None:
-    """Close an invoice for new payers; it stays watched."""
-    invoice.state = State.EXPIRED
-    invoice.save(update_fields=["state"])
-
-
-def _claim_batch(pubkey: str) -> list[int]:
+def _claim_batch(pubkey: str, size: int = _BATCH) -> list[int]:
     now = timezone.now()
     rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
-    first = rows.claim(now=now, limit=_PRIORITY_BATCH, order=_PRIORITY_ORDER)
-    return first + rows.claim(now=now, limit=_OLDEST_BATCH)
+    first = rows.claim(now=now, limit=size // 2, order=_PRIORITY_ORDER)
+    return first + rows.claim(now=now, limit=size - size // 2)
 
 
 def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
     """Poll for a claimed batch; returns the number of answers."""
     unanswered = _unanswered().filter(pk__in=batch).count()
-    answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=batch)
+    answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=batch, share=Share.POLL)
     # Only a drop shows that the wallet is back: one that never answers for some
     # invoices has answered for the others all the time.
     if _unanswered().filter(pk__in=batch).count() < unanswered:
@@ -138,133 +135,55 @@ def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
 
 
 def _unanswered() -> LightningInvoiceQuerySet:
-    """Return the watched invoices whose last poll got no answer."""
-    codes = [error.code for error in _NO_ANSWER_ERRORS]
+    """Return the watched invoices whose wallet did not answer the last poll."""
+    codes = [error.code for error in NO_ANSWER_ERRORS if error is not WalletBusy]
     return LightningInvoice.objects.watched().filter(last_error_code__in=codes)
 
 
 def _look_up(
-    wallet_pubkey: str, payment_hashes: list[str], timeout: float | None = None
-) -> list[_Answer]:
+    wallet_pubkey: str,
+    invoices: Sequence[LightningInvoice],
+    share: Share,
+    timeout: float | None = None,
+) -> list[Answer]:
+    hashes = [invoice.payment_hash for invoice in invoices]
     try:
-        wallet = own_wallets.wallet_of(wallet_pubkey)
-        answers = wallet.lookup_invoices(payment_hashes, timeout=timeout)
+        wallet = own_wallets.wallet_of(wallet_pubkey, share)
+        found = wallet.lookup_invoices(hashes, timeout=timeout)
     except (WalletError, UnknownOwnWallet) as exc:
-        return [exc for _ in payment_hashes]
-    return [answers[payment_hash] for payment_hash in payment_hashes]
+        return [exc for _ in invoices]
+    answers: dict[str, Answer] = dict(found)
+    if timeout is None:  # else somebody waits
+        answers |= _search(
+            wallet, [i for i in invoices if _is_unclear(found[i.payment_hash])]
+        )
+    return [answers[payment_hash] for payment_hash in hashes]
 
 
-def _apply_answer(invoice_id: int, answer: _Answer, asked_at: datetime) -> None:
-    """Settle, end or reschedule an invoice, as the wallet's answer says."""
-    with transaction.atomic():
-        invoice = LightningInvoice.objects.select_for_update().get(pk=invoice_id)
-        if invoice.state == State.SETTLED:
-            return
-        match answer:
-            case Lookup(status=Status.SETTLED):
-                # Also when the invoice is dead: money that arrived always counts.
-                _settle(invoice, answer)
-            case _ if not invoice.is_watched:
-                return
-            case Lookup(status=Status.UNSETTLED) if asked_at >= invoice.final_at:
-                _mark_dead(invoice, asked_at)
-            case Lookup(status=Status.UNSETTLED):
-                _reschedule(invoice, asked_at)
-            case Lookup():
-                message = "A payment is arriving; our wallet has not taken it yet."
-                _reschedule(invoice, asked_at, error=WalletError(message))
-            case error:
-                _reschedule(invoice, asked_at, error=error)
+def _is_unclear(answer: Answer) -> bool:
+    """Return whether the wallet has answered, but neither yes nor no.
 
-
-def _reschedule(
-    invoice: LightningInvoice,
-    asked_at: datetime,
-    *,
-    error: WalletError | UnknownOwnWallet | None = None,
-) -> None:
-    """Keep watching an invoice; without an error the wallet has said «not paid»."""
-    if invoice.state == State.OPEN and asked_at >= invoice.expires_at:
-        expire(invoice)
-    if error is None:
-        columns = {
-            **NO_FAILURE,
-            "answered_at": asked_at,
-            "next_attempt_at": asked_at + _poll_interval(invoice, asked_at),
-            "enqueued_at": None,
-        }
-    else:
-        columns = failure_columns(error, failures=invoice.failures, now=asked_at)
-        pause = min(backoff(invoice.failures + 1), _MAX_POLL_INTERVAL)
-        columns["next_attempt_at"] = asked_at + pause
-    LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
-
-
-def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
-    now = timezone.now()
-    previous_state = invoice.state
-    invoice.state = State.SETTLED
-    invoice.settled_at = answer.settled_at or now
-    invoice.answered_at = now
-    invoice.received_msat = answer.amount_msat or invoice.amount_msat
-    if invoice.received_msat < invoice.amount_msat:
-        # The receiving node deducted a fee; the payer has paid in full.
-        logger.error("received_less", payment_hash=invoice.payment_hash)
-    invoice.preimage = answer.preimage
-    _clear_failures(invoice)
-    payment = _lock_payment(invoice)
-    if payment is not None:
-        # Before the saves: their receivers lock the collection, after the tenant.
-        clear_wallet_error(payment)
-        _close_attempt(payment, NwcPayment.State.PAID, now)
-    invoice.save()
-    logger.info(
-        "lightning_settled",
-        payment_hash=invoice.payment_hash,
-        stripe_invoice=invoice.stripe_invoice_id,
-        was=previous_state,
-    )
-
-
-def _mark_dead(invoice: LightningInvoice, asked_at: datetime) -> None:
-    invoice.state = State.DEAD
-    invoice.answered_at = asked_at
-    _clear_failures(invoice)
-    invoice.save()
-    payment = _lock_payment(invoice)
-    if payment is not None and payment.state == NwcPayment.State.PENDING:
-        _close_attempt(payment, NwcPayment.State.FAILED, asked_at)
-    logger.info("lightning_dead", payment_hash=invoice.payment_hash)
-
-
-def _lock_payment(invoice: LightningInvoice) -> NwcPayment | None:
-    return NwcPayment.objects.select_for_update().filter(invoice=invoice).first()
-
-
-def _close_attempt(payment: NwcPayment, state: NwcPayment.State, now: datetime) -> None:
-    """Close an attempt. Only its wallet had the invoice, so it made any payment."""
-    if payment.state != NwcPayment.State.PENDING:
-        logger.error("ended_payment_settled", payment=payment.pk, was=payment.state)
-    payment.state = state
-    payment.resolved_at = now
-    payment.nwc_url = ""
-    payment.save(update_fields=["state", "resolved_at", "nwc_url"])
-
-
-def _clear_failures(invoice: LightningInvoice) -> None:
-    invoice.enqueued_at = None
-    for column, value in NO_FAILURE.items():
-        setattr(invoice, column, value)
-
-
-def _poll_interval(invoice: LightningInvoice, now: datetime) -> timedelta:
-    """Return the pause until the next poll: 15 s until expiry, then up to 10 min.
-
-    It never reaches far past `final_at`, from which an answer is final.
+    One that issued an invoice and has tried to pay it, too, may return its payment.
     """
-    if now < invoice.expires_at:
-        return OPEN_POLL_INTERVAL
-    pause = min(
-        max(timedelta(minutes=1), (now - invoice.expires_at) / 6), _MAX_POLL_INTERVAL
-    )
-    return min(pause, max(invoice.final_at - now, OPEN_POLL_INTERVAL))
+    return isinstance(answer, Lookup) and answer.status is Status.UNKNOWN
+
+
+def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, Answer]:
+    """Search invoices in the wallet's list; returns what is clearer than before.
+
+    A few at random, so that one that is never listed keeps no other from its turn.
+    """
+    clear: dict[str, Answer] = {}
+    for invoice in random.sample(unclear, min(len(unclear), _MAX_SEARCHES)):
+        payment_hash = invoice.payment_hash
+        try:
+            answer = wallet.find_incoming(payment_hash, issued_at=invoice.issued_at)
+        except WalletBusy as exc:
+            clear[payment_hash] = exc
+            continue
+        except WalletError as exc:
+            logger.info("not_listed", payment_hash=payment_hash, reason=exc.message)
+            continue
+        if answer.status is not Status.UNKNOWN:
+            clear[payment_hash] = answer
+    return clear

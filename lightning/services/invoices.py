@@ -4,7 +4,6 @@ Issuing waits for our wallet, so the caller issues first, then locks the Lightni
 invoices, checks what else may pay, and saves, all in one transaction of its own.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,21 +11,20 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from lightning.clients.bolt11 import Bolt11, decode
+from lightning.clients.bolt11 import Bolt11
+from lightning.clients.pace import Share
 from lightning.exceptions import (
     AlreadySettled,
-    InvoiceMismatch,
     PaymentInProgress,
 )
 from lightning.models import LightningInvoice
-from lightning.services import invoice_status, own_wallets
+from lightning.services import endings, invoice_status, outcomes, own_wallets
+from lightning.services.live_payments import describe
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
 #: The wait for a new invoice after one has expired: a payment may be arriving.
 _REISSUE_DELAY = timedelta(seconds=60)
-#: The tolerated difference between our wallet's clock and ours.
-_CLOCK_SKEW = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def issue_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice:
     RateUnavailable, InvoiceMismatch, or a WalletError of our own wallet.
     """
     _require_expired_unpaid(payment_request)
-    return issue_invoice(payment_request=payment_request)
+    return issue_invoice(payment_request=payment_request, share=Share.PERSON)
 
 
 def lock_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice | None:
@@ -88,27 +86,9 @@ def save_as_presented(invoice: LightningInvoice) -> None:
     # the unique index rejects this one.
     open_rows = LightningInvoice.objects.of(invoice.stripe_invoice_id).open()
     for row in open_rows.filter(expires_at__lte=now):
-        invoice_status.expire(row)
+        endings.expire(row)
     invoice.shown_at = now
     save_as_open(invoice)
-
-
-def payable_until(stripe_invoice_id: str) -> datetime | None:
-    """Return `live_until` for one Stripe invoice, None if no bolt11 of it is live."""
-    return live_until([stripe_invoice_id]).get(stripe_invoice_id)
-
-
-def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
-    """Return the latest time at which each may be paid by Lightning.
-
-    Stripe invoices without a live bolt11 are left out: another payment may start.
-    A time that has passed means that our wallet has not answered since.
-    """
-    live = LightningInvoice.objects.live().filter(
-        stripe_invoice_id__in=stripe_invoice_ids
-    )
-    # Ordered, so that the last of several for one Stripe invoice wins.
-    return {row.stripe_invoice_id: row.final_at for row in live.order_by("expires_at")}
 
 
 def reissue_at(invoice: LightningInvoice) -> datetime:
@@ -116,24 +96,23 @@ def reissue_at(invoice: LightningInvoice) -> datetime:
     return invoice.expires_at + _REISSUE_DELAY
 
 
-def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
+def issue_invoice(
+    *, payment_request: PaymentRequest, share: Share = Share.BACKGROUND
+) -> LightningInvoice:
     """Have our wallet make an invoice and return it unsaved: no payer knows it yet.
 
-    Raises InvoiceMismatch if it is not as requested.
+    Raises OwnWalletUnproven, or the errors of `own_wallets.make_invoice`.
     """
     price = quote(
         amount_cents=payment_request.amount_cents, currency=payment_request.currency
     )
-    wallet = own_wallets.issuing_wallet()
-    expiry = settings.LIGHTNING_EXPIRY
-    asked_at = timezone.now()
-    issued = wallet.make_invoice(
+    wallet = own_wallets.issuing_wallet(share)
+    decoded = own_wallets.make_invoice(
+        wallet,
         amount_msat=price.amount_msat,
         description=payment_request.description,
-        expiry=expiry,
+        expiry=settings.LIGHTNING_EXPIRY,
     )
-    decoded = decode(issued.bolt11)
-    _require_match(decoded, issued.payment_hash, price.amount_msat, expiry, asked_at)
     return _build_invoice(payment_request, price, decoded, wallet.uri.pubkey)
 
 
@@ -169,9 +148,12 @@ def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
     for row in LightningInvoice.objects.of(payment_request.stripe_invoice_id).live():
         ready_at = reissue_at(row)
         if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
-            row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
+            row = invoice_status.check_invoice(
+                invoice_id=row.pk, must_answer=True, share=Share.PERSON
+            )
         if row.is_watched and not _has_answer_since(row, ready_at):
-            raise PaymentInProgress("A payment may be arriving.", until=ready_at)
+            until = ready_at if ready_at > timezone.now() else None
+            raise PaymentInProgress("A payment may be arriving.", until=until)
 
 
 def _has_answer_since(row: LightningInvoice, since: datetime) -> bool:
@@ -180,29 +162,10 @@ def _has_answer_since(row: LightningInvoice, since: datetime) -> bool:
 
 def _require_no_attempt(rows: list[LightningInvoice]) -> None:
     attempts = LightningInvoice.objects.filter(pk__in=[row.pk for row in rows])
-    row = attempts.filter(payment__state="pending").first()
-    if row is not None:
-        raise PaymentInProgress(
-            "A payment by the tenant's wallet is in progress.", until=row.final_at
-        )
-
-
-def _require_match(
-    decoded: Bolt11,
-    payment_hash: str,
-    amount_msat: int,
-    expiry: int,
-    asked_at: datetime,
-) -> None:
-    lifetime = decoded.expires_at - decoded.created_at
-    if decoded.payment_hash != payment_hash:
-        raise InvoiceMismatch("Our wallet's invoice has another payment hash.")
-    if decoded.amount_msat != amount_msat:
-        raise InvoiceMismatch("Our wallet's invoice has another amount.")
-    if lifetime != timedelta(seconds=expiry):
-        raise InvoiceMismatch("Our wallet's invoice has another expiry.")
-    if abs(decoded.created_at - asked_at) > _CLOCK_SKEW:
-        raise InvoiceMismatch("Our wallet's clock is wrong.")
+    pending = attempts.filter(payment__state="pending").select_related("payment")
+    if row := pending.first():
+        ends = describe(row)
+        raise PaymentInProgress(ends.reason, until=ends.until)
 
 
 def _build_invoice(
@@ -225,5 +188,5 @@ def _build_invoice(
         wallet_pubkey=wallet_pubkey,
         issued_at=now,
         expires_at=decoded.expires_at,
-        next_attempt_at=now + invoice_status.OPEN_POLL_INTERVAL,
+        next_attempt_at=now + outcomes.OPEN_POLL_INTERVAL,
     )

@@ -7,10 +7,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from caravel.core.db.work_items import NO_FAILURE, failure_columns
 from caravel.core.exceptions import CaravelError
 from lightning.clients.nwc import PreparedRequest, Wallet
 from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
 from lightning.exceptions import (
+    InvalidWalletReply,
     NoWallet,
     PaymentInProgress,
     RequestNotSent,
@@ -18,8 +20,9 @@ from lightning.exceptions import (
     WalletRefused,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices
+from lightning.services import endings, invoice_status, invoices, outcomes
 from lightning.services.invoices import PaymentRequest
+from lightning.services.live_payments import live_payment
 from lightning.services.wallets import set_wallet_error
 from tenants.models import Tenant
 
@@ -28,6 +31,18 @@ logger = structlog.get_logger(__name__)
 State = NwcPayment.State
 #: Code of an attempt whose request never reached a relay.
 NOT_SENT = "NOT_SENT"
+#: Refusals before anything is sent: they are checked first. Others must be confirmed by
+#: our own wallet, since nostr-wallet-connect-lnd answers INSUFFICIENT_BALANCE to any
+#: error of its connection to the node, and other wallets may do the same.
+_CHECKED_FIRST = frozenset(
+    {
+        "UNAUTHORIZED",
+        "RESTRICTED",
+        "NOT_IMPLEMENTED",
+        "UNSUPPORTED_ENCRYPTION",
+        "EXPIRED",
+    }
+)
 #: An invoice that expires sooner than this is not sent to a wallet.
 MIN_REMAINING = timedelta(seconds=60)
 
@@ -52,9 +67,8 @@ def lock_for_wallet(*, payment_request: PaymentRequest) -> None:
     _connected_wallet(payment_request.tenant_id)
     rows = invoices.lock_invoices(payment_request.stripe_invoice_id)
     invoices.require_unsettled(rows, payment_request)
-    until = invoices.payable_until(payment_request.stripe_invoice_id)
-    if until is not None:
-        raise PaymentInProgress("It may still be paid by Lightning.", until=until)
+    if live := live_payment(payment_request.stripe_invoice_id):
+        raise PaymentInProgress(live.reason, until=live.until)
 
 
 def create_payment(invoice: LightningInvoice) -> NwcPayment:
@@ -81,20 +95,30 @@ def create_payment(invoice: LightningInvoice) -> NwcPayment:
 def run_payment(*, payment_id: int) -> NwcPayment:
     """Send the one request of an attempt, unless it was sent, and record the reply.
 
-    A refusal ends the attempt. After any other reply, or none, our own wallet is polled
-    and decides, now or later. Nothing is ever sent a second time.
+    After any reply, or none, our own wallet is polled and decides, now or later; only
+    some refusals end the attempt at once. Nothing is ever sent a second time. A wallet
+    that has proven its payment, while ours does not show it, is asked for its node.
     """
     attempts = NwcPayment.objects.select_related("invoice")
     payment: NwcPayment = attempts.get(pk=payment_id)
-    if payment.state != State.PENDING or payment.request_event_id:
+    if payment.state != State.PENDING:
         return payment
-    if not _try_payment(payment):
-        invoice = payment.invoice
-        invoice_status.poll_invoices(
-            wallet_pubkey=invoice.wallet_pubkey, invoice_ids=[invoice.pk]
-        )
+    if payment.request_event_id is None and not _try_payment(payment):
+        _poll(payment)
     payment.refresh_from_db()
+    if payment.state == State.PENDING and payment.proven_at:
+        _store_node(payment)
     return payment
+
+
+def _poll(payment: NwcPayment) -> None:
+    """Poll our own wallet for an attempt, except within the pause after a refusal."""
+    if payment.refusal_final_at and payment.refusal_final_at > timezone.now():
+        return
+    invoice = payment.invoice
+    invoice_status.poll_invoices(
+        wallet_pubkey=invoice.wallet_pubkey, invoice_ids=[invoice.pk]
+    )
 
 
 def _try_payment(payment: NwcPayment) -> bool:
@@ -121,16 +145,19 @@ def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
 def _send(payment: NwcPayment, wallet: Wallet, request: PreparedRequest) -> bool:
     if not _mark_sent(payment, request):
         return False  # another worker has sent its own
+    payment_hash = payment.invoice.payment_hash
     try:
-        wallet.pay_invoice(request, payment_hash=payment.invoice.payment_hash)
+        preimage = wallet.pay_invoice(request, payment_hash=payment_hash)
     except WalletRefused as exc:
-        return _close_as_refused(payment, exc.nwc_code, exc.message)
+        if exc.nwc_code in _CHECKED_FIRST:
+            return _close_as_refused(payment, exc.nwc_code, exc.message)
+        _record_refusal(payment, exc)
     except RequestNotSent as exc:
         return _close_as_refused(payment, NOT_SENT, exc.message)
     except WalletError as exc:
         _record_unknown(payment, exc)
     else:
-        _record_reply(payment)
+        _record_proof(payment, preimage)
     return False
 
 
@@ -151,10 +178,57 @@ def _mark_sent(payment: NwcPayment, request: PreparedRequest) -> bool:
     return bool(is_marked)
 
 
-def _record_reply(payment: NwcPayment) -> None:
-    """Record the reply; only our own wallet's answer ends the attempt."""
+def _record_proof(payment: NwcPayment, preimage: str) -> None:
+    """Store the preimage at once: nothing else may prove that the tenant has paid."""
+    now = timezone.now()
     pending = NwcPayment.objects.pending().filter(pk=payment.pk)
-    pending.update(replied_at=timezone.now(), code="", message="")
+    pending.update(
+        preimage=preimage, proven_at=now, replied_at=now, code="", message=""
+    )
+
+
+def _record_refusal(payment: NwcPayment, error: WalletRefused) -> None:
+    """Record a refusal that our own wallet must confirm after a pause.
+
+    The bolt11 is retired: nobody else may get it.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        invoice, locked = endings.lock_with_payment(payment.invoice_id)
+        if locked is None or locked.state != State.PENDING:
+            return
+        locked.refused_at = locked.replied_at = now
+        locked.code, locked.message = error.nwc_code[:64], error.message[:240]
+        # By columns: no receiver may take it for the end of the attempt.
+        NwcPayment.objects.filter(pk=locked.pk).update(
+            refused_at=now, replied_at=now, code=locked.code, message=locked.message
+        )
+        LightningInvoice.objects.filter(pk=invoice.pk).update(
+            next_attempt_at=locked.refusal_final_at, enqueued_at=None
+        )
+        if invoice.state == LightningInvoice.State.OPEN:
+            endings.expire(invoice)
+    payment.refused_at = now
+    logger.info("payment_refused_for_now", payment=payment.pk, code=error.nwc_code)
+
+
+def _store_node(payment: NwcPayment) -> None:
+    """Store the node of the tenant's wallet, which may be our own wallet's.
+
+    A failure is repeated by the sweep.
+    """
+    if payment.node_pubkey:
+        return
+    try:
+        wallet = Wallet(_uri(payment.nwc_url.reveal()))
+        node_pubkey = wallet.get_info().pubkey
+        if not outcomes.is_node_pubkey(node_pubkey):
+            raise InvalidWalletReply("The tenant's wallet does not name its node.")
+    except CaravelError as exc:
+        columns = failure_columns(exc, failures=payment.failures, now=timezone.now())
+    else:
+        columns = {**NO_FAILURE, "node_pubkey": node_pubkey, "enqueued_at": None}
+    NwcPayment.objects.pending().filter(pk=payment.pk).update(**columns)
 
 
 def _record_unknown(payment: NwcPayment, error: WalletError) -> None:
@@ -173,13 +247,11 @@ def _close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
     Returns False if it has ended already, or another request was sent.
     """
     with transaction.atomic():
-        invoice = LightningInvoice.objects.select_for_update().get(
-            pk=payment.invoice_id
-        )
-        locked = NwcPayment.objects.select_for_update().get(pk=payment.pk)
+        invoice, locked = endings.lock_with_payment(payment.invoice_id)
+        if locked is None or locked.state != State.PENDING:
+            return False
         # Another worker may have sent a request that is still unanswered.
-        is_same = locked.request_event_id == payment.request_event_id
-        if locked.state != State.PENDING or not is_same:
+        if locked.request_event_id != payment.request_event_id:
             return False
         # Before the saves: their receivers lock the collection, after the tenant.
         set_wallet_error(locked, f"Your wallet did not pay: {message}")
@@ -190,7 +262,7 @@ def _close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
         locked.nwc_url = ""
         locked.save()
         if invoice.state == LightningInvoice.State.OPEN:
-            invoice_status.expire(invoice)
+            endings.expire(invoice)
     logger.info("payment_refused", payment=payment.pk, code=code)
     return True
 

@@ -28,6 +28,10 @@ from tenants.services import tenants
 logger = structlog.get_logger(__name__)
 
 
+#: Refusals of `get_info` by a wallet that may allow other methods.
+_NOT_ALLOWED = {"RESTRICTED", "NOT_IMPLEMENTED"}
+
+
 @dataclass(frozen=True)
 class WalletCheck:
     """A wallet's description of itself; `budget` and `expires_at` are optional."""
@@ -130,6 +134,8 @@ def _get_info(wallet: Wallet) -> Info:
     except WalletRefused as exc:
         if exc.nwc_code == "EXPIRED":
             raise _unusable("expired", "This connection has expired.") from exc
+        if exc.nwc_code in _NOT_ALLOWED and (methods := wallet.published_methods()):
+            return Info(methods=methods)
         raise _unusable("refuses", f"The wallet refuses: {exc.message}") from exc
     except WalletError as exc:
         raise _unusable("error", f"The wallet fails: {exc.message}") from exc

@@ -1,13 +1,20 @@
 """Wallet behaviours by the names that the control API and the page use."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from sandbox.common.fields import MAX_SECONDS, Fields
+from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
     STAYS_SILENT,
+    Amounts,
+    ErrorField,
+    LookupBehaviour,
     PaymentBehaviour,
+    Protocol,
+    Times,
     answers_after,
     pays_after,
     pays_but_says,
@@ -51,6 +58,56 @@ KINDS = {
     ),
     "lies": Kind("claims to have paid, does not pay", lambda *_: CLAIMS_FALSELY),
 }
+
+
+#: Answers to `lookup_invoice`; the sources are in `sandbox.wallets.behaviour.lookups`.
+LOOKUPS: dict[str, LookupBehaviour] = {
+    "by-the-book": LookupBehaviour(),
+    "without-state": LookupBehaviour(with_state=False),
+    "settles-expired": LookupBehaviour(with_state=False, settles_expired=True),
+    "shows-preimages": LookupBehaviour(with_state=False, shows_preimage=True),
+    "float-times": LookupBehaviour(with_state=False, times=Times.FLOATS),
+    "millisecond-times": LookupBehaviour(with_state=False, times=Times.MILLISECONDS),
+    "text-times": LookupBehaviour(with_state=False, times=Times.TEXT),
+    "text-amounts": LookupBehaviour(amounts=Amounts.TEXT),
+    "absurd-amounts": LookupBehaviour(amounts=Amounts.ABSURD),
+    "never-settled": LookupBehaviour(never_settled=True),
+    "newest-record": LookupBehaviour(newest_record=True),
+    "fails": LookupBehaviour(error="INTERNAL"),
+    "silent": LookupBehaviour(after=None),
+}
+#: Methods that a connection can be denied, by the field that allows them.
+DENIABLE = {"may_get_info": "get_info", "may_list": "list_transactions"}
+
+
+def set_protocol(wallet: Wallet, fields: Fields) -> None:
+    """Set a wallet's protocol and rights; those not given are as NIP-47 says."""
+    protocol = replace(
+        wallet.protocol,
+        clock_skew=fields.seconds("clock_skew", 0, minimum=-MAX_SECONDS),
+        requests_per_minute=fields.optional(fields.integer, "requests_per_minute"),
+        announces=fields.flag("announces", True),
+        error_field=ErrorField(fields.choice("error_field", ErrorField, "code")),
+    )
+    allowed = {field: fields.flag(field, True) for field in DENIABLE}
+    wallet.connection.deny(
+        [DENIABLE[field] for field in DENIABLE if not allowed[field]]
+    )
+    wallet.protocol = protocol
+
+
+def describe_differences(protocol: Protocol, lookup: LookupBehaviour) -> list[str]:
+    """Describe how a wallet differs from NIP-47, apart from its payments."""
+    name = next((word for word, value in LOOKUPS.items() if value == lookup), "other")
+    limit = protocol.requests_per_minute
+    differences = {
+        f"look-ups: {name}": name != "by-the-book",
+        f"clock {protocol.clock_skew:+g} s": protocol.clock_skew,
+        f"{limit} requests a minute": limit is not None,
+        "no info event": not protocol.announces,
+        "errors under type": protocol.error_field is ErrorField.TYPE,
+    }
+    return [text for text, differs in differences.items() if differs]
 
 
 def describe(behaviour: PaymentBehaviour) -> str:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, get_args
 from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import BadField, Fields
 from sandbox.lightning import views
-from sandbox.lightning.behaviours import KINDS
+from sandbox.lightning.behaviours import DENIABLE, KINDS, LOOKUPS, set_protocol
 from sandbox.lightning.stack import Lightning
 from sandbox.nostr import SandboxRelay
 from sandbox.nostr.faults import RelayFault
 from sandbox.prices.feed import SOURCES, Kind, PriceFeed
 from sandbox.wallets import NotPaid, Renewal, Terms, Wallet
+from sandbox.wallets.messages import INFO
 from sandbox.wallets.relay_connection import RelayRefused
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
@@ -68,6 +69,10 @@ class Part(NamedTuple):
 
 ALL = Part(lambda lightning: lightning, views.serialize_state)
 WALLET = Part(views.find_wallet, views.serialize_wallet)
+SERVICE = Part(
+    lambda lightning, name: (lightning.relay, views.find_wallet(lightning, name)),
+    lambda service: views.serialize_wallet(service[1]),
+)
 PRICES = Part(attrgetter("prices"), views.serialize_prices)
 RELAY = Part(attrgetter("relay"), views.serialize_relay)
 
@@ -99,6 +104,27 @@ def behave(wallet: Wallet, fields: Fields) -> None:
     if code and not CODE.fullmatch(code):
         raise BadField("code must be a NIP-47 error code such as INTERNAL")
     wallet.behaviour = kind.make(seconds, code)
+
+
+@WALLET.command(
+    r"wallets/([\w-]+)/lookups", "The wallet's answers are changed.", "kind"
+)
+def answer_lookups(wallet: Wallet, fields: Fields) -> None:
+    """Answer look-ups of invoices in one of the ways in LOOKUPS."""
+    wallet.lookup_behaviour = LOOKUPS[fields.choice("kind", LOOKUPS)]
+
+
+@SERVICE.command(
+    r"wallets/([\w-]+)/protocol",
+    "The wallet's protocol is changed.",
+    *("clock_skew", "requests_per_minute", "announces", "error_field", *DENIABLE),
+)
+def change_protocol(service: tuple[SandboxRelay, Wallet], fields: Fields) -> None:
+    """Set how a wallet differs from NIP-47; what is not given is as it says."""
+    relay, wallet = service
+    set_protocol(wallet, fields)
+    if not wallet.protocol.announces:
+        relay.forget(INFO, wallet.pubkey)
 
 
 @WALLET.command(r"wallets/([\w-]+)/offline", "The wallet is offline.")
@@ -215,9 +241,7 @@ def release(relay: SandboxRelay, fields: Fields) -> Any:
     return {**views.serialize_relay(relay), "released": relay.release()}
 
 
-@RELAY.command(
-    "relay/settings", "The relay is changed.", "honours_expiration", "requires_auth"
-)
+@RELAY.command("relay/settings", "The relay is changed.", *views.RELAY_SETTINGS)
 def set_relay(relay: SandboxRelay, fields: Fields) -> None:
     """Change the relay's settings."""
     relay.change_settings(**{name: fields.flag(name) for name in fields.values})

@@ -11,11 +11,11 @@ from sandbox.common.html.form import read
 from sandbox.common.html.responses import html, plain, redirect, respond
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
-from sandbox.lightning.behaviours import KINDS, describe
+from sandbox.lightning.behaviours import KINDS, LOOKUPS, describe
 from sandbox.lightning.commands import COMMANDS, MESSAGES, PRICE_FAULTS, execute
 from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.lightning.stack import Lightning
-from sandbox.lightning.views import invoice_state
+from sandbox.lightning.views import differences, invoice_state
 from sandbox.nostr.faults import PLACES, RelayFault
 from sandbox.prices.feed import SOURCES
 from sandbox.wallets import Renewal, Wallet
@@ -83,6 +83,7 @@ PAGE = environment(
     "sandbox.lightning",
     ANY_SOURCE={"": "all", **{source: source for source in SOURCES}},
     BEHAVIOURS={word: kind.description for word, kind in KINDS.items()},
+    LOOKUPS=[*LOOKUPS],
     NEWEST_INVOICES=50,
     NEWEST_REQUESTS=10,
     PLACES=[*PLACES],
@@ -94,6 +95,7 @@ PAGE = environment(
     SOURCES=SOURCES,
     budget=budget,
     describe=describe,
+    differences=differences,
     invoice_state=invoice_state,
     sats=sats,
 ).get_template("status.html")

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from sandbox.common.control import Refused
-from sandbox.lightning.behaviours import describe
+from sandbox.lightning.behaviours import describe, describe_differences
 from sandbox.lightning.stack import Lightning
 from sandbox.nostr import SandboxRelay
 from sandbox.prices.feed import SOURCES, PriceFeed
@@ -13,6 +13,17 @@ from sandbox.wallets.ledger import Invoice
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100
+#: The relay's settings that a command can change.
+RELAY_SETTINGS = (
+    "honours_expiration",
+    "requires_auth",
+    "requires_auth_to_read",
+    "late_challenge",
+    "acknowledges_auth",
+    "serves_own_events",
+    "ignores_broad_filters",
+    "refuses_broad_filters",
+)
 
 
 def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
@@ -29,9 +40,17 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
     return {
         **_select(wallet, "name", "pubkey", "url", "balance_msat"),
         "behaviour": describe(wallet.behaviour),
+        "differences": differences(wallet),
         "online": wallet.is_listening,
         "budget": budget,
     }
+
+
+def differences(wallet: Wallet) -> list[str]:
+    """Return how a wallet differs from NIP-47, apart from its payments."""
+    found = describe_differences(wallet.protocol, wallet.lookup_behaviour)
+    denied = wallet.connection.terms.denied
+    return [*found, *(f"{method} is not allowed" for method in denied)]
 
 
 def list_wallets(lightning: Lightning) -> dict[str, Any]:
@@ -96,7 +115,7 @@ def serialize_relay(relay: SandboxRelay) -> dict[str, Any]:
     """Return the relay's state."""
     return {
         **_select(relay, "url", "online", "connections", "subscriptions", "held"),
-        **_select(relay.settings, "honours_expiration", "requires_auth"),
+        **_select(relay.settings, *RELAY_SETTINGS),
         "stored": len(relay.stored()),
         "faults": [fault.to_dict() for fault in relay.faults()],
     }

@@ -33,8 +33,8 @@ class RelayFault(Fault):
     delay       processed and answered after some seconds of real time
     hold        processed and answered when it is released
     mute        neither processed nor answered
-    reject      an event is answered with OK false, `blocked:`
-    closed      a request is answered with CLOSED, `blocked:`
+    reject      an event is answered with OK false and the `reason`
+    closed      a request is answered with CLOSED and the `reason`
     disconnect  the connection is closed at once, without an answer
     duplicate   delivered twice
     garble      processed; the answer is not valid JSON
@@ -50,6 +50,7 @@ class RelayFault(Fault):
     when: When = "before"
     kinds: list[int] | None = None
     author: str | None = None
+    reason: str = "blocked: a fault is active"
 
     def update(self, values: Fields) -> None:
         """Set the given values, keep the others. Raises BadField."""
@@ -58,6 +59,7 @@ class RelayFault(Fault):
         self.when = values.choice("when", get_args(When), self.when)
         self.kinds = sorted(values.optional(values.integers, "kinds") or ()) or None
         self.author = values.optional(values.text, "author")
+        self.reason = values.text("reason", self.reason)
         if self.kind not in PLACES[self.on]:
             raise BadField(f"{self.kind} does not apply to {self.on}")
         allows_after = self.kind in AFTER_KINDS and self.on != "delivery"

@@ -55,9 +55,9 @@ class Reply:
     produce: Callable[[], str]
     send: Callable[[str], None]
     hang_up: Action
-    #: Messages sent without producing anything: a success, a refusal.
+    #: Messages sent without producing anything: a success, a refusal with a reason.
     fake_ok: str = ""
-    refusal: str = ""
+    refusal: Callable[[str], str] = str
     #: The result with a wrong signature.
     bad_signature: str = ""
 
@@ -87,7 +87,7 @@ def _apply_fault(fault: RelayFault, reply: Reply, delayed: DelayedActions) -> No
         case "drop" if reply.fake_ok:
             reply.send(reply.fake_ok)
         case "reject" | "closed":
-            reply.send(reply.refusal)
+            reply.send(reply.refusal(fault.reason))
         case "disconnect":
             reply.hang_up()
         case "duplicate":

@@ -46,6 +46,11 @@ class Filter:
             )
         )
 
+    @property
+    def is_broad(self) -> bool:
+        """True if neither the author nor the recipient of its events is given."""
+        return self.authors is None and "p" not in dict(self.tags)
+
     def index_keys(self) -> list[Key]:
         """Return the most selective index keys; a matching event has one of them."""
         if self.ids is not None:

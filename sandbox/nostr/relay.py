@@ -130,6 +130,10 @@ class SandboxRelay:
         records = self._call(lambda: self._core.store.records())
         return _select([record.event for record in records], kind, author)
 
+    def forget(self, kind: int, author: str) -> None:
+        """Delete stored events of a kind and an author, as relays do with old ones."""
+        self._call(lambda: self._core.store.delete(kind, author))
+
     def count(self, kind: int | None = None) -> int:
         """Return the number of events of a kind that clients have sent."""
         counts = self._call(lambda: dict(self._core.counts))
@@ -146,6 +150,7 @@ class SandboxRelay:
         times: int | None = None,
         chance: float = 1.0,
         seconds: float = 0.0,
+        reason: str = RelayFault.reason,
     ) -> str:
         """Add a fault for matching messages, see `RelayFault`; return its id.
 
@@ -161,6 +166,7 @@ class SandboxRelay:
             times=times,
             chance=chance,
             seconds=seconds,
+            reason=reason,
         )
         return self.add_fault(fault).id
 
@@ -199,7 +205,7 @@ class SandboxRelay:
 
         `max_message_bytes` applies from the next time the relay goes online,
         `max_received` and `seed` from the next reset. The challenge is sent when a
-        client connects: after setting `requires_auth`, drop the connections.
+        client connects: after requiring authentication, drop the connections.
         """
         self._core.settings = replace(self._core.settings, **changes)
 

@@ -24,6 +24,7 @@ class Peer(Protocol):
     def deliver(self, subscription: "Subscription", text: str) -> None: ...
     def end_subscriptions(self) -> None: ...
     def hang_up(self) -> None: ...
+    def may_read(self, event: Event) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +105,8 @@ class RelayCore:
 
     def _deliver(self, subscription: Subscription, record: Record) -> None:
         event, peer = record.event, subscription.peer
+        if not peer.may_read(event):
+            return
         text = event_message(subscription.id, record.json)
         # Usually there are no faults, and the bad signature is not needed.
         if not self.faults.active():

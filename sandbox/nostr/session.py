@@ -14,7 +14,6 @@ from sandbox.nostr.messages import AUTH_KIND, MalformedMessage, message
 from sandbox.nostr.relay_core import RelayCore, Subscription
 
 AUTH_REQUIRED = "auth-required: authenticate first"
-BLOCKED = "blocked: a fault is active"
 # The maximum number of unsent bytes, before a client that does not read is dropped.
 MAX_BACKLOG = 64 * 1024 * 1024
 
@@ -27,6 +26,7 @@ class Session:
         self._connection = connection
         self._subscriptions: dict[str, Subscription] = {}
         self._challenge = secrets.token_hex(16)
+        self._is_challenged = False
         self._is_open = False
         self.pubkeys: set[str] = set()
 
@@ -35,8 +35,10 @@ class Session:
         self._is_open = True
         self._core.peers.add(self)
         self._core.accepted += 1
-        if self._core.settings.requires_auth:
-            self._send(message("AUTH", self._challenge))
+        settings = self._core.settings
+        requires_auth = settings.requires_auth or settings.requires_auth_to_read
+        if requires_auth and not settings.late_challenge:
+            self._challenge_client()
 
     def close(self) -> None:
         """Unregister from the core; nothing is sent any more."""
@@ -68,6 +70,12 @@ class Session:
         if self._subscriptions.get(subscription.id) is subscription:
             self._send(text)
 
+    def may_read(self, event: Event) -> bool:
+        """Return whether this client may get the event."""
+        parties = {event.pubkey, *event.values("p")}
+        is_party = bool(parties & self.pubkeys)
+        return is_party or not self._core.settings.serves_own_events
+
     def end_subscriptions(self) -> None:
         """Close all subscriptions and send CLOSED for each."""
         for subscription_id in list(self._subscriptions):
@@ -79,8 +87,9 @@ class Session:
         if event is None:
             return
         self._core.record_received(event)
-        if self._needs_auth():
+        if self._core.settings.requires_auth and not self.pubkeys:
             self._send(message("OK", event.id, False, AUTH_REQUIRED))
+            self._challenge_late()
         elif event.kind == AUTH_KIND:
             self._send(message("OK", event.id, False, "invalid: send it as AUTH"))
         else:
@@ -95,7 +104,10 @@ class Session:
         except BadFilter as exc:
             self._refuse(subscription_id, f"invalid: {exc}")
             return
-        if refusal := self._refusal(subscription_id, filters):
+        if self._needs_auth_to_read():
+            self._refuse(subscription_id, AUTH_REQUIRED)
+            self._challenge_late()
+        elif refusal := self._refusal(subscription_id, filters):
             self._refuse(subscription_id, refusal)
         else:
             self._request(subscription_id, filters)
@@ -115,7 +127,8 @@ class Session:
         if reason is None:
             self.pubkeys.add(event.pubkey)
         text = f"invalid: {reason}" if reason else ""
-        self._send(message("OK", event.id, reason is None, text))
+        if self._core.settings.acknowledges_auth:
+            self._send(message("OK", event.id, reason is None, text))
 
     def _publish(self, event: Event) -> None:
         reply = Reply(
@@ -123,7 +136,7 @@ class Session:
             send=self._send,
             hang_up=self.hang_up,
             fake_ok=message("OK", event.id, True, ""),
-            refusal=message("OK", event.id, False, BLOCKED),
+            refusal=lambda reason: message("OK", event.id, False, reason),
         )
         self._core.reply(reply, "event", (event.kind,), (event.pubkey,))
 
@@ -133,7 +146,7 @@ class Session:
             send=self._send,
             hang_up=self.hang_up,
             fake_ok=message("EOSE", subscription_id),
-            refusal=message("CLOSED", subscription_id, BLOCKED),
+            refusal=lambda reason: message("CLOSED", subscription_id, reason),
         )
         kinds = {kind for filter in filters for kind in filter.kinds or ()}
         authors = {author for filter in filters for author in filter.authors or ()}
@@ -145,11 +158,14 @@ class Session:
         """Open a subscription and send the stored events; return the EOSE."""
         if self._is_open:
             self._unsubscribe(subscription_id)
+            if self._core.settings.ignores_broad_filters:
+                filters = tuple(each for each in filters if not each.is_broad)
             subscription = Subscription(self, subscription_id, filters)
             self._subscriptions[subscription_id] = subscription
             self._core.subscriptions.add(subscription.keys(), subscription)
             for record in self._core.query(filters):
-                self._send(messages.event_message(subscription_id, record.json))
+                if self.may_read(record.event):
+                    self._send(messages.event_message(subscription_id, record.json))
         return message("EOSE", subscription_id)
 
     def _unsubscribe(self, subscription_id: str) -> None:
@@ -158,10 +174,11 @@ class Session:
             self._core.subscriptions.remove(subscription.keys(), subscription)
 
     def _refusal(self, subscription_id: str, filters: tuple[Filter, ...]) -> str | None:
-        if self._needs_auth():
-            return AUTH_REQUIRED
         if not filters:
             return "invalid: the filter is missing"
+        is_any_broad = any(filter.is_broad for filter in filters)
+        if is_any_broad and self._core.settings.refuses_broad_filters:
+            return "invalid: a filter must have authors or #p"
         known = self._subscriptions.keys() | {subscription_id}
         if len(known) > self._core.settings.max_subscriptions:
             return "error: too many subscriptions"
@@ -185,8 +202,19 @@ class Session:
             self._send(message("OK", event_id, False, f"invalid: {exc}"))
             return None
 
-    def _needs_auth(self) -> bool:
-        return self._core.settings.requires_auth and not self.pubkeys
+    def _needs_auth_to_read(self) -> bool:
+        settings = self._core.settings
+        requires_auth = settings.requires_auth or settings.requires_auth_to_read
+        return requires_auth and not self.pubkeys
+
+    def _challenge_client(self) -> None:
+        self._is_challenged = True
+        self._send(message("AUTH", self._challenge))
+
+    def _challenge_late(self) -> None:
+        """Send the challenge after a refusal, unless the client has it already."""
+        if not self._is_challenged:
+            self._challenge_client()
 
     def _send(self, text: str) -> None:
         if not self._is_open:

@@ -64,6 +64,12 @@ class EventStore:
         )
         return sorted(dict.fromkeys(records), key=_newest_first)
 
+    def delete(self, kind: int, author: str) -> None:
+        """Delete all events of a kind and an author."""
+        for record in self.records():
+            if (record.event.kind, record.event.pubkey) == (kind, author):
+                self._remove(record)
+
     def records(self) -> list[Record]:
         """Return all events, newest first."""
         return self.query([Filter()], max_results=len(self), now=None)

@@ -47,6 +47,7 @@ def make_bolt11(
     expiry: int,
     description: str,
     created_at: int,
+    currency: str = "bcrt",
 ) -> str:
     """Return an invoice signed with a hex secret key; expiry is in seconds."""
     tags = Tags()
@@ -57,7 +58,7 @@ def make_bolt11(
     tags.add(TagChar.min_final_cltv_expiry, CLTV_EXPIRY)
     tags.add(TagChar.features, REQUIRED)
     invoice = Bolt11(
-        currency="bcrt",
+        currency=currency,
         date=created_at,
         amount_msat=MilliSatoshi(amount_msat),
         tags=tags,

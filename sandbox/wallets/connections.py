@@ -1,7 +1,7 @@
 """Connections: the clients of a wallet, each with a URL, terms and a budget."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,7 +12,14 @@ from sandbox.wallets.keys import Keys, connection_url
 from sandbox.wallets.ledger import Spender
 
 PAY = "pay_invoice"
-METHODS = ("get_info", "get_balance", "get_budget", "make_invoice", "lookup_invoice")
+METHODS = (
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+)
 
 
 class Renewal(StrEnum):
@@ -30,6 +37,9 @@ class Terms:
     """Terms of a connection; `expires_at` is a Unix time."""
 
     read_only: bool = False
+    #: Methods that it may not call. LNbits grants `get_info` and the list of
+    #: transactions apart from payments (permission.py of lnbits/nwcprovider).
+    denied: tuple[str, ...] = ()
     expires_at: int | None = None
     budget_msat: int | None = None
     renewal: Renewal = Renewal.NEVER
@@ -103,7 +113,8 @@ class Connection:
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods that its client may call."""
-        return METHODS if self.terms.read_only else (PAY, *METHODS)
+        methods = METHODS if self.terms.read_only else (PAY, *METHODS)
+        return tuple(word for word in methods if word not in self.terms.denied)
 
     @property
     def spender(self) -> Spender:
@@ -122,3 +133,7 @@ class Connection:
     def limit(self, budget_msat: int | None, renewal: Renewal = Renewal.NEVER) -> None:
         """Set the budget in msat, or remove it."""
         self.terms = replace(self.terms, budget_msat=budget_msat, renewal=renewal)
+
+    def deny(self, methods: Sequence[str]) -> None:
+        """Forbid these methods, and no others."""
+        self.terms = replace(self.terms, denied=tuple(methods))

@@ -89,6 +89,8 @@ class Ledger:
     def __init__(self, database: Database | None = None) -> None:
         self._database = database or Database()
         self.listeners: list[Callable[[Invoice], None]] = []
+        #: Payment hashes of payments that failed, whoever tried.
+        self.failed: set[str] = set()
 
     def open_account(self, name: str, *, balance_msat: int = 0) -> bool:
         """Open an account with a balance; return False if it exists."""
@@ -157,6 +159,10 @@ class Ledger:
     def issued_by(self, account: str) -> list[Invoice]:
         """Return an account's invoices, oldest first."""
         return self._invoices("WHERE owner = ? ORDER BY rowid", account)
+
+    def invoices_of(self, account: str) -> list[Invoice]:
+        """Return the invoices that an account issued or paid, oldest first."""
+        return self._invoices("WHERE ? IN (owner, payer) ORDER BY rowid", account)
 
     def latest(self, limit: int) -> list[Invoice]:
         """Return the newest invoices, newest first."""

@@ -48,9 +48,9 @@ class Outcome:
     result: dict[str, Any] | None = field(default=None, repr=False)
     error: Refused | None = None
 
-    def to_dict(self, method: str) -> dict[str, Any]:
-        """Return the content of a response."""
-        error = self.error and {"code": self.error.code, "message": str(self.error)}
+    def to_dict(self, method: str, code: str = "code") -> dict[str, Any]:
+        """Return the content of a response; `code` names the field of the code."""
+        error = self.error and {code: self.error.code, "message": str(self.error)}
         return {"result_type": method, "error": error, "result": self.result}
 
 
@@ -72,13 +72,22 @@ def read_request(
 
 
 def notification(
-    scheme: Scheme, secret_key: str, client: str, type: str, payment: dict[str, Any]
+    scheme: Scheme,
+    secret_key: str,
+    client: str,
+    type: str,
+    payment: dict[str, Any],
+    *,
+    created_at: int | None = None,
 ) -> Event:
     """Return a notification of a payment, encrypted to the client."""
     text = json.dumps({"notification_type": type, "notification": payment})
     content = encrypt(scheme, secret_key, client, text)
     kind = NOTIFICATIONS[scheme]
-    return sign_event(secret_key, kind=kind, content=content, tags=[["p", client]])
+    tags = [["p", client]]
+    return sign_event(
+        secret_key, kind=kind, content=content, tags=tags, created_at=created_at
+    )
 
 
 def _scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:

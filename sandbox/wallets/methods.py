@@ -14,6 +14,8 @@ from sandbox.wallets.messages import Refused, Request
 from sandbox.wallets.wallet import EXPIRY, NOTIFICATIONS, Wallet
 
 Result = dict[str, Any]
+#: Transactions in a response, as in Alby Hub's.
+MAX_LISTED = 50
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def get_info(call: Call) -> Result:
         "alias": wallet.name,
         "color": "#3399ff",
         "pubkey": node_pubkey(wallet.keys),
-        "network": "regtest",
+        "network": str(wallet.protocol.network),
         "block_height": 1,
         "block_hash": "00" * 32,
         "methods": list(call.connection.methods),
@@ -91,16 +93,69 @@ def lookup_invoice(call: Call) -> Result:
     invoice = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
     if invoice is None or call.wallet.name not in (invoice.owner, invoice.payer):
         raise Refused("NOT_FOUND", "Invoice not found.")
-    behaviour = call.wallet.lookup_behaviour
-    result = _transaction(call, invoice, wrong_hash=behaviour.wrong_hash)
-    if not behaviour.with_state:
-        del result["state"]
-    return result
+    return _record(call, invoice)
+
+
+def _record(call: Call, invoice: Invoice) -> Result:
+    """Return the record that answers a look-up, see LookupBehaviour."""
+    wallet, behaviour = call.wallet, call.wallet.lookup_behaviour
+    known = _known(wallet, invoice)
+    result = _transaction(call, known, wrong_hash=behaviour.wrong_hash)
+    has_failed = invoice.payment_hash in wallet.ledger.failed
+    if behaviour.newest_record and known.settled_at is None and has_failed:
+        result |= {"type": "outgoing", "state": "failed"}
+    return _in_notation(wallet, known, result)
+
+
+def list_transactions(call: Call) -> Result:
+    """Return the wallet's invoices and payments, newest first.
+
+    `from`, `until`, `limit` (at most MAX_LISTED), `offset`, `unpaid` and `type` are
+    NIP-47's; see also ListBehaviour.
+    """
+    params, behaviour = call.params, call.wallet.list_behaviour
+    first = params.optional(params.integer, "from") or 0
+    last = params.optional(params.integer, "until") or int(time.time())
+    offset = params.optional(params.integer, "offset") or 0
+    limit = params.optional(params.integer, "limit") or MAX_LISTED
+    listed = [
+        invoice
+        for invoice in _listed(call)
+        if first <= behaviour.time_of(invoice) <= last
+    ]
+    listed.sort(key=behaviour.time_of, reverse=True)
+    page = listed[offset : offset + min(limit, MAX_LISTED)]
+    transactions = [
+        _in_notation(call.wallet, invoice, _transaction(call, invoice))
+        for invoice in page
+    ]
+    return {"transactions": transactions}
+
+
+def _listed(call: Call) -> list[Invoice]:
+    """Return the invoices of the requested `type`, newest first, also `unpaid` ones."""
+    params, wallet = call.params, call.wallet
+    unpaid = params.optional(params.flag, "unpaid") or False
+    type = params.optional(params.choice, "type", ("incoming", "outgoing"))
+    invoices = reversed(wallet.ledger.invoices_of(wallet.name))
+    return [
+        invoice
+        for invoice in (_known(wallet, invoice) for invoice in invoices)
+        if (unpaid or invoice.settled_at is not None)
+        and type in (None, _type_of(invoice, wallet))
+    ]
 
 
 METHODS: dict[str, Callable[[Call], Result]] = {
     method.__name__: method
-    for method in (get_info, get_balance, get_budget, make_invoice, lookup_invoice)
+    for method in (
+        get_info,
+        get_balance,
+        get_budget,
+        make_invoice,
+        lookup_invoice,
+        list_transactions,
+    )
 }
 
 
@@ -123,11 +178,29 @@ def transaction(invoice: Invoice, *, incoming: bool) -> Result:
     return {**result, **paid} if settled else result
 
 
-def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:
-    result = transaction(invoice, incoming=invoice.owner == call.wallet.name)
+def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool = False) -> Result:
+    result = transaction(invoice, incoming=_type_of(invoice, call.wallet) == "incoming")
     if wrong_hash:
         result["payment_hash"] = make_preimage().hash
     return result
+
+
+def _known(wallet: Wallet, invoice: Invoice) -> Invoice:
+    """Return an invoice as far as the wallet knows of it."""
+    if wallet.lookup_behaviour.never_settled and invoice.owner == wallet.name:
+        return replace(invoice, settled_at=None, payer=None)
+    return invoice
+
+
+def _in_notation(wallet: Wallet, invoice: Invoice, result: Result) -> Result:
+    is_expired = time.time() >= invoice.expires_at
+    return wallet.lookup_behaviour.write(
+        result, preimage=invoice.preimage, is_expired=is_expired
+    )
+
+
+def _type_of(invoice: Invoice, wallet: Wallet) -> str:
+    return "incoming" if invoice.owner == wallet.name else "outgoing"
 
 
 def _state_of(invoice: Invoice) -> str:

@@ -160,7 +160,8 @@ class Network:
                 # limit 0: stored requests are fetched by `catch_up` only.
                 live = {"kinds": [REQUEST], "#p": share, "limit": 0}
                 await connection.subscribe(f"wallets-{start}", [live] if share else [])
-            await connection.publish([wallet.info() for wallet in online])
+            announcing = [wallet for wallet in online if wallet.protocol.announces]
+            await connection.publish([wallet.info() for wallet in announcing])
 
     def _on_event(self, event: Event) -> None:
         if event.kind != REQUEST:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sandbox.common.nostr import (
     Event,
+    Scheme,
     encrypt,
     generate_secret_key,
     pubkey_of,
@@ -28,9 +29,22 @@ def replies(
     reader = None
     if behaviour.corruption is CorruptReply.UNDECRYPTABLE:
         reader = pubkey_of(generate_secret_key())
-    text = _corrupt(outcome.to_dict(request.method), behaviour.corruption)
+    body = outcome.to_dict(request.method, wallet.protocol.error_field)
+    text = _corrupt(body, behaviour.corruption)
     for _ in range(behaviour.copies):
         yield _reply(wallet, request, text, reader=reader)
+
+
+def rate_limited(wallet: Wallet, request: Event) -> Event:
+    """Return the reply to a request that was not even decrypted, as coinos does.
+
+    It names no method, and is NIP-04 whatever the request used
+    (`nwc rate limit` in lib/nwc.ts of coinos/coinos-server).
+    """
+    error = Refused("RATE_LIMITED", "Too many requests.")
+    unread = Request(request.id, request.pubkey, "rate_limited", {}, Scheme.NIP04)
+    text = json.dumps(Outcome(error=error).to_dict(unread.method))
+    return _reply(wallet, unread, text)
 
 
 def fake_result() -> dict[str, Any]:
@@ -81,4 +95,6 @@ def _reply(
     tags = [["p", request.client]] if wallet.protocol.names_client else []
     tags.append(["e", request_id or request.id])
     content = encrypt(request.scheme, secret_key, reader or request.client, text)
-    return sign_event(secret_key, kind=RESPONSE, content=content, tags=tags)
+    return sign_event(
+        secret_key, kind=RESPONSE, content=content, tags=tags, created_at=wallet.now()
+    )

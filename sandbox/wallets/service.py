@@ -1,6 +1,5 @@
 """The wallet service: runs requests and sends the replies."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -18,8 +17,8 @@ from sandbox.wallets.messages import (
     read_request,
 )
 from sandbox.wallets.methods import METHODS, Call, transaction
-from sandbox.wallets.replies import fake_result, replies
-from sandbox.wallets.schedule import Schedule
+from sandbox.wallets.replies import fake_result, rate_limited, replies
+from sandbox.wallets.schedule import Paces, Schedule
 from sandbox.wallets.wallet import Wallet
 
 
@@ -32,12 +31,17 @@ class Service:
         self._database = database
         self._schedule = schedule
         self._send = send
+        self._paces = Paces()
 
     def receive(self, wallet: Wallet, event: Event, heeds_expiration: bool) -> None:
         """Run a request, unless it is expired or was run before."""
         protocol = wallet.protocol
-        is_expired = heeds_expiration and event.is_expired(time.time())
+        is_expired = heeds_expiration and event.is_expired(wallet.now())
         if is_expired or not wallet.is_listening or not self._is_new(event):
+            return
+        if self._paces.is_exceeded(event.pubkey, protocol.requests_per_minute):
+            wallet.rate_limited += 1
+            self._publish(wallet, rate_limited(wallet, event))
             return
         request, refused = read_request(event, wallet.keys.wallet, protocol.encryption)
         if refused:
@@ -60,7 +64,9 @@ class Service:
         for client in wallet.connections:
             for scheme in wallet.protocol.encryption:
                 key, pubkey = wallet.keys.wallet, client.pubkey
-                event = notification(scheme, key, pubkey, type, payment)
+                event = notification(
+                    scheme, key, pubkey, type, payment, created_at=wallet.now()
+                )
                 self._publish(wallet, event)
 
     def _is_new(self, event: Event) -> bool:
@@ -91,6 +97,8 @@ class Service:
     def _pay(self, call: Call, behaviour: PaymentBehaviour, bolt11: str) -> None:
         answer = partial(self._answer, call.wallet, call.request, behaviour)
         if behaviour.pays_after is None:
+            if behaviour.error is not None:
+                _record_failure(call, bolt11)
             answer(Outcome(fake_result()))
         elif behaviour.error is None:
             self._schedule.after(
@@ -143,6 +151,7 @@ def _behaviour_for(wallet: Wallet, method: str) -> ReplyBehaviour:
     known = {
         "make_invoice": wallet.invoice_behaviour,
         "lookup_invoice": wallet.lookup_behaviour,
+        "list_transactions": wallet.list_behaviour,
     }
     return known.get(method, wallet.reply_behaviour)
 
@@ -152,5 +161,12 @@ def _settle(call: Call, bolt11: str) -> Outcome:
     try:
         paid = call.wallet.ledger.pay(name, bolt11, spender=spender)
     except NotPaid as refusal:
+        _record_failure(call, bolt11)
         return Outcome(error=Refused(refusal.code, str(refusal)))
     return Outcome({"preimage": paid.preimage, "fees_paid": 0})
+
+
+def _record_failure(call: Call, bolt11: str) -> None:
+    ledger = call.wallet.ledger
+    if invoice := ledger.invoice(bolt11=bolt11):
+        ledger.failed.add(invoice.payment_hash)

@@ -91,6 +91,7 @@ class Wallets:
         *,
         balance_msat: int = 0,
         terms: Terms = UNLIMITED,
+        protocol: Protocol | None = None,
         online: bool = True,
     ) -> Wallet:
         """Return a new wallet with a connection.
@@ -98,7 +99,7 @@ class Wallets:
         An existing one, for instance after a restart, is returned unchanged. One that
         is not `online` has to go online before it does anything.
         """
-        self._create(name, balance_msat, terms, online)
+        self._create(name, balance_msat, terms, online, protocol)
         self._network.resubscribe()
         return self[name]
 
@@ -112,7 +113,12 @@ class Wallets:
         return [self[name] for name in names]
 
     def _create(
-        self, name: str, msat: int, terms: Terms = UNLIMITED, online: bool = True
+        self,
+        name: str,
+        msat: int,
+        terms: Terms = UNLIMITED,
+        online: bool = True,
+        protocol: Protocol | None = None,
     ) -> None:
         # The lock makes concurrent creations of one name return the same wallet.
         with self._creating:
@@ -121,15 +127,21 @@ class Wallets:
             self.ledger.open_account(name, balance_msat=msat)
             with self._database.transaction() as db:
                 db.execute("INSERT INTO wallets (name) VALUES (?)", (name,))
-            self._add(name, terms, online)
+            self._add(name, terms, online, protocol)
 
-    def _add(self, name: str, terms: Terms, online: bool = True) -> None:
+    def _add(
+        self,
+        name: str,
+        terms: Terms,
+        online: bool = True,
+        protocol: Protocol | None = None,
+    ) -> None:
         wallet = Wallet(
             name,
             seed=self._seed,
             relay=self.relay,
             terms=terms,
-            protocol=self.protocol,
+            protocol=protocol or self.protocol,
             ledger=self.ledger,
             database=self._database,
             subscriptions=self._network,

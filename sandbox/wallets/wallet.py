@@ -12,6 +12,7 @@ from sandbox.wallets import bolt11
 from sandbox.wallets.behaviour import (
     PAYS,
     InvoiceBehaviour,
+    ListBehaviour,
     LookupBehaviour,
     PaymentBehaviour,
     Protocol,
@@ -40,8 +41,8 @@ class Wallet:
     """An account of the ledger with a NIP-47 wallet service.
 
     Scripted by `behaviour` (pay_invoice), `invoice_behaviour` (make_invoice),
-    `lookup_behaviour` (lookup_invoice), `reply_behaviour` (other methods) and
-    `protocol`.
+    `lookup_behaviour` (lookup_invoice), `list_behaviour` (list_transactions),
+    `reply_behaviour` (other methods) and `protocol`.
     """
 
     def __init__(
@@ -65,14 +66,19 @@ class Wallet:
         self.behaviour: PaymentBehaviour = PAYS
         self.invoice_behaviour = InvoiceBehaviour()
         self.lookup_behaviour = LookupBehaviour()
+        self.list_behaviour = ListBehaviour()
         self.reply_behaviour = ReplyBehaviour()
         self.unreadable: list[Event] = []
         self.received: deque[Request] = deque(maxlen=_MAX_REQUESTS)
+        #: The number of requests beyond the protocol's limit; they are not in
+        #: `received`.
+        self.rate_limited = 0
         self._seed = seed
         self._protocol = protocol
         self._subscriptions = subscriptions
         self._database = database
         self._info: Event | None = None
+        self._is_info_old = False
         self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._load()
@@ -89,8 +95,14 @@ class Wallet:
 
     @protocol.setter
     def protocol(self, protocol: Protocol) -> None:
+        # The relay may have lost the info event meanwhile.
+        self._is_info_old |= not self._protocol.announces
         self._protocol = protocol
         self._subscriptions.resubscribe()
+
+    def now(self) -> int:
+        """Return the Unix time by the wallet's own clock."""
+        return int(time.time() + self.protocol.clock_skew)
 
     @property
     def connection(self) -> Connection:
@@ -163,7 +175,7 @@ class Wallet:
         self, amount_msat: int, *, expiry: int = EXPIRY, description: str = ""
     ) -> Invoice:
         """Return a new invoice; expiry is in seconds."""
-        preimage, now = bolt11.make_preimage(), int(time.time())
+        preimage, now = bolt11.make_preimage(), self.now()
         text = bolt11.make_bolt11(
             node_key=self.keys.node,
             payment_hash=preimage.hash,
@@ -171,6 +183,7 @@ class Wallet:
             expiry=expiry,
             description=description,
             created_at=now,
+            currency=self.protocol.network.currency,
         )
         invoice = Invoice(
             payment_hash=preimage.hash,
@@ -194,10 +207,12 @@ class Wallet:
             words += ("notifications",)
             tags.append(("notifications", " ".join(NOTIFICATIONS)))
         content, old = " ".join(words), self._info
-        if old is not None and (old.content, old.tags) == (content, tuple(tags)):
+        is_same = old is not None and (old.content, old.tags) == (content, tuple(tags))
+        if old is not None and is_same and not self._is_info_old:
             return old
+        self._is_info_old = False
         # NIP-01: of two replaceable events in one second the lower id wins.
-        now = max(int(time.time()), old.created_at + 1 if old else 0)
+        now = max(self.now(), old.created_at + 1 if old else 0)
         self._info = sign_event(
             self.keys.wallet, kind=INFO, content=content, tags=tags, created_at=now
         )
@@ -207,7 +222,8 @@ class Wallet:
         query = "SELECT label, terms FROM connections WHERE wallet = ? ORDER BY rowid"
         for label, text in self._database.rows(query, self.name):
             terms = Terms(**json.loads(text))
-            self._add(label, replace(terms, renewal=Renewal(terms.renewal)))
+            renewal, denied = Renewal(terms.renewal), tuple(terms.denied)
+            self._add(label, replace(terms, renewal=renewal, denied=denied))
 
     def _open(self, label: str, terms: Terms) -> None:
         self._add(label, terms)

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.core.cache import cache
 
 from caravel.nostr.events import parse_event
-from caravel.nostr.relay_lists import MESSAGE_RELAYS, message_relays
+from caravel.nostr.relay_lists import MESSAGE_RELAYS, in_batches, message_relays
 from caravel.nostr.relays.dial import Endpoint
 from tenants.exceptions import NotDelivered
 from tenants.services.nostr_directory import fetch_latest_event, untrusted_endpoints
@@ -24,6 +25,15 @@ class DeliveryReport:
 
     relays: list[str]
     note: str
+
+
+@dataclass(frozen=True)
+class _Inbox:
+    """The recipient's relays; without any, why, and whether that is certain."""
+
+    relays: list[str]
+    problem: str = ""
+    is_certain: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,32 +67,35 @@ def send_message(
 
 def _routes(pubkey: str, failures: int) -> list[_Route]:
     """Return the recipient's relays, then ours if a fallback is justified."""
-    relays, is_complete = _message_relays(pubkey)
-    routes = [_Route(untrusted_endpoints(relays))] if relays else []
-    if relays:
-        reason = "none of the recipient's relays accepted it."
-    elif is_complete:
-        reason = "the recipient has no kind 10050."
-    else:
-        reason = "the recipient's kind 10050 could not be looked up."
-    # At once only if there is certainly no list; otherwise a relay may just be down.
-    if failures >= _FALLBACK_AFTER or (is_complete and not relays):
+    inbox = _fetch_inbox(pubkey)
+    batches = in_batches(inbox.relays)
+    routes = [_Route(untrusted_endpoints(batch)) for batch in batches]
+    reason = inbox.problem or "none of the recipient's relays accepted it."
+    # At once only if there is certainly no relay; otherwise one may just be down.
+    if failures >= _FALLBACK_AFTER or inbox.is_certain:
         routes.append(_Route(outbox(), _FALLBACK_NOTE + reason))
     return routes
 
 
-def _message_relays(pubkey: str) -> tuple[list[str], bool]:
-    """Return a user's relays for messages, and whether the lookup was complete."""
+def _fetch_inbox(pubkey: str) -> _Inbox:
+    """Return a user's relays for messages."""
     # Cached in the process: notices come in bursts, and a lookup takes seconds. A
     # missing list is not cached, so that a new list is used at once.
     cached: list[str] | None = cache.get(_cache_key(pubkey))
     if cached:
-        return cached, True
+        return _Inbox(cached)
     lookup = fetch_latest_event(pubkey, MESSAGE_RELAYS)
-    relays = message_relays(lookup.event) if lookup.event else []
-    if relays:
-        cache.set(_cache_key(pubkey), relays, _CACHE_SECONDS)
-    return relays, lookup.is_complete
+    if lookup.event is None:
+        if lookup.is_complete:
+            return _Inbox([], "the recipient has no kind 10050.", is_certain=True)
+        return _Inbox([], "the recipient's kind 10050 could not be looked up.")
+    allowed = settings.NOSTR_ALLOW_PRIVATE_RELAYS
+    relays = message_relays(lookup.event, private_allowed=allowed)
+    if not relays:
+        problem = "the recipient's kind 10050 names no public relay."
+        return _Inbox([], problem, lookup.is_complete)
+    cache.set(_cache_key(pubkey), relays, _CACHE_SECONDS)
+    return _Inbox(relays)
 
 
 def _cache_key(pubkey: str) -> str:

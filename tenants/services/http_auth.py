@@ -23,6 +23,9 @@ KIND = 27235
 TOLERANCE = 60
 #: Time to keep used events after they expire, since the clocks of our hosts may differ.
 _KEEP_EXPIRED = timedelta(minutes=10)
+#: Some clients use the URL-safe alphabet of base64, as BUD-11 and JWTs demand it.
+#: https://github.com/hzrd149/blossom/blob/master/buds/11.md
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
 _INSERT = """
     INSERT INTO tenants_usedauthevent (event_id, expires_at) VALUES (%s, %s)
     ON CONFLICT DO NOTHING
@@ -67,7 +70,7 @@ def _parse_header(header: str) -> Event:
     if scheme.lower() != "nostr":
         raise exceptions.AuthMalformed("The header's scheme must be Nostr.")
     try:
-        event = parse_event(json.loads(base64.b64decode(token.strip(), validate=True)))
+        event = parse_event(json.loads(_decode(token.strip())))
     except NotSigned as exc:
         raise exceptions.AuthNotSigned("The id or the signature is wrong.") from exc
     except (ValueError, RecursionError, InvalidEvent) as exc:
@@ -76,6 +79,12 @@ def _parse_header(header: str) -> Event:
     if event.kind != KIND:
         raise exceptions.AuthWrongKind(f"The event's kind must be {KIND}.")
     return event
+
+
+def _decode(token: str) -> bytes:
+    """Decode base64 of either alphabet, with or without padding."""
+    digits = token.rstrip("=").translate(_STANDARD_ALPHABET)
+    return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
 
 
 def _require_time(event: Event) -> None:
@@ -90,7 +99,8 @@ def _require_request(event: Event, request: SignedRequest) -> None:
     # Exactly one tag each, since two would be ambiguous.
     if event.values("u") != [request.url]:
         raise exceptions.AuthWrongUrl("The u tag must be the exact URL.")
-    if event.values("method") != [request.method]:
+    # In any case: nostr-tools documents `getToken(url, "post", …)`.
+    if [value.upper() for value in event.values("method")] != [request.method]:
         raise exceptions.AuthWrongMethod("The method tag must be the request's method.")
 
 
@@ -110,4 +120,7 @@ def _mark_used(event: Event) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, [event.id, expires_at])
         if cursor.rowcount != 1:
-            raise exceptions.AuthReused("This event was used before.")
+            raise exceptions.AuthReused(
+                "This event was used before. Two equal requests of one second are the "
+                "same event: add a random tag (nonce), or wait for a second."
+            )

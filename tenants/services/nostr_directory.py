@@ -7,7 +7,7 @@ from django.conf import settings
 
 from caravel.core.db.transactions import release_connection
 from caravel.nostr.events import Event
-from caravel.nostr.relay_lists import RELAY_LIST, latest, write_relays
+from caravel.nostr.relay_lists import RELAY_LIST, in_batches, latest, write_relays
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import get_pool
 from tenants.services.nostr_identity import indexers
@@ -36,10 +36,9 @@ def fetch_latest_event(pubkey: str, kind: int) -> Lookup:
     release_connection()
     events, indexer_answered = _fetch(indexers(), pubkey, [RELAY_LIST, kind])
     relay_list = latest(events, pubkey=pubkey, kind=RELAY_LIST)
-    outboxes = untrusted_endpoints(write_relays(relay_list)) if relay_list else []
     # NIP-65: a user's events are at the user's write relays; indexers may lack some.
     outbox_events, outbox_answered = (
-        _fetch(outboxes, pubkey, [kind]) if outboxes else ([], True)
+        _fetch_from_outbox(relay_list, kind) if relay_list else ([], True)
     )
     event = latest([*events, *outbox_events], pubkey=pubkey, kind=kind)
     return Lookup(event, is_complete=indexer_answered and outbox_answered)
@@ -52,13 +51,26 @@ def untrusted_endpoints(urls: Sequence[str]) -> list[Endpoint]:
     return [Endpoint(url, private_allowed=allowed) for url in urls]
 
 
+def _fetch_from_outbox(relay_list: Event, kind: int) -> tuple[list[Event], bool]:
+    """Return the events at the first of the author's write relays that answer."""
+    private_allowed = settings.NOSTR_ALLOW_PRIVATE_RELAYS
+    relays = write_relays(relay_list, private_allowed=private_allowed)
+    for batch in in_batches(relays):
+        events, answered = _fetch(untrusted_endpoints(batch), relay_list.pubkey, [kind])
+        if answered:
+            return events, True
+    return [], not relays
+
+
 def _fetch(
     endpoints: list[Endpoint], pubkey: str, kinds: list[int]
 ) -> tuple[list[Event], bool]:
     """Return the events that relays have, and whether any of them answered."""
     filters = [{"authors": [pubkey], "kinds": kinds}]
     try:
-        result = get_pool().fetch(endpoints, filters, timeout=_TIMEOUT)
+        result = get_pool().fetch(
+            endpoints, filters, timeout=_TIMEOUT, secret_key=settings.ROBOT_SECRET
+        )
     except RelayUnreachable:
         return [], False
     return list(result.events), result.answered

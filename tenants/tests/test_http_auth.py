@@ -56,6 +56,32 @@ def test_signed_request_returns_pubkey():
     assert authenticate(signed(method="POST", body=b"{}")) == pubkey_of(KEY)
 
 
+# Of any length modulo 3, and with both characters that the alphabets write differently.
+@pytest.mark.parametrize(
+    "content", ["", "x", "xx", "\u00bf\u00bf\u00bf", "~~~?\u00ff>"]
+)
+def test_both_alphabets_of_base64_are_accepted_with_and_without_padding(content):
+    tags = [["u", URL], ["method", "GET"]]
+    event = sign_event(KEY, kind=27235, content=content, tags=tags)
+    standard = base64.b64encode(event.to_json().encode()).decode()
+    url_safe = base64.urlsafe_b64encode(event.to_json().encode()).decode()
+
+    for token in {standard, standard.rstrip("="), url_safe, url_safe.rstrip("=")}:
+        UsedAuthEvent.objects.all().delete()
+        request = SignedRequest(f"Nostr {token}", "GET", URL, b"")
+        assert authenticate(request) == pubkey_of(KEY)
+
+
+@pytest.mark.parametrize("method", ["post", "Post", "POST"])
+def test_method_is_accepted_in_any_case(method):
+    """nostr-tools' own example signs 'post': nip98.ts, getToken()."""
+    tags = [["u", URL], ["method", method]]
+
+    request = signed(tags=tags, method="POST")
+
+    assert authenticate(request) == pubkey_of(KEY)
+
+
 @pytest.mark.parametrize("header", ["", "Bearer x", "Nostr", "Nostr ", "Nostr ***"])
 def test_missing_or_malformed_header_is_refused(header):
     request = replace(signed(), header=header)
@@ -180,7 +206,7 @@ def test_event_without_exactly_one_url_is_refused(tags):
 
 
 @pytest.mark.parametrize(
-    "methods", [[], [["method", "POST"]], [["method", "get"]], [["method", "GET"]] * 2]
+    "methods", [[], [["method", "post"]], [["method", "*"]], [["method", "GET"]] * 2]
 )
 def test_event_for_other_method_is_refused(methods):
     assert code_of(signed(tags=[["u", URL], *methods])) == "auth-wrong-method"
@@ -220,6 +246,19 @@ def test_event_cannot_be_used_twice():
     authenticate(request)
 
     assert code_of(request) == "auth-reused"
+
+
+def test_second_equal_request_of_a_second_learns_how_to_differ():
+    now = int(time.time())
+    authenticate(signed(at=now))
+
+    with pytest.raises(exceptions.AuthReused) as caught:
+        authenticate(signed(at=now))
+
+    assert "add a random tag (nonce), or wait for a second" in caught.value.message
+    tags = [["u", URL], ["method", "GET"], ["nonce", "1"]]
+    assert authenticate(signed(at=now, tags=tags)) == pubkey_of(KEY)
+    assert authenticate(signed(at=now + 1)) == pubkey_of(KEY)
 
 
 def test_event_is_marked_as_used_in_one_statement(django_assert_num_queries):

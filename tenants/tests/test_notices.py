@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from caravel.core.exceptions import Invalid
 from caravel.nostr import pubkey_of
+from caravel.tests.support.relay_requests import closed_ports
 from caravel.tests.support.waiting import wait_until
 from tenants.models import Notice
 from tenants.services.notices import (
@@ -164,6 +165,48 @@ def test_latest_list_of_message_relays_is_used(indexer, outbox, inbox):
     assert bob.messages(outbox) == []
 
 
+def test_message_reaches_the_only_living_relay_behind_dead_and_onion_ones(
+    indexer, outbox, inbox
+):
+    bob = NostrUser()
+    bob.tenant()
+    dead = [f"ws://127.0.0.1:{port}" for port in closed_ports(6)]
+    bob.lists_relays(10050, ["ws://x.onion"] * 9 + [*dead, inbox.url], at=indexer)
+
+    assert deliver(create_notice(bob)).note == ""
+
+    assert bob.messages(inbox) == [TEXT]
+
+
+def test_list_is_found_at_the_only_living_write_relay(indexer, outbox, inbox):
+    bob = NostrUser()
+    bob.tenant()
+    dead = [f"ws://127.0.0.1:{port}" for port in closed_ports(6)]
+    bob.lists_relays(10002, [*dead, inbox.url], at=indexer)
+    bob.reads_messages_at(inbox, announced_at=inbox)
+
+    assert deliver(create_notice(bob)).note == ""
+
+    assert bob.messages(inbox) == [TEXT]
+
+
+def test_lists_are_found_at_relays_that_require_authentication_to_read(
+    indexer, outbox, inbox, settings
+):
+    bob = NostrUser()
+    bob.tenant()
+    bob.writes_to(inbox, announced_at=indexer)
+    bob.reads_messages_at(inbox, announced_at=inbox)
+    for relay in (indexer, inbox):
+        relay.change_settings(requires_auth_to_read=True)
+        relay.drop_connections()
+
+    assert deliver(create_notice(bob)).note == ""
+
+    assert bob.messages(inbox) == [TEXT]
+    assert indexer.authenticated == {pubkey_of(settings.ROBOT_SECRET)}
+
+
 def test_list_of_message_relays_is_cached_for_minutes(ann, tenant, indexer, inbox):
     deliver(create_notice(ann, "in_1"))
     requests = indexer.requests
@@ -236,6 +279,7 @@ def test_recipients_relay_on_private_address_is_not_used(
 
     assert inbox.accepted == connections
     assert ann.messages(outbox) == [TEXT]
+    assert "names no public relay" in notice.note
 
 
 # --- e-mail

@@ -294,7 +294,8 @@ def _retry_rate_limited_wallet(collection: InvoiceCollection) -> Step:
     is_limited = last.state == NwcPayment.State.REFUSED and last.code == "RATE_LIMITED"
     if not is_limited or collection.rate_limits >= _MAX_RATE_LIMIT_RETRIES:
         return None
-    retry_at = (last.resolved_at or last.created_at) + _RATE_LIMIT_PAUSE
+    refused_at = last.refused_at or last.resolved_at or last.created_at
+    retry_at = refused_at + _RATE_LIMIT_PAUSE
     if retry_at > timezone.now():
         reason = "Waiting: the wallet has had too many requests"
         return Wait(State.COLLECTING, reason, retry_at)

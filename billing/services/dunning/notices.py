@@ -15,6 +15,7 @@ from billing.services.dunning.notice_texts import (
     render,
     shorten,
 )
+from billing.services.invoices.locks import is_being_paid
 from tenants.models import Notice, Tenant
 from tenants.services.notices import drop_notices, notify
 
@@ -171,7 +172,7 @@ def _still_applies(
         return bool(tenant.nwc_error)
     if notice.kind in _UNPAID and not collection.is_unpaid:
         return False
-    if notice.kind in _REQUESTS and collection.is_bank_debited:
+    if notice.kind in _REQUESTS and is_being_paid(collection):
         return False
     if notice.kind in REMINDERS:
         return not tenant.dunning_exempt and not is_overdue

@@ -201,12 +201,12 @@ def _update_past_due(tenant: Tenant) -> None:
 def _needs_manual_payment() -> InvoiceCollectionQuerySet:
     """Return unpaid invoices that only the tenant can pay.
 
-    One whole automatic attempt has failed, or it is disputed money. Not those with a
-    bank payment in progress: nothing is to be done meanwhile.
+    One whole automatic attempt has failed, or it is disputed money. Not those that
+    have been paid, as far as is known: nothing is to be done meanwhile.
     """
     manual = Q(attempts_started=1, state=InvoiceCollection.State.MANUAL)
     failed = manual | Q(attempts_started__gt=1)
-    waiting = InvoiceCollection.objects.unpaid().not_bank_debited()
+    waiting = InvoiceCollection.objects.unpaid().not_being_paid()
     return waiting.filter(failed | Q(dispute_debt_cents__gt=0))
 
 

@@ -20,7 +20,7 @@ from billing.services.invoices.cache import CachedInvoices, get_or_fetch
 from billing.services.invoices.locks import Blocker, blockers_for_payer
 from billing.services.invoices.payment_link import payment_url
 from billing.services.invoices.records import billed_period
-from lightning.services.invoices import live_until
+from lightning.services.live_payments import LivePayment, live_payments
 from relays.models import Plan
 from tenants.models import Tenant
 
@@ -44,8 +44,8 @@ class CollectionDetails:
     """Collection state of an invoice.
 
     `next_try_at` is the next attempt to charge wallet and card. `waiting` is a pending
-    payment or reduction that blocks other payments. `lightning_until` is the latest
-    time a payment of a presented bolt11 can arrive. `owed_cents` is to be paid, with
+    payment or reduction that blocks other payments. `lightning` is a Lightning payment
+    that may still arrive. `owed_cents` is to be paid, with
     `dispute_debt_cents`, which Stripe's amounts do not have. `payment_url` is None when
     there is nothing to pay. `hold` is what keeps it from being finalized or owed at
     Stripe.
@@ -56,7 +56,7 @@ class CollectionDetails:
     paid_by: str
     suspend_at: datetime | None
     next_try_at: datetime | None
-    lightning_until: datetime | None
+    lightning: LivePayment | None
     waiting: Blocker | None
     owed_cents: int
     dispute_debt_cents: int
@@ -181,7 +181,7 @@ def _with_collections(
 ) -> list[InvoiceDetails]:
     """Join invoices with their collections, in a constant number of queries."""
     unpaid = [pk for pk, collection in collections.items() if collection.is_unpaid]
-    blockers, lightning_until = blockers_for_payer(unpaid), live_until(unpaid)
+    blockers, live = blockers_for_payer(unpaid), live_payments(unpaid)
     refunded = refunded_cents(collections)
     priced = Plan.objects.exclude(stripe_price_id=None)
     plans = {str(plan.stripe_price_id): plan.name for plan in priced}
@@ -193,7 +193,7 @@ def _with_collections(
             collection=_collection_details(
                 collections.get(invoice.id),
                 blockers,
-                lightning_until,
+                live,
                 refunded.get(invoice.id, 0),
             ),
             fetched_at=cached.fetched_at,
@@ -252,7 +252,7 @@ def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[InvoiceLine
 def _collection_details(
     collection: InvoiceCollection | None,
     blockers: Mapping[str, Blocker],
-    lightning_until: Mapping[str, datetime],
+    live: Mapping[str, LivePayment],
     refunded_cents: int,
 ) -> CollectionDetails | None:
     if collection is None:
@@ -263,7 +263,7 @@ def _collection_details(
         paid_by=collection.paid_by,
         suspend_at=collection.suspend_at,
         next_try_at=next_attempt_at(collection),
-        lightning_until=lightning_until.get(collection.pk),
+        lightning=live.get(collection.pk),
         waiting=blockers.get(collection.pk),
         owed_cents=collection.owed_cents,
         dispute_debt_cents=collection.dispute_debt_cents,

@@ -27,7 +27,7 @@ from billing.models import (
 from billing.models.credits import CreditQuerySet
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services.invoices import payable_until
+from lightning.services.live_payments import live_payment, live_payments_for_payers
 
 #: How long a person may take for a 3D Secure challenge, from when we have seen it: the
 #: most that Stripe's SDKs allow is 99 minutes, the banks' pages end after 10 to 30.
@@ -38,7 +38,10 @@ Intent = InvoiceCollection.IntentStatus
 
 @dataclass(frozen=True)
 class Blocker:
-    """The reason why an invoice cannot be paid or changed, and until when if known."""
+    """The reason why an invoice cannot be paid or changed.
+
+    `until` is the latest end of it, never in the past, and None if it is unknown.
+    """
 
     reason: str
     until: datetime | None = None
@@ -47,10 +50,10 @@ class Blocker:
 def payment_blocker(invoice_id: str) -> Blocker | None:
     """Return the pending payment or change of an invoice, None if there is none."""
     # In this order, a bolt11 that is paid in between is found by one of the queries.
-    until = payable_until(invoice_id)
+    live = live_payment(invoice_id)
     if other := _other_blocker(invoice_id):
         return other
-    return Blocker("It may still be paid by Lightning.", until) if until else None
+    return Blocker(live.reason, live.until) if live else None
 
 
 def blocker_at_stripe(collection: InvoiceCollection) -> Blocker | None:
@@ -71,7 +74,8 @@ def blocker_at_stripe(collection: InvoiceCollection) -> Blocker | None:
 def blocker_for_payer(invoice_id: str) -> Blocker | None:
     """Return the reason why a payer cannot pay an invoice now, None if they can.
 
-    An expired, unpaid bolt11 does not block: the payer can request a new one.
+    An expired, unpaid bolt11 does not block: the payer can request a new one, unless
+    support must decide whether it was paid.
     """
     return blockers_for_payer([invoice_id]).get(invoice_id)
 
@@ -82,14 +86,11 @@ def blockers_for_payer(invoice_ids: Collection[str]) -> dict[str, Blocker]:
     Invoices that can be paid are left out. The number of queries is constant.
     """
     blockers = _blockers_at_stripe(invoice_ids)
-    attempts = NwcPayment.objects.pending().filter(stripe_invoice_id__in=invoice_ids)
-    for attempt in attempts.select_related("invoice"):
-        until = attempt.invoice.final_at
-        wallet = Blocker("It may still be paid by Lightning.", until)
-        blockers.setdefault(attempt.stripe_invoice_id, wallet)
+    for invoice_id, live in live_payments_for_payers(invoice_ids).items():
+        blockers.setdefault(invoice_id, Blocker(live.reason, live.until))
     for blocker, ids in _blockers(invoice_ids):
         for invoice_id in ids:
-            # A pending wallet payment comes first: its `until` is known.
+            # A pending wallet payment comes first: its `until` may be known.
             blockers.setdefault(invoice_id, blocker)
     return blockers
 
@@ -172,6 +173,21 @@ def has_pending_attempt(invoice_id: str) -> bool:
 def has_pending_charge(invoice_id: str) -> bool:
     """Return whether a card charge is pending."""
     return CardAttempt.objects.pending().filter(collection=invoice_id).exists()
+
+
+def waits_for_support(invoice_id: str) -> bool:
+    """Return whether support must decide whether an invoice was paid by Lightning."""
+    live = LightningInvoice.objects.of(invoice_id).live()
+    return live.filter(contradicted_at__isnull=False).exists()
+
+
+def is_being_paid(collection: InvoiceCollection) -> bool:
+    """Return whether a payment has been made, as in `not_being_paid`.
+
+    It is a bank payment in progress, or one by Lightning that our wallet does not show.
+    """
+    undecided = LightningInvoice.objects.of(collection.pk).undecided()
+    return collection.is_bank_debited or undecided.exists()
 
 
 def has_unbooked_payment(invoice_id: str) -> bool:

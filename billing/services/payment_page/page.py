@@ -16,9 +16,10 @@ from billing.services.invoices import locks
 from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
 from billing.services.reversals.debts import is_taken_back
-from lightning.exceptions import WalletError
+from lightning.exceptions import WalletBusy, WalletError
 from lightning.models import LightningInvoice
-from lightning.services.invoices import payable_until, reissue_at
+from lightning.services.invoices import reissue_at
+from lightning.services.live_payments import LivePayment, live_payment
 from relays.models import Relay
 
 Status = InvoiceCollection.Status
@@ -44,13 +45,15 @@ class PageState(StrEnum):
 class WaitingFor(StrEnum):
     """Reason for the state WAITING.
 
-    BANK and CHALLENGE are a bank payment and a 3D Secure challenge at Stripe; INTERNAL
-    is a booking or reduction of our own.
+    BANK and CHALLENGE are a bank payment and a 3D Secure challenge at Stripe; SUPPORT
+    must decide whether a Lightning payment has arrived; INTERNAL is a booking or
+    reduction of our own.
     """
 
     BANK = "bank"
     CHALLENGE = "challenge"
     WALLET = "wallet"
+    SUPPORT = "support"
     CARD = "card"
     INTERNAL = "internal"
 
@@ -68,8 +71,8 @@ class PaymentPage:
     """State of the page at `now`.
 
     `bolt11` is the Lightning invoice that was presented last, `payment` one that has
-    been paid. `blocker` may be paying the invoice now; `lightning_until` is the latest
-    time a Lightning payment can arrive; `card_attempt` is the last one.
+    been paid. `blocker` may be paying the invoice now; `lightning` is a
+    Lightning payment that may still arrive; `card_attempt` is the last one.
     """
 
     invoice: InvoiceCollection
@@ -79,7 +82,7 @@ class PaymentPage:
     payment: LightningInvoice | None = None
     blocker: Blocker | None = None
     waiting_for: WaitingFor | None = None
-    lightning_until: datetime | None = None
+    lightning: LivePayment | None = None
     card_attempt: CardAttempt | None = None
     paid_by: str = ""
     has_billable_relays: bool = False
@@ -127,9 +130,8 @@ class PaymentPage:
 
     @property
     def blocked_until(self) -> datetime | None:
-        """Latest end of the blocker, None when unknown or already past."""
-        until = self.blocker.until if self.blocker else None
-        return until if until and until > self.now else None
+        """Latest end of the blocker, None when unknown."""
+        return self.blocker.until if self.blocker else None
 
     @property
     def reissue_at(self) -> datetime | None:
@@ -213,7 +215,7 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         bolt11=bolt11,
         blocker=blocker,
         waiting_for=_waiting_for(invoice) if blocker else None,
-        lightning_until=payable_until(invoice.pk),
+        lightning=live_payment(invoice.pk),
         card_attempt=invoice.card_attempts.first(),
         has_billable_relays=Relay.objects.billable()
         .filter(tenant=invoice.tenant)
@@ -255,6 +257,8 @@ def _waiting_for(invoice: InvoiceCollection) -> WaitingFor:
         return WaitingFor.CHALLENGE
     if locks.has_pending_charge(invoice.pk):
         return WaitingFor.CARD
+    if locks.waits_for_support(invoice.pk):
+        return WaitingFor.SUPPORT
     is_pending = locks.has_pending_attempt(invoice.pk)
     return WaitingFor.WALLET if is_pending else WaitingFor.INTERNAL
 
@@ -262,4 +266,4 @@ def _waiting_for(invoice: InvoiceCollection) -> WaitingFor:
 def _has_wallet_failed(bolt11: LightningInvoice) -> bool:
     """Return whether our wallet could not be reached at the last look-up."""
     # WalletError itself is recorded while a payment arrives: the wallet did answer.
-    return bolt11.last_error_code not in {"", WalletError.code}
+    return bolt11.last_error_code not in {"", WalletError.code, WalletBusy.code}

@@ -29,6 +29,7 @@ _WAITING_HEADLINES = {
     WaitingFor.BANK: "A bank payment is in progress",
     WaitingFor.CHALLENGE: "Waiting for your confirmation",
     WaitingFor.WALLET: "Waiting for your wallet",
+    WaitingFor.SUPPORT: "We look into your payment",
     WaitingFor.CARD: "Waiting for your card",
 }
 
@@ -112,7 +113,7 @@ def etag(page: PaymentPage) -> str:
         page.blocker,
         page.blocked_until,
         page.reissue_at,
-        page.lightning_until,
+        page.lightning,
         page.bolt11 and page.bolt11.pk,
         page.is_overdue,
         page.is_written_off,

@@ -615,7 +615,7 @@ def test_no_card_charge_when_a_payment_settles_during_the_blocker_queries(
         """Settle the invoice, as another worker commits it."""
         LightningInvoice.objects.update(state="settled", settled_at=now)
 
-    run_before(monkeypatch, locks, "payable_until", settle)
+    run_before(monkeypatch, locks, "live_payment", settle)
 
     with pytest.raises(PaymentInProgress):
         cards.start_attempt(

@@ -101,7 +101,7 @@ def test_list_has_lines_and_collection_details(invoice):
     assert collection.suspend_at == invoice.suspend_at
     assert invoice.finalized_at
     assert collection.next_try_at == invoice.finalized_at + timedelta(days=1)
-    assert collection.lightning_until is None
+    assert collection.lightning is None
     assert collection.payment_url
     assert verify_token(collection.payment_url.rsplit("/", 1)[1]) == invoice.pk
     assert collection.payment_url not in repr(details)

@@ -1,53 +1,36 @@
 """Connection to one relay, shared by all users of the relay in the process.
 
-It opens on first use. If it is lost while there are subscriptions, it reconnects and
-repeats them. Events are never sent again.
+It opens on first use. If it is lost while there are subscriptions, it reconnects.
+Whoever opens it, the subscriptions are repeated first. Events are never sent again.
 """
 
 import asyncio
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from caravel.nostr.events import Event, sign_event
+from caravel.nostr.events import Event
+from caravel.nostr.relays.acknowledgements import Acknowledgements
+from caravel.nostr.relays.authentication import Authentication, AuthenticationFailed
+from caravel.nostr.relays.background import ConnectionLost, in_background
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable, dial
+from caravel.nostr.relays.subscriptions import Filter, Subscription, Subscriptions
+from caravel.nostr.relays.time_budget import TimeBudget
 
 logger = structlog.get_logger(__name__)
 
-Filter = dict[str, Any]
 #: Seconds without a subscription after which a connection is closed.
 IDLE_TIMEOUT = 120.0
-#: Seconds before reconnecting or subscribing again: the first delay and the maximum.
+#: Seconds before reconnecting: the first delay and the maximum.
 _MIN_DELAY, _MAX_DELAY = 0.25, 30.0
-_AUTH_KIND = 22242  # NIP-42
-#: Share of the event loop's time for one relay's messages, seconds that it may use in
-#: one burst, and the fixed cost of a message in seconds.
-_TIME_SHARE, _BURST, _MESSAGE_COST = 0.2, 1.0, 0.00005
-
-
-@dataclass(eq=False)
-class Subscription:
-    """Subscription at a relay; `on_event` is called with unverified events."""
-
-    id: str
-    filters: list[Filter]
-    on_event: Callable[[object], None]
-    #: True at EOSE, False at CLOSED or when the connection is lost.
-    stored: "asyncio.Future[bool]"
-    #: Number of CLOSED messages on this connection.
-    refusals: int = 0
-    #: True while a new REQ after CLOSED is scheduled.
-    is_refused: bool = False
-    secret_keys: list[str] = field(default_factory=list, repr=False)
+#: Maximum length of a relay's reason, which is shown to people.
+_MAX_REASON = 150
 
 
 class Connection:
@@ -60,12 +43,13 @@ class Connection:
         self._reader: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
         self._closing: asyncio.TimerHandle | None = None
-        self._subscriptions: dict[str, Subscription] = {}
-        self._numbers = itertools.count(1)
-        self._oks: dict[str, asyncio.Future[tuple[bool, str]]] = {}
-        self._challenge = ""
-        #: Used time of the event loop in seconds, and when it was last updated.
-        self._used_time, self._used_time_at = 0.0, 0.0
+        self._acknowledgements = Acknowledgements(self._send)
+        self._authentication = Authentication(endpoint, self._acknowledgements)
+        self._subscriptions = Subscriptions(
+            endpoint.host, self._send, self._authentication
+        )
+        self._budget = TimeBudget()
+        self._delay = _MIN_DELAY
         self.connect_count = 0
 
     @property
@@ -77,21 +61,7 @@ class Connection:
         """True if it is open or opening, has subscriptions, or waits for an OK."""
         is_opening = self._opening is not None and not self._opening.done()
         is_connected = is_opening or self._websocket is not None
-        return is_connected or bool(self._subscriptions or self._oks)
-
-    async def open(self) -> None:
-        """Connect unless connected. Raises RelayUnreachable."""
-        if self.is_open:
-            return
-        if self._websocket is not None:
-            # The old websocket is closing: repeat its subscriptions on the new one.
-            self._discard(self._websocket)
-        if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._open())
-            # Retrieve the exception, or asyncio logs it if all callers were cancelled.
-            self._opening.add_done_callback(lambda t: t.cancelled() or t.exception())
-        # Callers share the attempt: cancelling one must not cancel it for the others.
-        await asyncio.shield(self._opening)
+        return is_connected or bool(self._subscriptions or self._acknowledgements)
 
     async def subscribe(
         self,
@@ -105,31 +75,31 @@ class Connection:
         The secret keys are used if the relay requires authentication (NIP-42). Raises
         RelayUnreachable.
         """
-        await self.open()
-        subscription = Subscription(
-            id=f"caravel-{next(self._numbers)}",
-            filters=list(filters),
-            on_event=on_event,
-            stored=asyncio.get_running_loop().create_future(),
-            secret_keys=list(dict.fromkeys(secret_keys)),
-        )
-        self._subscriptions[subscription.id] = subscription
+        subscription = self._subscriptions.add(filters, on_event, secret_keys)
         self._cancel_closing()
         try:
-            # If the connection is lost here, reconnecting repeats the request.
-            with suppress(ConnectionLost):
-                await self._request(subscription)
+            await self._request(subscription)
         except BaseException:
             self.unsubscribe(subscription)
             raise
         return subscription
 
+    def listen(
+        self,
+        filters: Iterable[Filter],
+        on_event: Callable[[object], None],
+        *,
+        secret_key: str = "",
+    ) -> None:
+        """Subscribe for the life of the process, also if the relay is down now."""
+        subscription = self._subscriptions.add(filters, on_event, [secret_key])
+        self._cancel_closing()
+        in_background(self._listen(subscription))
+
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; sends CLOSE if connected."""
-        if self._subscriptions.pop(subscription.id, None) is None:
+        if not self._subscriptions.remove(subscription):
             return
-        if not subscription.stored.done():
-            subscription.stored.set_result(False)
         if self.is_open:
             in_background(self._send(["CLOSE", subscription.id]))
         if not self._subscriptions:
@@ -142,18 +112,24 @@ class Connection:
         secret_key: str = "",
         ready_check: Callable[[], None] = lambda: None,
     ) -> tuple[bool, str]:
-        """Send an event once, and return the flag and the reason of the relay's OK.
+        """Send an event once; return whether the relay accepts it, and its reason.
 
         `ready_check` is called right before the event is sent, and can prevent that by
         raising. Raises RelayUnreachable if nothing was sent, ConnectionLost if the
         connection was lost before the OK.
         """
+        keys = [secret_key] if secret_key else []
+        await self._authentication.prove_further(keys)
         accepted, reason = await self._publish(event, ready_check)
         # NIP-42: the relay has not accepted the event, so it may be sent again.
-        if reason.startswith("auth-required:") and secret_key and self._challenge:
-            await self._authenticate(secret_key)
+        if not accepted and self._authentication.may_help(reason, keys):
+            try:
+                await self._authentication.prove(keys)
+            except AuthenticationFailed as exc:
+                return False, exc.message
             accepted, reason = await self._publish(event, ready_check)
-        return accepted, reason
+        # NIP-01 says true for an event that the relay has already; some say false.
+        return accepted or reason.startswith("duplicate:"), reason
 
     async def close(self) -> None:
         """Close the connection without reconnecting."""
@@ -166,25 +142,46 @@ class Connection:
             await websocket.close()
         if self._reader is not None:
             self._reader.cancel()
-        self._fail_pending()
+        self._acknowledgements.fail(ConnectionLost(self.endpoint.host))
+        self._subscriptions.fail(RelayUnreachable("The connection was closed."))
 
     # --- opening
+
+    async def _connect(self) -> None:
+        """Connect unless connected. Raises RelayUnreachable."""
+        if self.is_open:
+            return
+        if self._websocket is not None:
+            # The old websocket is closing: repeat its subscriptions on the new one.
+            self._discard(self._websocket)
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open())
+            # Retrieve the exception, or asyncio logs it if all callers were cancelled.
+            self._opening.add_done_callback(lambda t: t.cancelled() or t.exception())
+        # Callers share the attempt: cancelling one must not cancel it for the others.
+        await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
         self._websocket = websocket = await dial(self.endpoint)
         self.connect_count += 1
-        self._challenge = ""
+        self._authentication.reset()
         self._reader = asyncio.create_task(self._read(websocket))
+        if self._restoring is not None:
+            self._restoring.cancel()
+            self._restoring = None
         if not self._subscriptions:
             self._close_when_idle()
+        # If the connection is lost here, they are repeated on the next one.
+        with suppress(ConnectionLost):
+            await self._subscriptions.request_all()
 
     async def _read(self, websocket: ClientConnection) -> None:
         try:
             async for message in websocket:
                 started_at = time.perf_counter()
                 self._receive(message)
-                elapsed = time.perf_counter() - started_at
-                await self._yield_if_over_budget(elapsed + _MESSAGE_COST)
+                if pause := self._budget.charge(time.perf_counter() - started_at):
+                    await asyncio.sleep(pause)
         except ConnectionClosed as exc:
             logger.debug("relay_closed", relay=self.endpoint.host, reason=str(exc))
         finally:
@@ -192,47 +189,31 @@ class Connection:
             # After any error or cancellation the socket must not stay open.
             websocket.transport.abort()
 
-    async def _yield_if_over_budget(self, seconds: float) -> None:
-        """Stop reading for a while if this relay has used up its share of the loop."""
-        # A leaky bucket. Meanwhile the relay's messages wait in its own socket.
-        now = time.monotonic()
-        leaked = (now - self._used_time_at) * _TIME_SHARE
-        self._used_time = max(0.0, self._used_time - leaked) + seconds
-        self._used_time_at = now
-        if self._used_time > _BURST:
-            await asyncio.sleep((self._used_time - _BURST) / _TIME_SHARE)
-
     def _discard(self, websocket: ClientConnection) -> None:
         """Handle the loss of a websocket, unless another one has replaced it."""
         if self._websocket is not websocket:
             return
         self._websocket = None
-        self._fail_pending()
-        is_restoring = self._restoring is not None and not self._restoring.done()
-        if self._subscriptions and not is_restoring:
+        self._acknowledgements.fail(ConnectionLost(self.endpoint.host))
+        self._subscriptions.on_connection_lost()
+        self._start_restoring()
+
+    def _start_restoring(self) -> None:
+        if self._restoring is None or self._restoring.done():
             self._restoring = asyncio.create_task(self._restore())
 
     async def _restore(self) -> None:
-        """Reconnect, with growing delays, and repeat the subscriptions."""
-        delay = _MIN_DELAY
+        """Reconnect, with growing delays, while there are subscriptions."""
         while self._subscriptions:
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_DELAY)
-            with suppress(RelayUnreachable, ConnectionLost):
-                await self.open()
-                for subscription in list(self._subscriptions.values()):
-                    subscription.refusals = 0
-                    await self._request(subscription)
+            await asyncio.sleep(self._delay)
+            # Reset at the first EOSE: a relay that only accepts connections and closes
+            # them is not dialled again and again.
+            self._delay = min(self._delay * 2, _MAX_DELAY)
+            try:
+                await self._connect()
                 return
-
-    def _fail_pending(self) -> None:
-        for subscription in self._subscriptions.values():
-            if not subscription.stored.done():
-                subscription.stored.set_result(False)
-        for future in self._oks.values():
-            if not future.done():
-                future.set_exception(ConnectionLost(self.endpoint.host))
-        self._oks.clear()
+            except RelayUnreachable as exc:
+                self._subscriptions.fail(exc)
 
     def _cancel_closing(self) -> None:
         if self._closing is not None:
@@ -245,7 +226,7 @@ class Connection:
         self._closing = loop.call_later(IDLE_TIMEOUT, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
-        if self._oks:
+        if self._acknowledgements:
             self._close_when_idle()
         elif not self._subscriptions and self._websocket is not None:
             in_background(self._websocket.close())
@@ -253,35 +234,24 @@ class Connection:
     # --- sending
 
     async def _request(self, subscription: Subscription) -> None:
-        if subscription.id in self._subscriptions:
-            await self._send(["REQ", subscription.id, *subscription.filters])
+        if not self.is_open:
+            await self._connect()  # sends all subscriptions
+            return
+        # If the connection is lost here, the subscription is repeated on the next one.
+        with suppress(ConnectionLost):
+            await self._subscriptions.request(subscription)
+
+    async def _listen(self, subscription: Subscription) -> None:
+        try:
+            await self._request(subscription)
+        except RelayUnreachable:
+            self._start_restoring()
 
     async def _publish(
         self, event: Event, ready_check: Callable[[], None]
     ) -> tuple[bool, str]:
-        await self.open()
-        return await self._send_and_await_ok("EVENT", event, ready_check)
-
-    async def _authenticate(self, secret_key: str) -> None:
-        """Authenticate to the relay with a key (NIP-42)."""
-        event = sign_event(
-            secret_key,
-            kind=_AUTH_KIND,
-            content="",
-            tags=[("relay", self.endpoint.url), ("challenge", self._challenge)],
-        )
-        await self._send_and_await_ok("AUTH", event, lambda: None)
-
-    async def _send_and_await_ok(
-        self, verb: str, event: Event, ready_check: Callable[[], None]
-    ) -> tuple[bool, str]:
-        new = asyncio.get_running_loop().create_future()
-        ok = self._oks.setdefault(event.id, new)
-        try:
-            await self._send([verb, event.to_dict()], ready_check)
-            return await asyncio.shield(ok)
-        finally:
-            self._oks.pop(event.id, None)
+        await self._connect()
+        return await self._acknowledgements.send("EVENT", event, ready_check)
 
     async def _send(
         self, message: list[object], ready_check: Callable[[], None] = lambda: None
@@ -306,64 +276,19 @@ class Connection:
             content = None
         match content:
             case ["EVENT", str(id), data]:
-                if subscription := self._subscriptions.get(id):
-                    subscription.on_event(data)
+                self._subscriptions.on_event(id, data)
             case ["EOSE", str(id)]:
-                self._on_stored(id, complete=True)
-            case ["CLOSED", str(id), *reason]:
-                self._on_closed(id, str(reason[0]) if reason else "")
-            case ["OK", str(id), bool(accepted), *reason]:
-                ok = self._oks.get(id)
-                if ok is not None and not ok.done():
-                    ok.set_result((accepted, str(reason[0]) if reason else ""))
+                self._delay = _MIN_DELAY
+                self._subscriptions.on_eose(id)
+            case ["CLOSED", str(id), *reasons]:
+                self._subscriptions.on_closed(id, _reason(reasons))
+            case ["OK", str(id), bool(accepted), *reasons]:
+                self._acknowledgements.on_ok(id, accepted, _reason(reasons))
             case ["AUTH", str(challenge)]:
-                self._challenge = challenge
-
-    def _on_stored(self, id: str, *, complete: bool) -> None:
-        subscription = self._subscriptions.get(id)
-        if subscription is not None and not subscription.stored.done():
-            subscription.stored.set_result(complete)
-
-    def _on_closed(self, id: str, reason: str) -> None:
-        subscription = self._subscriptions.get(id)
-        if subscription is None or subscription.is_refused:
-            return
-        logger.debug("subscription_closed", relay=self.endpoint.host, reason=reason)
-        self._on_stored(id, complete=False)
-        subscription.is_refused = True
-        in_background(self._subscribe_again(subscription, reason))
-
-    async def _subscribe_again(self, subscription: Subscription, reason: str) -> None:
-        auth_required = reason.startswith("auth-required:") and self._challenge
-        subscription.refusals += 1
-        try:
-            # Only the first request for authentication is answered without a delay.
-            if subscription.refusals > 1 or not auth_required:
-                delay = _MIN_DELAY * (1 << min(subscription.refusals, 10))
-                await asyncio.sleep(min(delay, _MAX_DELAY))
-            for secret_key in subscription.secret_keys if auth_required else []:
-                await self._authenticate(secret_key)
-        finally:
-            subscription.is_refused = False
-        await self._request(subscription)
+                self._authentication.on_challenge(challenge)
 
 
-class ConnectionLost(Exception):
-    """The connection was lost after sending: the message may have arrived."""
-
-
-# asyncio keeps only weak references to tasks.
-# https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
-_background: set[asyncio.Task[None]] = set()
-
-
-def in_background(coroutine: Any) -> None:
-    """Run a coroutine as a task; the loss of a connection ends it silently."""
-
-    async def run() -> None:
-        with suppress(RelayUnreachable, ConnectionLost, ConnectionClosed):
-            await coroutine
-
-    task = asyncio.create_task(run())
-    _background.add(task)
-    task.add_done_callback(_background.discard)
+def _reason(values: list[object]) -> str:
+    """Return the printable part of a relay's reason, which may be anything."""
+    text = str(values[0])[:_MAX_REASON] if values else ""
+    return "".join(filter(str.isprintable, text))

@@ -25,6 +25,10 @@ from caravel.core.exceptions import CaravelError
 CONNECT_TIMEOUT = 10.0
 #: Maximum size of a message from a relay, in bytes.
 MAX_MESSAGE = 512 * 1024
+#: Domains that only a private network resolves (RFC 6761, 6762, 8375, and ICANN's
+#: `internal`), and those that need another network's software, like Tor.
+_PRIVATE_DOMAINS = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
+_OTHER_NETWORKS = (".onion", ".i2p")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 #: Global unicast (RFC 4291, 2.4). Python also calls old site-local addresses global.
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
@@ -78,6 +82,24 @@ def normalize_relay_url(text: str) -> str:
     if not has_host or not is_url or "@" in parts.netloc or parts.fragment:
         return ""
     return parts._replace(netloc=parts.netloc.lower()).geturl()
+
+
+def may_answer(url: str, *, private_allowed: bool) -> bool:
+    """Return whether a valid relay URL names a host that can be dialled at all."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    if host.endswith(_OTHER_NETWORKS):
+        return False
+    return private_allowed or not is_private_host(host)
+
+
+def is_private_host(host: str) -> bool:
+    """Return whether a host is private by its spelling alone, without DNS."""
+    host = host.rstrip(".").lower()
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
+    return not is_public(host)
 
 
 def is_public(address: str) -> bool:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from caravel.nostr.events import Event, InvalidEvent, parse_event
-from caravel.nostr.relays.connection import Connection, Subscription, in_background
+from caravel.nostr.relays.background import in_background
+from caravel.nostr.relays.connection import Connection
 from caravel.nostr.relays.dial import RelayUnreachable
+from caravel.nostr.relays.subscriptions import Filter, Subscription
 
 #: Relays allow about this many values in a filter, and few subscriptions.
 _MAX_BATCH = 100
 #: Seconds to collect requests before their subscription is sent.
 _BATCH_DELAY = 0.005
+#: Seconds to wait for EOSE before an event is sent all the same.
+_EOSE_TIMEOUT = 5.0
+#: Seconds by which the clock of the author of a reply may be slow.
+_MAX_SKEW = 120
 
 
 @dataclass(eq=False)
@@ -70,8 +76,9 @@ class PendingReplies:
         return not self._batches
 
     async def add(self, request: Request) -> None:
-        """Subscribe to the reply; returns when the subscription has been sent.
+        """Subscribe to the reply; returns when the relay has confirmed that.
 
+        Relays do not store replies: one that comes before the subscription is lost.
         Raises RelayUnreachable; the event must not be sent in that case.
         """
         batch = self._get_open_batch()
@@ -108,10 +115,11 @@ class PendingReplies:
             return
         try:
             batch.subscription = await self._connection.subscribe(
-                [{"kinds": [self._kind], "#e": list(batch.requests)}],
+                _reply_filters(self._kind, [*batch.requests.values()]),
                 self._accept,
                 secret_keys=[r.secret_key for r in batch.requests.values()],
             )
+            await batch.subscription.wait_for_eose(_EOSE_TIMEOUT)
         except RelayUnreachable as exc:
             batch.subscribed.set_exception(exc)
             # Retrieved here, or asyncio logs an error if no request waits any more.
@@ -141,6 +149,26 @@ class PendingReplies:
         ids = dict.fromkeys(_referenced_ids(data.get("tags")))
         requests = [self._batches[id].requests[id] for id in ids if id in self._batches]
         return [request for request in requests if request.expects(pubkey, kind)]
+
+
+def _reply_filters(kind: int, requests: list[Request]) -> list[Filter]:
+    """Return filters of which every relay supports one.
+
+    Some relays match new events by author or by `p` only, and some refuse filters with
+    neither. Some wallets write no `p` tag into their replies.
+    """
+    # Not by `p` alone: anybody can write to the recipient.
+    by_author = {"kinds": [kind], "authors": _unique(r.author for r in requests)}
+    since = min(request.event.created_at for request in requests) - _MAX_SKEW
+    recipients = _unique(request.event.pubkey for request in requests)
+    return [
+        {**by_author, "#e": [request.event.id for request in requests]},
+        {**by_author, "#p": recipients, "since": since},
+    ]
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
 
 
 def _referenced_ids(tags: object) -> Iterator[str]:

@@ -12,45 +12,30 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import structlog
 
 from caravel.core.exceptions import CaravelError
 from caravel.nostr.events import Event, InvalidEvent, parse_event
-from caravel.nostr.relays.connection import Connection, ConnectionLost, Filter
-from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pending import PendingReplies, Request
+from caravel.nostr.relays.background import cancel
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.exchange import EventRefused, NoReply, exchange
+from caravel.nostr.relays.fetch import FetchResult, fetch, publish
+from caravel.nostr.relays.pending import Request
+from caravel.nostr.relays.shared_connections import SharedConnections
+from caravel.nostr.relays.subscriptions import Filter
 
-logger = structlog.get_logger(__name__)
+__all__ = [
+    "EventRefused",
+    "FetchResult",
+    "NoReply",
+    "RelayPool",
+    "close_pool",
+    "get_pool",
+]
 
 T = TypeVar("T")
 #: Seconds that a thread waits for the event loop in addition to its own timeout.
 _CALL_GRACE = 10.0
-#: Maximum number of events that a fetch accepts from one relay.
-_MAX_FETCHED = 100
-#: Number of connections after which unused ones are dropped.
-_MAX_CONNECTIONS = 100
-
-
-class NoReply(CaravelError):
-    """The event was or may have been sent, and no reply arrived in time."""
-
-    code = "nostr-no-reply"
-    status = 504
-
-
-@dataclass(frozen=True)
-class FetchResult:
-    """Stored events of relays.
-
-    `complete` if each relay sent EOSE, `answered` if at least one did.
-    """
-
-    events: tuple[Event, ...]
-    complete: bool
-    answered: bool
 
 
 class RelayPool:
@@ -58,8 +43,7 @@ class RelayPool:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._connections: dict[Endpoint, Connection] = {}
-        self._pending: dict[tuple[Endpoint, int], PendingReplies] = {}
+        self._connections = SharedConnections()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="nostr", daemon=True
         )
@@ -113,13 +97,26 @@ class RelayPool:
         return self.call(self._request_all(endpoints, requests, timeout), timeout)
 
     def fetch(
-        self, endpoints: Sequence[Endpoint], filters: list[Filter], *, timeout: float
+        self,
+        endpoints: Sequence[Endpoint],
+        filters: list[Filter],
+        *,
+        timeout: float,
+        secret_key: str = "",
     ) -> FetchResult:
         """Return the stored events of relays. Raises RelayUnreachable.
 
-        A missing event proves nothing unless the result is `complete`.
+        A missing event proves nothing unless the result is `complete`. The secret key
+        is used if a relay requires authentication (NIP-42).
         """
-        return self.call(self._fetch(endpoints, filters, timeout), timeout)
+        fetching = fetch(
+            self._connections,
+            endpoints,
+            filters,
+            timeout=timeout,
+            secret_key=secret_key,
+        )
+        return self.call(fetching, timeout)
 
     def publish(
         self,
@@ -130,7 +127,13 @@ class RelayPool:
         secret_key: str = "",
     ) -> list[str]:
         """Send an event to all relays; return the hosts of those that accepted it."""
-        publishing = self._publish(endpoints, event, timeout, secret_key)
+        publishing = publish(
+            self._connections,
+            endpoints,
+            event,
+            timeout=timeout,
+            secret_key=secret_key,
+        )
         return self.call(publishing, timeout)
 
     def listen(
@@ -138,24 +141,29 @@ class RelayPool:
         endpoints: Sequence[Endpoint],
         filters: list[Filter],
         on_event: Callable[[Event], None],
+        *,
+        secret_key: str = "",
     ) -> None:
         """Subscribe for the life of the process, also across reconnects.
 
-        `on_event` is called in the event loop's thread with each verified event.
+        `on_event` is called in the event loop's thread with each verified event. The
+        secret key is used if a relay requires authentication (NIP-42).
         """
 
         def verify(data: object) -> None:
             with suppress(InvalidEvent):
                 on_event(parse_event(data))
 
-        for endpoint in endpoints:
-            asyncio.run_coroutine_threadsafe(
-                self._listen(endpoint, filters, verify), self._loop
-            )
+        def listen() -> None:
+            for endpoint in endpoints:
+                connection = self._connections.get(endpoint)
+                connection.listen(filters, verify, secret_key=secret_key)
+
+        self._loop.call_soon_threadsafe(listen)
 
     def connect_count(self, endpoint: Endpoint) -> int:
         """Return how many times the pool has connected to the relay."""
-        connection = self._connections.get(endpoint)
+        connection = self._connections.by_endpoint.get(endpoint)
         return connection.connect_count if connection else 0
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
@@ -186,7 +194,10 @@ class RelayPool:
         self, endpoints: Sequence[Endpoint], requests: list[Request], timeout: float
     ) -> list[Event | CaravelError]:
         replies = await asyncio.gather(
-            *[self._request(endpoints, request, timeout) for request in requests],
+            *[
+                exchange(self._connections, endpoints, request, timeout)
+                for request in requests
+            ],
             return_exceptions=True,
         )
         for reply in replies:
@@ -194,158 +205,10 @@ class RelayPool:
                 raise reply
         return [r for r in replies if isinstance(r, Event | CaravelError)]
 
-    async def _request(
-        self, endpoints: Sequence[Endpoint], request: Request, timeout: float
-    ) -> Event:
-        tasks = [
-            self._loop.create_task(self._send_request(endpoint, request))
-            for endpoint in endpoints
-        ]
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._first_reply(request, tasks)
-        except TimeoutError:
-            if request.sent:
-                raise NoReply(f"No reply within {timeout:g} seconds.") from None
-            raise RelayUnreachable("No relay could be reached in time.") from None
-        finally:
-            await _cancel(tasks)
-            for endpoint in endpoints:
-                self._pending_replies(endpoint, request.kind).remove(request)
-
-    async def _send_request(self, endpoint: Endpoint, request: Request) -> None:
-        """Subscribe to the reply at one relay, then send the event once."""
-        await self._pending_replies(endpoint, request.kind).add(request)
-        try:
-            accepted, reason = await self._connection(endpoint).publish(
-                request.event,
-                secret_key=request.secret_key,
-                ready_check=request.mark_sent,
-            )
-        except ConnectionLost:
-            return
-        # Not an error: a relay may forward an event although it rejects it.
-        if not accepted:
-            logger.debug("event_refused", relay=endpoint.host, reason=reason)
-
-    async def _first_reply(
-        self, request: Request, tasks: list[asyncio.Task[None]]
-    ) -> Event:
-        all_sent = asyncio.gather(*tasks, return_exceptions=True)
-        either: list[asyncio.Future[Any]] = [request.reply, all_sent]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not request.reply.done() and not request.sent:
-            errors = [error for error in all_sent.result() if error]
-            raise next(iter(errors), RelayUnreachable("The wallet names no relay."))
-        return await request.reply
-
-    async def _fetch(
-        self, endpoints: Sequence[Endpoint], filters: list[Filter], timeout: float
-    ) -> FetchResult:
-        events: dict[str, Event] = {}
-        tasks = [
-            self._loop.create_task(self._fetch_from(endpoint, filters, events))
-            for endpoint in endpoints
-        ]
-        done, late = await asyncio.wait(tasks, timeout=timeout)
-        await _cancel(list(late))
-        errors = [task.exception() for task in done if task.exception()]
-        if len(errors) == len(tasks):
-            raise errors[0] or RelayUnreachable("No relay could be reached.")
-        results = [task.result() for task in done if not task.exception()]
-        complete = len(results) == len(tasks) and all(results)
-        return FetchResult(tuple(events.values()), complete, answered=any(results))
-
-    async def _fetch_from(
-        self, endpoint: Endpoint, filters: list[Filter], events: dict[str, Event]
-    ) -> bool:
-        """Add one relay's stored events; return whether it sent all of them (EOSE)."""
-        remaining = iter(range(_MAX_FETCHED))
-
-        def on_event(data: object) -> None:
-            if next(remaining, None) is None:
-                return
-            with suppress(InvalidEvent):
-                event = parse_event(data)
-                events[event.id] = event
-
-        connection = self._connection(endpoint)
-        subscription = await connection.subscribe(filters, on_event)
-        try:
-            return await asyncio.shield(subscription.stored)
-        finally:
-            connection.unsubscribe(subscription)
-
-    async def _publish(
-        self,
-        endpoints: Sequence[Endpoint],
-        event: Event,
-        timeout: float,
-        secret_key: str,
-    ) -> list[str]:
-        async def publish_to(endpoint: Endpoint) -> str:
-            with suppress(RelayUnreachable, ConnectionLost):
-                connection = self._connection(endpoint)
-                accepted, _ = await connection.publish(event, secret_key=secret_key)
-                return endpoint.host if accepted else ""
-            return ""
-
-        tasks = [self._loop.create_task(publish_to(endpoint)) for endpoint in endpoints]
-        done, late = await asyncio.wait(tasks, timeout=timeout)
-        await _cancel(list(late))
-        return [task.result() for task in done if task.result()]
-
-    async def _listen(
-        self,
-        endpoint: Endpoint,
-        filters: list[Filter],
-        on_event: Callable[[object], None],
-    ) -> None:
-        """Subscribe, with retries; after that the connection restores itself."""
-        delay = 1.0
-        while True:
-            with suppress(RelayUnreachable):
-                await self._connection(endpoint).subscribe(filters, on_event)
-                return
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 30.0)
-
-    def _connection(self, endpoint: Endpoint) -> Connection:
-        if endpoint not in self._connections:
-            if len(self._connections) >= _MAX_CONNECTIONS:
-                self._drop_unused()
-            self._connections[endpoint] = Connection(endpoint)
-        return self._connections[endpoint]
-
-    def _pending_replies(self, endpoint: Endpoint, kind: int) -> PendingReplies:
-        new = PendingReplies(self._connection(endpoint), kind)
-        return self._pending.setdefault((endpoint, kind), new)
-
-    def _drop_unused(self) -> None:
-        """Drop unused connections, since tenants can name any number of relays."""
-        awaited = {
-            e for (e, _), pending in self._pending.items() if not pending.is_empty
-        }
-        for endpoint, connection in list(self._connections.items()):
-            if endpoint not in awaited and not connection.is_used:
-                del self._connections[endpoint]
-        self._pending = {
-            key: pending
-            for key, pending in self._pending.items()
-            if key[0] in self._connections
-        }
-
     async def _close(self) -> None:
-        closing = [connection.close() for connection in self._connections.values()]
-        await asyncio.gather(*closing, return_exceptions=True)
+        await self._connections.close()
         current = asyncio.current_task()
-        await _cancel([task for task in asyncio.all_tasks() if task is not current])
-
-
-async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel([task for task in asyncio.all_tasks() if task is not current])
 
 
 _pool: RelayPool | None = None

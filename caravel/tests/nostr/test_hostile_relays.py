@@ -15,28 +15,20 @@ import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import parse_event, sign_event
-from caravel.nostr.relays import connection as connections_module
-from caravel.nostr.relays import pending
+from caravel.nostr.relays import background, pending, time_budget
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import RelayPool
+from caravel.nostr.relays.subscriptions import SubscriptionRefused
 from caravel.tests.support.hostile_relay import (
     http_server,
     raw_relay,
     scripted_relay,
 )
-from caravel.tests.support.relay_requests import send_in_vain
 from caravel.tests.support.waiting import LIMIT, result_of, wait_until
 from sandbox.nostr import running_relay
 
 CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
 REQUEST, REPLY = 23194, 23195
-
-
-@pytest.fixture
-def pool():
-    pool = RelayPool()
-    yield pool
-    pool.close()
 
 
 def new_request(content="?"):
@@ -77,7 +69,7 @@ def in_loop(pool, function):
 
 
 def connection_to(pool, endpoint):
-    return pool._connections[endpoint]
+    return pool._connections.by_endpoint[endpoint]
 
 
 def test_event_with_thousands_of_references_to_request_is_not_verified(
@@ -95,6 +87,7 @@ def test_event_with_thousands_of_references_to_request_is_not_verified(
 
     def script(client):
         sub, (id, *_) = (message := client.receive_until("REQ"))[1], message[2]["#e"]
+        client.send("EOSE", sub)
         other = sign_event(CLIENT_KEY, kind=REPLY, content="", tags=[("e", id)] * 6_000)
         client.receive_until("EVENT")
         client.send("EVENT", sub, other.to_dict())
@@ -130,14 +123,14 @@ def test_fetch_ends_when_relay_never_stops_sending_events(pool):
 
 
 def test_flood_of_messages_uses_limited_share_of_event_loop(pool, monkeypatch):
-    monkeypatch.setattr(connections_module, "_BURST", 0.05)
-    charged, limit = [], connections_module.Connection._yield_if_over_budget
+    monkeypatch.setattr(time_budget, "_BURST", 0.05)
+    charged, limit = [], time_budget.TimeBudget.charge
 
-    async def charge(connection, seconds):
-        charged.append(seconds)
-        await limit(connection, seconds)
+    def charge(budget, seconds):
+        charged.append(seconds + time_budget._MESSAGE_COST)
+        return limit(budget, seconds)
 
-    monkeypatch.setattr(connections_module.Connection, "_yield_if_over_budget", charge)
+    monkeypatch.setattr(time_budget.TimeBudget, "charge", charge)
     stopped = threading.Event()
 
     def script(client):
@@ -200,7 +193,7 @@ def test_slow_name_servers_do_not_delay_trusted_relays(pool, monkeypatch):
         future = executor.submit(
             pool.fetch, untrusted, [{"kinds": [1]}], timeout=2 * LIMIT
         )
-        wait_until(lambda: len(pool._connections) == 100)
+        wait_until(lambda: len(pool._connections.by_endpoint) == 100)
         trusted = Endpoint(relay.url, private_allowed=True)
 
         assert pool.fetch([trusted], [{"kinds": [1]}], timeout=LIMIT).complete
@@ -222,9 +215,9 @@ def test_unused_connections_are_dropped(pool):
                 with pytest.raises(RelayUnreachable):
                     send_request(pool, unreachable)
 
-    assert len(pool._connections) <= 101
-    assert len(pool._pending) <= 101
-    assert held in pool._connections
+    assert len(pool._connections.by_endpoint) <= 101
+    assert len(pool._connections.pending) <= 101
+    assert held in pool._connections.by_endpoint
 
 
 @pytest.mark.parametrize(
@@ -248,6 +241,7 @@ def test_http_server_that_is_no_relay_is_unreachable(pool, response):
 def test_deeply_nested_json_is_ignored(pool):
     def script(client):
         sub, (id, *_) = (message := client.receive_until("REQ"))[1], message[2]["#e"]
+        client.send("EOSE", sub)
         client.receive_until("EVENT")
         client.websocket.send("[" * 200_000)
         client.send("EVENT", sub, reply_to(id))
@@ -270,14 +264,13 @@ def test_subscription_that_relay_keeps_closing_is_repeated_with_growing_delays(p
                     client.send("CLOSED", sub, "error: no")
 
     with scripted_relay(script) as endpoint:
-        send_in_vain(
-            lambda timeout: send_request(pool, endpoint, timeout),
-            timeout=2,
-            until=lambda: any(times[sub][1:] for sub in times),
-        )
+        pool.listen([endpoint], [{"kinds": [1]}], lambda event: None)
+        wait_until(lambda: any(times[sub][2:] for sub in list(times)))
         assert connection_to(pool, endpoint).connect_count == 1
+        with pytest.raises(SubscriptionRefused, match="error: no"):
+            send_request(pool, endpoint)
     assert_delays_grow(times, [0.5, 1, 2, 4, 8, 16])
-    wait_until(lambda: not connections_module._background)
+    wait_until(lambda: not background._tasks)
 
 
 def test_authentication_that_never_suffices_is_repeated_with_growing_delays(pool):
@@ -295,11 +288,12 @@ def test_authentication_that_never_suffices_is_repeated_with_growing_delays(pool
                 client.send("OK", argument["id"], True, "")
 
     with scripted_relay(script) as endpoint:
-        send_in_vain(
-            lambda timeout: send_request(pool, endpoint, timeout),
-            timeout=2,
-            until=lambda: any(times[sub][2:] for sub in times),
+        pool.listen(
+            [endpoint], [{"kinds": [1]}], lambda event: None, secret_key=CLIENT_KEY
         )
+        wait_until(lambda: any(times[sub][2:] for sub in list(times)))
+        with pytest.raises(SubscriptionRefused, match="auth-required"):
+            send_request(pool, endpoint)
     assert_delays_grow(times, [0, 1, 2, 4, 8, 16])
     assert 1 <= len(auth_ids) <= sum(map(len, times.values()))
 
@@ -318,19 +312,17 @@ def test_relay_that_closes_at_once_leaves_no_subscriptions(pool):
                 send_request(pool, relay.endpoint)
 
         connection = connection_to(pool, relay.endpoint)
-        assert in_loop(pool, lambda: dict(connection._subscriptions)) == {}
+        assert in_loop(pool, lambda: len(connection._subscriptions)) == 0
 
 
 def test_subscriptions_of_closing_connection_are_repeated_on_next_one(pool):
-    """A request reconnects while the relay is slow to close the old connection."""
+    """A fetch reconnects while the relay is slow to close the old connection."""
     with raw_relay(close_after=1) as relay:
         pool.listen([relay.endpoint], [{"kinds": [1]}], lambda event: None)
         wait_until(
             lambda: relay.received and not connection_to(pool, relay.endpoint).is_open
         )
-        send_in_vain(
-            lambda timeout: send_request(pool, relay.endpoint, timeout), timeout=0.5
-        )
+        pool.fetch([relay.endpoint], [{"kinds": [2]}], timeout=0.5)
         assert relay.accepted == 2
 
         wait_until(lambda: relay.requests_for([1]) == 2)

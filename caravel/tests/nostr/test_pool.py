@@ -15,85 +15,26 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
-from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
-from caravel.tests.support.relay_requests import send_in_vain
+from caravel.nostr.relays.pool import NoReply, close_pool, get_pool
+from caravel.tests.support.relay_requests import (
+    CLIENT_KEY,
+    PEER_KEY,
+    REPLY,
+    REQUEST,
+    closed_ports,
+    endpoint_of,
+    new_request,
+    reply_to,
+    send_in_vain,
+    send_request,
+    start_replying,
+)
 from caravel.tests.support.waiting import LIMIT, join, result_of, wait_until
-from sandbox.nostr import RelaySettings, running_relay
-
-CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
-REQUEST, REPLY = 23194, 23195
-
-
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
-
-
-@pytest.fixture
-def pool():
-    pool = RelayPool()
-    yield pool
-    pool.close()
-
-
-@pytest.fixture
-def peer_pool():
-    peer_pool = RelayPool()
-    yield peer_pool
-    peer_pool.close()
-
-
-def endpoint_of(relay):
-    return Endpoint(relay.url, private_allowed=True)
-
-
-def new_request(content="?"):
-    return sign_event(
-        CLIENT_KEY, kind=REQUEST, content=content, tags=[("p", pubkey_of(PEER_KEY))]
-    )
-
-
-def reply_to(event, *, secret=PEER_KEY, kind=REPLY, names=None):
-    tags = [("e", names or event.id)]
-    return sign_event(secret, kind=kind, content=f"re {event.content}", tags=tags)
-
-
-def start_replying(peer_pool, relay, make=reply_to):
-    """Let `peer_pool` reply to every request on a relay."""
-    executor = ThreadPoolExecutor(1)
-
-    def reply(event):
-        for answer in make(event) if isinstance(make(event), list) else [make(event)]:
-            executor.submit(
-                peer_pool.publish, [endpoint_of(relay)], answer, timeout=LIMIT
-            )
-
-    peer_pool.listen([endpoint_of(relay)], [{"kinds": [REQUEST]}], reply)
-    wait_until(lambda: relay.subscriptions >= 1)
-
-
-def send_request(pool, relays, *, event=None, timeout=LIMIT, **options):
-    endpoints = [endpoint_of(relay) for relay in relays]
-    author = pubkey_of(PEER_KEY)
-    return pool.request(
-        endpoints,
-        event or new_request(),
-        author=author,
-        kind=REPLY,
-        timeout=timeout,
-        **options,
-    )
-
-
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from sandbox.nostr import running_relay
 
 
 def unreachable():
-    return Endpoint(f"ws://127.0.0.1:{closed_port()}", private_allowed=True)
+    return Endpoint(f"ws://127.0.0.1:{closed_ports(1)[0]}", private_allowed=True)
 
 
 def test_request_returns_reply(relay, pool, peer_pool):
@@ -156,8 +97,9 @@ def test_reply_is_not_delayed_when_one_of_two_relays_never_responds(
         start_replying(peer_pool, relay)
 
         with ThreadPoolExecutor(1) as executor:
-            options = {"timeout": 2 * LIMIT}
-            future = executor.submit(send_request, pool, [mute, relay], **options)
+            future = executor.submit(
+                send_request, pool, [mute, relay], timeout=2 * LIMIT
+            )
             assert result_of(future, "the reply").content == "re ?"
 
 
@@ -283,19 +225,6 @@ def test_idle_connection_is_closed_and_reopened_on_demand(
     assert send_request(pool, [relay]).content == "re ?"
 
 
-def test_request_authenticates_when_relay_requires_it(peer_pool, pool):
-    with running_relay(settings=RelaySettings(requires_auth=True)) as relay:
-        options = {"event": new_request(), "secret_key": CLIENT_KEY}
-        send_in_vain(
-            lambda timeout: send_request(pool, [relay], timeout=timeout, **options),
-            timeout=1,
-            until=lambda: relay.stored(REQUEST),
-        )
-
-        assert relay.authenticated == {pubkey_of(CLIENT_KEY)}
-        assert len(relay.stored(REQUEST)) == 1
-
-
 def test_fetch_is_complete_only_if_all_relays_sent_eose(relay, pool):
     event = sign_event(CLIENT_KEY, kind=13194, content="pay_invoice")
     assert pool.publish([endpoint_of(relay)], event, timeout=LIMIT) == [
@@ -341,7 +270,9 @@ def test_listener_starts_when_relay_comes_online(pool, peer_pool, monkeypatch):
             [endpoint_of(relay)], [{"kinds": [1]}], lambda e: received.append(e.content)
         )
         wait_until(
-            lambda: any(c._opening.done() for c in pool._connections.values()),
+            lambda: any(
+                c._opening.done() for c in pool._connections.by_endpoint.values()
+            ),
             "the first attempt to connect",
         )
         relay.go_online()
@@ -427,7 +358,7 @@ def test_redirect_is_not_followed(relay, pool):
 
 
 def test_proxy_variables_are_ignored(relay, pool, monkeypatch):
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_ports(1)[0]}")
 
     assert pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=LIMIT).complete
 

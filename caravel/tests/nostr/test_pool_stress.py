@@ -11,7 +11,7 @@ import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import Event, sign_event
-from caravel.nostr.relays import connection as connections_module
+from caravel.nostr.relays import background
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool
 from caravel.tests.support.waiting import LIMIT, join, result_of, wait_until
@@ -21,8 +21,8 @@ CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
 REQUEST, REPLY = 23194, 23195
 #: Coroutines that must not be running after the requests.
 TASKS = (
-    "RelayPool._request",
-    "RelayPool._send_request",
+    "exchange",
+    "_send",
     "PendingReplies._subscribe",
     "Connection._restore",
 )
@@ -84,10 +84,14 @@ def leftovers(pool):
     async def count():
         return {
             "subscriptions": sum(
-                len(c._subscriptions) for c in pool._connections.values()
+                len(c._subscriptions) for c in pool._connections.by_endpoint.values()
             ),
-            "acknowledgements": sum(len(c._oks) for c in pool._connections.values()),
-            "requests": sum(len(p._batches) for p in pool._pending.values()),
+            "acknowledgements": sum(
+                len(c._acknowledgements) for c in pool._connections.by_endpoint.values()
+            ),
+            "requests": sum(
+                len(p._batches) for p in pool._connections.pending.values()
+            ),
             "tasks": sum(
                 any(part in str(task.get_coro()) for part in TASKS)
                 for task in asyncio.all_tasks()
@@ -147,7 +151,7 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
         unsent = {q.id for q, a in outcomes if isinstance(a, RelayUnreachable)}
         assert not unsent & received
         wait_until(lambda: not any(leftovers(pool).values()))
-        wait_until(lambda: not connections_module._background)
+        wait_until(lambda: not background._tasks)
         wait_until(lambda: second.subscriptions == 0 and relay.subscriptions <= 1)
         for pool in pools:
             pool.close()

@@ -2,15 +2,19 @@
 
 import pytest
 
-from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr import generate_secret_key, pubkey_of, relay_lists
 from caravel.nostr.events import sign_event
-from caravel.nostr.relay_lists import latest, message_relays, write_relays
+from caravel.nostr.relay_lists import in_batches, latest, write_relays
 
 KEY = generate_secret_key()
 
 
 def event(*tags, kind=10050, key=KEY, **fields):
     return sign_event(key, kind=kind, content="", tags=tags, **fields)
+
+
+def message_relays(event, *, private_allowed=False):
+    return relay_lists.message_relays(event, private_allowed=private_allowed)
 
 
 def test_write_relays_are_those_marked_write_or_not_marked():
@@ -24,7 +28,7 @@ def test_write_relays_are_those_marked_write_or_not_marked():
         kind=10002,
     )
 
-    assert write_relays(relay_list) == [
+    assert write_relays(relay_list, private_allowed=False) == [
         "wss://both.example",
         "wss://write.example",
         "wss://blank.example",
@@ -39,10 +43,53 @@ def test_message_relays_are_those_in_relay_tags():
     assert message_relays(event_10050) == ["wss://a.example"]
 
 
-def test_long_list_is_cut_to_five_relays():
-    urls = [f"wss://r{n}.example" for n in range(9)]
+def test_long_list_is_cut_to_twenty_relays_of_which_five_are_tried_at_once():
+    urls = [f"wss://r{n}.example" for n in range(22)]
 
-    assert message_relays(event(*[("relay", url) for url in urls])) == urls[:5]
+    relays = message_relays(event(*[("relay", url) for url in urls]))
+
+    assert relays == urls[:20]
+    assert in_batches(relays) == [urls[:5], urls[5:10], urls[10:15], urls[15:20]]
+    assert in_batches(urls[:6]) == [urls[:5], urls[5:6]]
+
+
+@pytest.mark.parametrize(
+    ("url", "private_allowed", "is_used"),
+    [
+        ("wss://a2b3c4d5e6f7.onion", False, False),
+        ("wss://a2b3c4d5e6f7.onion", True, False),
+        ("wss://relay.i2p.", True, False),
+        *[
+            (url, private_allowed, private_allowed)
+            for private_allowed in (False, True)
+            for url in (
+                "ws://umbrel.local:4848",
+                "ws://UMBREL.LOCAL.",
+                "ws://localhost:7777",
+                "ws://relay.localhost",
+                "wss://relay",
+                "ws://relay.home.arpa",
+                "ws://fritz.lan",
+                "ws://192.168.1.20",
+                "ws://127.0.0.1:8080",
+                "ws://100.64.0.7",
+                "ws://[::1]:80",
+                "ws://[fd00::7]",
+            )
+        ],
+        ("wss://1.1.1.1", False, True),
+        ("wss://[2606:4700::1111]", False, True),
+        ("wss://local.example", False, True),
+    ],
+)
+def test_relay_that_can_never_be_dialled_takes_no_place(url, private_allowed, is_used):
+    urls = [url, "wss://a.example"]
+
+    relays = message_relays(
+        event(*[("relay", url) for url in urls]), private_allowed=private_allowed
+    )
+
+    assert relays == [url.lower()] * is_used + ["wss://a.example"]
 
 
 @pytest.mark.parametrize(

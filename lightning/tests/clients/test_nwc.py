@@ -11,16 +11,15 @@ from django.utils import timezone
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
-from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import get_pool
-from caravel.tests.support.waiting import join, wait_until
-from lightning.clients import nwc
+from caravel.tests.support.waiting import join
+from lightning.clients import nwc, nwc_info
 from lightning.clients.nwc import Wallet
+from lightning.clients.nwc_content import decrypt_content
 from lightning.clients.nwc_replies import (
     REFUSALS,
     Lookup,
     Status,
-    read_lookup,
+    read_info,
     read_reply,
 )
 from lightning.clients.nwc_uri import parse_nwc_url
@@ -31,6 +30,7 @@ from lightning.exceptions import (
     WalletFailed,
     WalletRefused,
 )
+from lightning.tests.support.nwc import client, issue, pay
 from sandbox.common.nostr import Scheme, encrypt
 from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import (
@@ -47,25 +47,7 @@ from sandbox.wallets.behaviour import (
     pays_but_says,
     refuses,
 )
-
-
-def client(wallet, **options):
-    return Wallet(parse_nwc_url(wallet.url, private_allowed=True), **options)
-
-
-def issue(own_wallet, msat=5_000_000):
-    issued = client(own_wallet).make_invoice(
-        amount_msat=msat, description="Caravel", expiry=900
-    )
-    return issued.bolt11, issued.payment_hash
-
-
-def pay(wallet, bolt11, payment_hash):
-    payer = client(wallet)
-    request = payer.prepare_payment(
-        bolt11=bolt11, expires_at=timezone.now() + timedelta(minutes=2)
-    )
-    return payer.pay_invoice(request, payment_hash=payment_hash)
+from sandbox.wallets.keys import node_pubkey
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
@@ -87,7 +69,7 @@ def test_payment_works_in_both_encryption_schemes(wallets, own_wallet, alice, sc
 def test_nip_44_is_used_if_offered(relay, own_wallet, alice):
     client(alice).get_balance()
     alice.protocol = replace(alice.protocol, encryption=(Scheme.NIP04,))
-    nwc.clear_scheme_cache()
+    nwc_info.clear_scheme_cache()
     client(alice).get_balance()
 
     first, second = relay.events(nwc.REQUEST)
@@ -122,8 +104,22 @@ def test_request_has_an_expiration(relay, alice):
 
     (event,) = relay.events(nwc.REQUEST)
     (expiration,) = event.values("expiration")
-    assert before + 5 < int(expiration) < before + 60
+    assert before + 120 + nwc.TIMEOUT <= int(expiration) < before + 240
     assert event.values("p") == [alice.pubkey]
+
+
+@pytest.mark.parametrize("seconds", [-120, 120])
+def test_wallet_whose_clock_is_off_answers_everything(own_wallet, alice, seconds):
+    """It ignores requests that are expired by its own clock."""
+    for wallet in (own_wallet, alice):
+        wallet.protocol = replace(wallet.protocol, clock_skew=seconds)
+    bolt11, payment_hash = issue(own_wallet)
+    payer = client(alice)
+    request = payer.prepare_payment(bolt11=bolt11, expires_at=timezone.now())
+
+    assert client(own_wallet).get_info().methods
+    assert payer.pay_invoice(request, payment_hash=payment_hash)
+    assert client(own_wallet).lookup_invoice(payment_hash).status is Status.SETTLED
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))
@@ -208,7 +204,7 @@ def test_request_is_not_sent_without_a_relay(relay, wallets, own_wallet, alice):
 
     with pytest.raises(RequestNotSent):
         client(alice).pay_invoice(request, payment_hash=payment_hash)
-    nwc.clear_scheme_cache()
+    nwc_info.clear_scheme_cache()
     with pytest.raises(RequestNotSent):
         client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
 
@@ -216,9 +212,9 @@ def test_request_is_not_sent_without_a_relay(relay, wallets, own_wallet, alice):
 def test_mute_relay_is_detected_before_anything_is_sent(
     relay, own_wallet, alice, monkeypatch
 ):
-    monkeypatch.setattr(nwc, "_INFO_TIMEOUT", 0.5)
+    monkeypatch.setattr(nwc_info, "_TIMEOUT", 0.5)
     bolt11, _ = issue(own_wallet)
-    nwc.clear_scheme_cache()
+    nwc_info.clear_scheme_cache()
     relay.fault("mute", on="req")
 
     with pytest.raises(RequestNotSent):
@@ -228,8 +224,8 @@ def test_mute_relay_is_detected_before_anything_is_sent(
 def test_lookup_works_with_one_dead_relay_and_no_info_event(relay, own_wallet):
     """A wallet that publishes no info event understands NIP-04."""
     _, payment_hash = issue(own_wallet)
-    nwc.clear_scheme_cache()
-    relay.fault("drop", on="req", kinds={nwc.INFO})
+    nwc_info.clear_scheme_cache()
+    relay.fault("drop", on="req", kinds={nwc_info.INFO})
     uri = parse_nwc_url(own_wallet.url, private_allowed=True)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         dead = f"ws://127.0.0.1:{closed.getsockname()[1]}"
@@ -260,7 +256,7 @@ def test_concurrent_lookups_get_their_own_answers(own_wallet, alice):
     assert answers["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_settled_at_decides_for_a_wallet_without_state(own_wallet, alice):
+def test_settled_at_and_preimage_decide_for_a_wallet_without_state(own_wallet, alice):
     own_wallet.lookup_behaviour = LookupBehaviour(with_state=False)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -277,186 +273,8 @@ def test_lookup_answer_about_another_invoice_is_invalid(own_wallet):
         client(own_wallet).lookup_invoice(payment_hash)
 
 
-HASH = "ab" * 32
-
-
-@pytest.mark.parametrize(
-    ("fields", "status"),
-    [
-        ({"state": "settled"}, Status.SETTLED),
-        ({"state": "SETTLED", "settled_at": 1_700_000_000}, Status.SETTLED),
-        ({"settled_at": 1_700_000_000}, Status.SETTLED),
-        ({"state": "", "settled_at": 1_700_000_000}, Status.SETTLED),
-        ({"state": None}, Status.UNSETTLED),
-        ({"settled_at": 0}, Status.UNSETTLED),
-        ({"state": "pending"}, Status.UNSETTLED),
-        ({"state": "expired"}, Status.UNSETTLED),
-        ({"state": "failed"}, Status.UNSETTLED),
-        ({"preimage": "cd" * 32}, Status.UNSETTLED),  # the receiver always has it
-        ({"state": "accepted"}, Status.HELD),
-        ({"state": "pending", "settled_at": 1_700_000_000}, None),
-        ({"state": "brand-new"}, None),
-        ({"state": 5}, None),
-        # Payer and receiver are one wallet, which returns the outgoing payment.
-        ({"state": "settled", "type": "outgoing"}, Status.SETTLED),
-        ({"state": "pending", "type": "outgoing"}, None),
-        ({"state": "failed", "type": "outgoing"}, None),
-        ({"state": "settled", "payment_hash": "cd" * 32}, None),
-        ({"state": "settled", "payment_hash": None}, None),
-        ({"state": "settled", "amount": "many"}, None),
-        ({"state": "settled", "amount": -5}, None),
-    ],
-)
-def test_lookup_status_follows_state_then_settled_at(fields, status):
-    answer = {"payment_hash": HASH, "type": "incoming", **fields}
-    if status is None:
-        with pytest.raises(InvalidWalletReply):
-            read_lookup(HASH, answer)
-    else:
-        assert read_lookup(HASH, answer).status is status
-
-
 def test_preimage_is_not_in_repr():
     assert "cd" * 32 not in repr(Lookup(Status.SETTLED, preimage="cd" * 32))
-
-
-# --- notifications
-
-
-def listen(relay, wallet, callback):
-    """Start listening to a wallet; returns once the relay has the subscription."""
-    before = relay.subscriptions
-    wallet.on_payment_received(callback)
-    wait_until(lambda: relay.subscriptions > before)
-
-
-def pay_new(own_wallet, alice):
-    """Issue and pay an invoice; returns its payment hash."""
-    bolt11, payment_hash = issue(own_wallet)
-    pay(alice, bolt11, payment_hash)
-    return payment_hash
-
-
-@pytest.mark.parametrize("scheme", list(Scheme))
-def test_payment_received_is_passed_on(relay, own_wallet, alice, scheme):
-    own_wallet.protocol = replace(own_wallet.protocol, encryption=(scheme,))
-    received: list[list[str]] = []
-    listen(relay, client(own_wallet), received.append)
-
-    payment_hash = pay_new(own_wallet, alice)
-
-    wait_until(lambda: received == [[payment_hash]])
-
-
-def test_repeated_notification_is_passed_on_once(relay, own_wallet, alice):
-    """The wallet sends both encryptions, and the relay repeats them on reconnect."""
-    assert len(own_wallet.protocol.encryption) == 2
-    received: list[list[str]] = []
-    listen(relay, client(own_wallet), received.append)
-    first = pay_new(own_wallet, alice)
-    wait_until(lambda: received == [[first]])
-
-    before = relay.requests
-    relay.drop_connections()
-    wait_until(lambda: relay.requests > before)
-    second = pay_new(own_wallet, alice)
-
-    wait_until(lambda: len(received) > 1)
-    assert received == [[first], [second]]
-
-
-def test_many_notifications_are_passed_on_together(relay, own_wallet, alice):
-    received: list[list[str]] = []
-    listen(relay, client(own_wallet), received.append)
-    bolt11s = [issue(own_wallet)[0] for _ in range(20)]
-
-    hashes = [alice.pay(bolt11).payment_hash for bolt11 in bolt11s]
-
-    wait_until(lambda: sum(map(len, received)) == 20)
-    assert [each for batch in received for each in batch] == hashes
-    assert len(received) < 10
-
-
-def test_listening_goes_on_after_the_callback_fails(relay, own_wallet, alice, caplog):
-    received: list[list[str]] = []
-
-    def fail_once(payment_hashes):
-        received.append(payment_hashes)
-        if len(received) == 1:
-            raise RuntimeError("the broker is on fire")
-
-    listen(relay, client(own_wallet), fail_once)
-    pay_new(own_wallet, alice)
-    wait_until(lambda: received)
-
-    second = pay_new(own_wallet, alice)
-
-    wait_until(lambda: received[1:] == [[second]])
-    assert "hints_lost" in caplog.text
-
-
-def test_notifications_of_other_connections_are_ignored(relay, own_wallet, alice):
-    other = Wallet(
-        replace(
-            parse_nwc_url(own_wallet.url, private_allowed=True),
-            secret=generate_secret_key(),
-        ),
-        private_allowed=True,
-    )
-    received: list[list[str]] = []
-    notices: list[list[str]] = []
-    listen(relay, other, received.append)
-    listen(relay, client(own_wallet), notices.append)
-
-    payment_hash = pay_new(own_wallet, alice)
-
-    wait_until(lambda: notices == [[payment_hash]])
-    assert received == []
-
-
-def publish_notification(wallet, relay, content):
-    """Publish a notification signed and encrypted by the wallet."""
-    uri, keys = parse_nwc_url(wallet.url, private_allowed=True), wallet.keys
-    text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
-    tags = [("p", uri.client_pubkey)]
-    event = sign_event(keys.wallet, kind=23197, content=text, tags=tags)
-    get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=60)
-
-
-def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):
-    received: list[list[str]] = []
-    listen(relay, client(own_wallet), received.append)
-    publish_notification(own_wallet, relay, "[" * 60_000)
-
-    payment_hash = pay_new(own_wallet, alice)
-
-    wait_until(lambda: received == [[payment_hash]])
-
-
-def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
-    monkeypatch.setattr(nwc, "_MAX_QUEUED", 3)
-    received: list[str] = []
-    taken, go_on = threading.Event(), threading.Event()
-
-    def block_after_first(batch):
-        received.extend(batch)
-        taken.set()
-        assert go_on.wait(60)
-
-    listen(relay, client(own_wallet), block_after_first)
-    payment_hashes = [f"{number:064x}" for number in range(20)]
-    for payment_hash in payment_hashes:
-        notice = {
-            "notification_type": "payment_received",
-            "notification": {"payment_hash": payment_hash},
-        }
-        publish_notification(own_wallet, relay, json.dumps(notice))
-        assert taken.wait(60)
-    go_on.set()
-
-    wait_until(lambda: len(received) >= 4)
-    assert received[:4] == payment_hashes[:4]
-    assert len(received) < 10  # the last may have arrived when there was room again
 
 
 # --- malformed and hostile replies
@@ -470,7 +288,7 @@ def test_deeply_nested_reply_is_invalid(own_wallet, alice):
     answer = sign_event(alice.keys.wallet, kind=23195, content=text)
 
     with pytest.raises(InvalidWalletReply):
-        wallet._decrypt(answer)
+        decrypt_content(wallet.uri, answer)
 
 
 def test_text_of_a_wallet_is_truncated_and_sanitized(own_wallet, alice):
@@ -522,6 +340,52 @@ def test_error_without_result_type_is_a_refusal(reply):
 
     with pytest.raises(WalletRefused):
         read_reply("pay_invoice", {**reply, "error": error})
+
+
+@pytest.mark.parametrize("method", ["pay_invoice", "lookup_invoice"])
+def test_rate_limit_of_coinos_is_a_refusal_of_any_method(method):
+    """It limits before it reads: `nwc rate limit` in lib/nwc.ts of coinos-server."""
+    error = {"code": "RATE_LIMITED", "message": "Too many requests."}
+
+    with pytest.raises(WalletRefused) as caught:
+        read_reply(method, {"result_type": "rate_limited", "error": error})
+
+    assert caught.value.nwc_code == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"type": "QUOTA_EXCEEDED", "message": "no"}, "QUOTA_EXCEEDED"),
+        ({"code": "RESTRICTED", "type": "INTERNAL"}, "RESTRICTED"),
+        ({"code": None, "type": "EXPIRED"}, "EXPIRED"),
+    ],
+)
+def test_error_code_may_be_called_type(error, code):
+    """As in applesauce: packages/wallet-connect/src/wallet-service.ts."""
+    with pytest.raises(WalletRefused) as caught:
+        read_reply("pay_invoice", {"result_type": "pay_invoice", "error": error})
+
+    assert caught.value.nwc_code == code
+
+
+def test_info_has_the_public_key_of_the_wallets_node(own_wallet):
+    assert client(own_wallet).get_info().pubkey == node_pubkey(own_wallet.keys)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("02" + "AB" * 32, "02" + "ab" * 32),
+        ("ab" * 32, ""),  # a Nostr key, as coinos gives
+        ("00" * 33, ""),
+        ("…", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_only_a_node_pubkey_is_taken_for_one(given, read):
+    assert read_info({"pubkey": given}).pubkey == read
 
 
 def test_many_threads_share_one_connection(relay, wallets, own_wallet):

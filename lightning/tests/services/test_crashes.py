@@ -20,11 +20,12 @@ from django.utils import timezone
 
 from billing.tests.support import processes
 from caravel.tests.support.waiting import wait_until
-from lightning.clients import nwc
+from lightning.clients import nwc, nwc_info
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices
+from lightning.services import invoice_status
 from lightning.services.invoices import PaymentRequest
+from lightning.services.live_payments import live_payment
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
@@ -180,7 +181,7 @@ def test_attempts_are_made_once_when_killed_before_the_request(
     relay, wallets, own_wallet, cases, tmp_path
 ):
     """The worker fetches the info event; no request is marked as sent."""
-    relay.fault("hold", on="req", kinds={nwc.INFO})
+    relay.fault("hold", on="req", kinds={nwc_info.INFO})
     with worker(tmp_path / "first.log") as running:
         wait_until(lambda: relay.held >= len(cases))
         processes.kill(running)
@@ -324,7 +325,7 @@ def assert_no_other_payment_starts(case: Case, before: str) -> None:
     """While our wallet is down, a pending attempt stays pending and blocks others."""
     assert case.reload().state == before, case.name
     if before == State.PENDING:
-        assert invoices.payable_until(case.payment_request.stripe_invoice_id), case.name
+        assert live_payment(case.payment_request.stripe_invoice_id), case.name
         with pytest.raises(PaymentInProgress):
             start_payment(case.payment_request)
         with pytest.raises(PaymentInProgress):
@@ -346,9 +347,7 @@ def assert_outcome(wallets: Any, case: Case) -> None:
         with pytest.raises(AlreadySettled):
             start_payment(case.payment_request)
     else:
-        assert invoices.payable_until(case.payment_request.stripe_invoice_id) is None, (
-            case.name
-        )
+        assert live_payment(case.payment_request.stripe_invoice_id) is None, case.name
 
 
 def assert_one_request_each(relay: Any, cases: list[Case]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from caravel.nostr.relays.pool import close_pool
-from lightning.clients import nwc
+from lightning.clients import nwc_info
 from lightning.services import rates
 from sandbox.nostr import SandboxRelay, running_relay
 from sandbox.prices.server import running_prices
@@ -21,11 +21,13 @@ def relay() -> Iterator[SandboxRelay]:
 @pytest.fixture
 def wallets(relay, settings) -> Iterator[Wallets]:
     """Wallets over one relay; the first, `platform`, is Caravel's own."""
-    nwc.clear_scheme_cache()
+    nwc_info.clear_scheme_cache()
     with running_wallets(relay.url) as wallets:
         settings.ROBOT_WALLETS = [wallets.create("platform").url]
         settings.NWC_ALLOW_PRIVATE_RELAYS = True
         settings.NWC_TIMEOUT = 60
+        # Far from its limit, except in tests of the pace.
+        settings.ROBOT_WALLET_REQUESTS_PER_MINUTE = 100_000
         try:
             yield wallets
         finally:

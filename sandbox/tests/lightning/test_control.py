@@ -13,12 +13,13 @@ from caravel.tests.support.waiting import wait_until
 from lightning.clients.nwc_uri import parse_nwc_url
 from sandbox.common.state import UnreadableState
 from sandbox.lightning import CannotListen, running_lightning
-from sandbox.lightning.behaviours import KINDS, describe
+from sandbox.lightning.behaviours import KINDS, LOOKUPS, describe
 from sandbox.lightning.client import Control
 from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets.behaviour import PAYS, pays_after, refuses
+from sandbox.wallets.messages import INFO
 
 __all__ = ["control", "lightning"]
 
@@ -113,6 +114,42 @@ def test_behaviours_accept_seconds_and_code(lightning, control):
         assert client.error("pay_invoice", invoice=bolt11_of(control)) == (
             "QUOTA_EXCEEDED"
         )
+
+
+@pytest.mark.parametrize("kind", LOOKUPS)
+def test_each_way_to_answer_lookups_can_be_set(lightning, control, kind):
+    wallet = control.post("wallets/platform/lookups", kind=kind)
+
+    assert lightning.wallets["platform"].lookup_behaviour == LOOKUPS[kind]
+    is_true = kind == "by-the-book"
+    assert wallet["differences"] == ([] if is_true else [f"look-ups: {kind}"])
+
+
+def test_protocol_of_a_wallet_can_be_changed_and_restored(lightning, control):
+    rich = lightning.wallets["rich"]
+    assert len(lightning.relay.stored(INFO, author=rich.pubkey)) == 1
+
+    changed = control.post(
+        "wallets/rich/protocol",
+        clock_skew=-120,
+        requests_per_minute=60,
+        announces=False,
+        may_get_info=False,
+        may_list=False,
+        error_field="type",
+    )
+
+    assert changed["differences"] == [
+        "clock -120 s",
+        "60 requests a minute",
+        "no info event",
+        "errors under type",
+        "get_info is not allowed",
+        "list_transactions is not allowed",
+    ]
+    assert lightning.relay.stored(INFO, author=rich.pubkey) == []
+    assert control.post("wallets/rich/protocol")["differences"] == []
+    assert len(lightning.relay.stored(INFO, author=rich.pubkey)) == 1
 
 
 def test_wallet_back_online_runs_stored_requests(lightning, control):
@@ -316,6 +353,19 @@ def test_held_messages_can_be_released(lightning, control):
             {"kind": "pays", "seconds": 1e9},
             400,
             "seconds must be a number from 0",
+        ),
+        ("wallets/rich/lookups", {"kind": "guesses"}, 400, "kind must be one of"),
+        (
+            "wallets/rich/protocol",
+            {"clock_skew": "late"},
+            400,
+            "clock_skew must be a number",
+        ),
+        (
+            "wallets/rich/protocol",
+            {"error_field": "name"},
+            400,
+            "error_field must be one of code, type",
         ),
         (
             "wallets/rich/deposit",

@@ -136,6 +136,29 @@ def test_forms_add_a_wallet_and_set_its_behaviour(lightning):
     assert lightning.wallets["alice"].behaviour == pays_after(0)
 
 
+def test_forms_change_the_answers_and_the_protocol_of_a_wallet(lightning):
+    press(lightning, "wallets/rich/lookups", kind="settles-expired")
+    answer = press(
+        lightning,
+        "wallets/rich/protocol",
+        clock_skew="-120",
+        requests_per_minute="60",
+        announces="false",
+        may_get_info="true",
+        error_field="type",
+    )
+
+    assert "The wallet's protocol is changed." in words(answer.text)
+    for difference in (
+        "look-ups: settles-expired",
+        "clock -120 s",
+        "60 requests a minute",
+        "no info event",
+        "errors under type",
+    ):
+        assert difference in words(part(answer.text, "wallets"))
+
+
 def test_form_pays_a_pasted_invoice(lightning):
     press(lightning, "wallets/platform/invoices", sats="21", description="Relay")
     page = fetch(f"{lightning.url}/").text

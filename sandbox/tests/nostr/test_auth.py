@@ -121,3 +121,76 @@ def test_auth_event_must_name_the_address_the_client_used(relay):
         url = f"ws://LOCALHOST:{relay.port}"
 
         assert authenticate(client, auth_event(url, challenge)) == (True, "")
+
+
+def test_relay_that_requires_auth_to_read_accepts_events_of_anybody(relay):
+    relay.change_settings(requires_auth=False, requires_auth_to_read=True)
+    with connected(relay.url) as client:
+        challenge = challenge_of(client)
+
+        assert client.publish(event := note()) == (True, "")
+        client.send("REQ", "sub", {})
+        assert client.receive()[2].startswith("auth-required: ")
+        authenticate(client, auth_event(relay.url, challenge))
+        assert client.subscribe({}) == [event]
+
+
+def test_late_challenge_follows_the_first_refusal_only(relay):
+    relay.change_settings(late_challenge=True)
+    with connected(relay.url) as client:
+        assert client.publish(note())[1].startswith("auth-required: ")
+        challenge = challenge_of(client)
+        client.send("REQ", "sub", {})
+        assert client.receive()[0] == "CLOSED"
+
+        assert authenticate(client, auth_event(relay.url, challenge)) == (True, "")
+
+
+def test_auth_without_acknowledgement_is_valid(relay):
+    relay.change_settings(acknowledges_auth=False)
+    with connected(relay.url) as client:
+        event = auth_event(relay.url, challenge_of(client))
+
+        client.send("AUTH", event.to_dict())
+
+        assert client.publish(note()) == (True, "")
+
+
+def test_events_are_served_to_their_author_and_recipients_only(relay):
+    relay.change_settings(serves_own_events=True)
+    with connected(relay.url) as sender, connected(relay.url) as client:
+        for peer, key in ((sender, ANN), (client, BOB)):
+            challenge = challenge_of(peer)
+            authenticate(peer, auth_event(relay.url, challenge, key=key))
+        to_bob = note("to Bob", tags=[["p", pubkey_of(BOB)]])
+        to_nobody = note("to nobody")
+        for event in (to_bob, to_nobody):
+            sender.publish(event)
+
+        assert client.subscribe({}) == [to_bob]
+        sender.publish(note("again to nobody"))
+        sender.publish(live := note("again to Bob", tags=[["p", pubkey_of(BOB)]]))
+        assert client.next_event() == live
+
+
+def test_broad_filters_match_nothing_or_are_refused():
+    """Filters with neither `authors` nor `#p`."""
+    with running_relay() as relay, connected(relay.url) as client:
+        client.publish(event := note(tags=[["p", pubkey_of(BOB)], ["e", "00" * 32]]))
+        scoped = [{"authors": [pubkey_of(ANN)]}, {"#p": [pubkey_of(BOB)]}]
+
+        relay.change_settings(ignores_broad_filters=True)
+        assert client.subscribe({"#e": ["00" * 32]}) == []
+        for filter in scoped:
+            assert client.subscribe(filter) == [event]
+
+        relay.change_settings(refuses_broad_filters=True)
+        client.send("REQ", "sub", scoped[0], {"#e": ["00" * 32]})
+        assert client.receive()[2] == "invalid: a filter must have authors or #p"
+
+
+def test_fault_has_a_reason():
+    with running_relay() as relay, connected(relay.url) as client:
+        relay.fault("reject", times=1, reason="rate-limited: slow down")
+
+        assert client.publish(note()) == (False, "rate-limited: slow down")

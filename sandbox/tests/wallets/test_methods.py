@@ -6,13 +6,17 @@ from urllib.parse import parse_qs, urlsplit
 
 import bolt11
 import pytest
+import time_machine
 
 from sandbox.common.nostr import Scheme, pubkey_of
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import Renewal, Terms, running_wallets
-from sandbox.wallets.behaviour import Protocol
+from sandbox.wallets.behaviour import ListBehaviour, Protocol
 
-METHODS = "pay_invoice get_info get_balance get_budget make_invoice lookup_invoice"
+METHODS = (
+    "pay_invoice get_info get_balance get_budget make_invoice lookup_invoice"
+    " list_transactions"
+)
 
 
 @pytest.fixture(params=list(Scheme))
@@ -174,6 +178,78 @@ def test_lookup_does_not_find_invoices_of_other_wallets(platform, alice, wallets
         code = client.error("lookup_invoice", payment_hash=issued.payment_hash)
 
     assert code == "NOT_FOUND"
+
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def listed(platform, alice, wallets):
+    """Four invoices of the platform, a minute apart; hashes, oldest first.
+
+    Alice pays the second at once and the first an hour later. The platform also pays
+    one of alice's.
+    """
+    with time_machine.travel(NOW, tick=False) as clock:
+        hashes = []
+        for number in range(4):
+            clock.move_to(NOW + 60 * number)
+            issued = platform.issue(1_000)
+            hashes.append(issued.payment_hash)
+            if number == 1:
+                alice.pay(issued.bolt11)
+        platform.pay(alice.issue(500).bolt11)
+        clock.shift(3_600)
+        alice.pay(wallets.ledger.invoice(payment_hash=hashes[0]).bolt11)
+        yield hashes
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"unpaid": True}, [3, 2, 1, 0]),
+        ({}, [1, 0]),
+        ({"unpaid": True, "from": NOW + 60}, [3, 2, 1]),
+        ({"unpaid": True, "until": NOW + 60}, [1, 0]),
+        ({"unpaid": True, "limit": 2}, [3, 2]),
+        ({"unpaid": True, "limit": 2, "offset": 3}, [0]),
+    ],
+)
+def test_list_transactions_returns_the_selected_page_newest_first(
+    platform, listed, params, expected
+):
+    with wallet_client(platform.url) as client:
+        page = client.call("list_transactions", type="incoming", **params)
+
+    found = [entry["payment_hash"] for entry in page["transactions"]]
+    assert found == [listed[number] for number in expected]
+
+
+def test_list_transactions_returns_both_types_unless_one_is_named(platform, listed):
+    with wallet_client(platform.url) as client:
+        page = client.call("list_transactions")
+        outgoing = client.call("list_transactions", type="outgoing")
+        (wrong,) = {client.error("list_transactions", type="sideways")}
+
+    types = [entry["type"] for entry in page["transactions"]]
+    assert types == ["outgoing", "incoming", "incoming"]
+    assert [entry["amount"] for entry in outgoing["transactions"]] == [500]
+    assert wrong == "BAD_REQUEST"
+
+
+def test_list_transactions_by_update_goes_by_the_time_of_settlement(platform, listed):
+    platform.list_behaviour = ListBehaviour(by_update=True)
+
+    with wallet_client(platform.url) as client:
+        page = client.call("list_transactions", type="incoming", unpaid=True)
+        early = client.call(
+            "list_transactions", type="incoming", unpaid=True, until=NOW + 120
+        )
+
+    first, *others = (entry["payment_hash"] for entry in page["transactions"])
+    assert first == listed[0]
+    assert others == [listed[3], listed[2], listed[1]]
+    assert len(early["transactions"]) == 2
 
 
 @pytest.mark.parametrize(

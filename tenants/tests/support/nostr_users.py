@@ -33,12 +33,19 @@ class NostrUser:
         return event
 
     def writes_to(self, relay: SandboxRelay, *, announced_at: SandboxRelay) -> None:
-        self.publish(announced_at, 10002, tags=[("r", relay.url)])
+        self.lists_relays(10002, [relay.url], at=announced_at)
 
     def reads_messages_at(
         self, relay: SandboxRelay, *, announced_at: SandboxRelay, **fields: Any
     ) -> None:
-        self.publish(announced_at, 10050, tags=[("relay", relay.url)], **fields)
+        self.lists_relays(10050, [relay.url], at=announced_at, **fields)
+
+    def lists_relays(
+        self, kind: int, urls: list[str], *, at: SandboxRelay, **fields: Any
+    ) -> None:
+        """Publish a list of relays: to write to (10002), or for messages (10050)."""
+        name = "r" if kind == 10002 else "relay"
+        self.publish(at, kind, tags=[(name, url) for url in urls], **fields)
 
     def read(self, wrap: nostr.Event) -> UnwrappedGift:
         """Open a gift wrap with another implementation (rust-nostr)."""

@@ -29,7 +29,7 @@ from billing.tests.support.workers import Killed, Workers
 from caravel.celery import app as celery
 from caravel.core.db.work_items import WorkItem
 from caravel.tests.support import initial_rows
-from lightning.clients import nwc
+from lightning.clients import nwc_info
 from lightning.services import rates
 from relays.models import Plan
 from sandbox.common.server import Server
@@ -156,7 +156,7 @@ class System:
         self.servers.feed.reset()
         self.servers.receive = self._receive
         rates.clear_cache()
-        nwc.clear_scheme_cache()
+        nwc_info.clear_scheme_cache()
         self.prices = {
             price.plan_id: price.price_id for price in ensure_prices(Stripe())
         }

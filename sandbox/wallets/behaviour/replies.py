@@ -1,12 +1,7 @@
-"""Behaviours of wallets: actions on a request, and the replies to it.
-
-Seconds refer to `time.time()`, so they pass when a test moves the clock.
-"""
+"""Replies to a request, true or not, and what `pay_invoice` and `make_invoice` do."""
 
 from dataclasses import dataclass
 from enum import StrEnum
-
-from sandbox.common.nostr import Scheme
 
 
 class CorruptReply(StrEnum):
@@ -54,14 +49,6 @@ class PaymentBehaviour(ReplyBehaviour):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookupBehaviour(ReplyBehaviour):
-    """Behaviour of `lookup_invoice`."""
-
-    with_state: bool = True
-    wrong_hash: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class InvoiceBehaviour(ReplyBehaviour):
     """Behaviour of `make_invoice`.
 
@@ -72,22 +59,6 @@ class InvoiceBehaviour(ReplyBehaviour):
     amount_msat: int | None = None
     expiry: int | None = None
     wrong_hash: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """Options that differ between NIP-47 wallet services."""
-
-    #: In order of preference, as in the info event.
-    encryption: tuple[Scheme, ...] = (Scheme.NIP44, Scheme.NIP04)
-    #: Responses have a `p` tag with the client's key; those of Alby's js-sdk have none.
-    names_client: bool = True
-    #: Requests past their NIP-40 `expiration` are not run; Alby Hub runs them.
-    heeds_expiration: bool = True
-    #: Unknown keys get UNAUTHORIZED; Alby Hub does not answer them.
-    answers_unknown_clients: bool = True
-    #: Clients get notifications of payments.
-    notifies: bool = True
 
 
 PAYS = PaymentBehaviour()
