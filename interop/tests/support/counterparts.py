@@ -50,14 +50,21 @@ def _client(name: str, script: str) -> Counterpart:
     return Counterpart(f"{name}, client", client=partial(ForeignClient, script))
 
 
-def _service(name: str, script: str) -> Counterpart:
-    return Counterpart(f"{name}, wallet", service=partial(ForeignService, script))
+def _service(name: str, script: str, *, notifies: bool = False) -> Counterpart:
+    service = partial(ForeignService, script, notifies=notifies)
+    return Counterpart(f"{name}, wallet", service=service)
 
 
 ALBY_WALLET = _service("Alby SDK", "alby.mjs")
 ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
-SERVICES = [ALBY_WALLET]
-CLIENTS = [ALBY_CLIENT]
+SERVICES = [ALBY_WALLET, _service("applesauce", "applesauce.mjs", notifies=True)]
+CLIENTS = [
+    ALBY_CLIENT,
+    _client("applesauce", "applesauce.mjs"),
+    _client("NDK", "ndk.mjs"),
+    _client("nostr-sdk", "nostr_sdk_nwc.py"),
+    _client("LNbits", "lnbits_wallet.py"),
+]
 RELAYS: list[Counterpart] = []
 #: First Caravel and the sandbox alone: the cases themselves must pass.
 COUNTERPARTS = [Counterpart("none"), *SERVICES, *CLIENTS, *RELAYS]
