@@ -126,17 +126,18 @@ def _venv(name: str) -> Path:
     return path
 
 
-_running: dict[str, Script] = {}
+_running: dict[tuple[str, ...], Script] = {}
 
 
-def running_script(name: str) -> Script:
+def running_script(name: str, *arguments: str) -> Script:
     """Return the script with that file name, started if it is not running.
 
     It runs until the end of the tests, since to start one takes longer than a test.
     """
-    script = _running.get(name)
+    command = (str(_interpreter(name)), name, *arguments)
+    script = _running.get(command)
     if script is None or not script.is_running:
-        script = _running[name] = Script([str(_interpreter(name)), name])
+        script = _running[command] = Script(command)
     return script
 
 
