@@ -28,9 +28,11 @@ STRIPE_ERRORS = (
 WALLET_ERRORS = (
     lightning.RateUnavailable,
     lightning.RequestNotSent,
+    lightning.WalletBusy,
     lightning.WalletRefused,
     lightning.WalletFailed,
     lightning.NoWalletReply,
+    lightning.RelayRefused,
     lightning.InvalidWalletReply,
     lightning.InvoiceMismatch,
     lightning.UnknownOwnWallet,

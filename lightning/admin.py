@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from caravel.core.admin import ReadOnlyAdmin, counted
 from caravel.core.exceptions import CaravelError
-from lightning.models import LightningInvoice, NwcPayment, Resolution
+from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
 from lightning.services import resolutions
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from tenants.admin import NpubSearchAdmin
@@ -241,3 +241,19 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         for payment_hash in hashes:
             check_payment_hashes.delay_on_commit([payment_hash])
         self.message_user(request, f"Enqueued {counted(len(pending), 'payment')}.")
+
+
+@admin.register(WalletProof)
+class WalletProofAdmin(ReadOnlyAdmin):
+    list_display = ("wallet_pubkey", "state", "network", "reason", "due_at", "ended_at")
+    fields = (
+        *list_display,
+        "payment_hash",
+        "started_at",
+        "expires_at",
+        "answer_before",
+        "answer_after",
+    )
+    readonly_fields = fields
+    list_filter = ("state",)
+    search_fields = ("wallet_pubkey",)

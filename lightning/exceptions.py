@@ -24,8 +24,8 @@ class InvalidWalletUrl(Invalid):
 class WalletError(CaravelError):
     """A request to a wallet failed.
 
-    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`
-    and `RequestNotSent` prove that nothing happened.
+    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`,
+    `RequestNotSent` and `WalletBusy` prove that nothing happened.
     """
 
     code = "nwc-error"
@@ -41,6 +41,14 @@ class RequestNotSent(WalletError):
 
     code = "nwc-not-sent"
     status = 503
+
+
+class WalletBusy(WalletError):
+    """Our wallet has had as many requests as it takes in a minute: try again soon."""
+
+    code = "robot-wallet-busy"
+    status = 503
+    retry_after = 15.0
 
 
 class WalletRefused(WalletError):
@@ -62,6 +70,13 @@ class NoWalletReply(WalletError):
     status = 504
 
 
+class RelayRefused(NoWalletReply):
+    """The wallet's relays refused the request, though one may have forwarded it."""
+
+    code = "nwc-relay-refused"
+    status = 502
+
+
 class InvalidWalletReply(WalletError):
     """The wallet's reply is malformed, or belongs to another request."""
 
@@ -76,7 +91,7 @@ class WalletUnusable(Conflict):
     variants = {
         "wallet-cannot-pay": "The connection may not pay invoices.",
         "wallet-expired": "The connection has expired.",
-        "wallet-unreachable": "None of its relays can be reached.",
+        "wallet-unreachable": "None of its relays can be reached, or they refuse.",
         "wallet-silent": "No reply: off, deleted, or a wrong secret.",
         "wallet-refuses": "It refuses get_info.",
         "wallet-error": "It fails get_info.",

@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
-from lightning.models import LightningInvoice
+from lightning.models import LightningInvoice, LightningInvoiceQuerySet
 from tenants.models import Tenant
 
 
@@ -36,14 +36,15 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         """Unpaid invoices past their grace period: they suspend the tenant's relays.
 
         A bank payment that started within the grace period extends it until it ends. So
-        does a Lightning payment that our wallet does not show, though it may be there.
+        does a Lightning payment that our wallet does not show, though it may have it.
         """
         debited_in_time = Q(
             intent_status=InvoiceCollection.IntentStatus.PROCESSING,
             intent_since__lt=F("suspend_at"),
         )
+        asked_in_time = _undecided().filter(issued_at__lt=OuterRef("suspend_at"))
         overdue = self.unpaid().filter(~debited_in_time, suspend_at__lte=now)
-        return overdue.filter(~_is_undecided_q())
+        return overdue.filter(~Exists(asked_in_time))
 
     def not_being_paid(self) -> Self:
         """Invoices without a payment that has been made, but is not known to arrive.
@@ -52,12 +53,13 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         show.
         """
         debited = Q(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
-        return self.exclude(debited).filter(~_is_undecided_q())
+        return self.exclude(debited).filter(~Exists(_undecided()))
 
 
-def _is_undecided_q() -> Exists:
+def _undecided() -> LightningInvoiceQuerySet:
+    """Return the bolt11s of an outer query's invoice that may have been paid."""
     undecided = LightningInvoice.objects.undecided()
-    return Exists(undecided.filter(stripe_invoice_id=OuterRef("pk")))
+    return undecided.filter(stripe_invoice_id=OuterRef("pk"))
 
 
 def is_chargeable_q() -> Q:

@@ -1,6 +1,7 @@
 """Rate limits shared by all processes on all hosts through Redis."""
 
 import time
+from collections.abc import Sequence
 from functools import cache
 
 import structlog
@@ -12,6 +13,10 @@ from limits.strategies import MovingWindowRateLimiter
 from redis.exceptions import RedisError
 
 logger = structlog.get_logger(__name__)
+
+#: A rate limit and the name that it counts.
+NamedRate = tuple[RateLimitItem, str]
+_MAX_TRIES = 3
 
 
 def delay_after_hit(rate: RateLimitItem, *names: str) -> float:
@@ -26,10 +31,46 @@ def delay_after_hit(rate: RateLimitItem, *names: str) -> float:
             return 0.0
         window = limiter.get_window_stats(rate, *names)
     except (StorageError, RedisError) as exc:
-        # Without Redis every hit is allowed: no rate limit is worth an outage.
-        logger.warning("rate_limit_unavailable", error=str(exc))
+        _log_unavailable(exc)
         return 0.0
     return max(window.reset_time - time.time(), 0.001)
+
+
+def allowed_hits(wanted: int, rates: Sequence[NamedRate]) -> int:
+    """Return how many hits, up to `wanted`, all of these rate limits allow now."""
+    try:
+        limiter = _limiter(settings.REDIS_URL)
+        return min(wanted, *(limiter.get_window_stats(*r).remaining for r in rates))
+    except (StorageError, RedisError) as exc:
+        _log_unavailable(exc)
+        return wanted
+
+
+def hit_up_to(wanted: int, rates: Sequence[NamedRate]) -> int:
+    """Count as many hits, up to `wanted`, as all of these rate limits allow.
+
+    Returns their number. Name the lowest rate first: its hits are lost for one window
+    if another process uses up the next rate at the same moment.
+    """
+    for _ in range(_MAX_TRIES):
+        allowed = allowed_hits(wanted, rates)
+        if not allowed or _hit_all(allowed, rates):
+            return allowed
+    return 0
+
+
+def _hit_all(hits: int, rates: Sequence[NamedRate]) -> bool:
+    try:
+        limiter = _limiter(settings.REDIS_URL)
+        return all(limiter.hit(*rate, cost=hits) for rate in rates)
+    except (StorageError, RedisError) as exc:
+        _log_unavailable(exc)
+        return True
+
+
+def _log_unavailable(error: Exception) -> None:
+    # Without Redis every hit is allowed: no rate limit is worth an outage.
+    logger.warning("rate_limit_unavailable", error=str(error))
 
 
 @cache

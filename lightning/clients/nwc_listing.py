@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_replies import Lookup, read_lookup
+from lightning.clients.nwc_values import read_word
 from lightning.exceptions import InvalidWalletReply, WalletError
 
 #: Transactions per request: fifty of the longest exceed the 64 KiB of NIP-44.
@@ -33,8 +34,11 @@ def find_incoming(call: Call, payment_hash: str, *, issued_at: datetime) -> Look
     # is not in the first window.
     for window in ({"from": start, "until": end}, {"from": start}):
         for transaction in _transactions(call, window):
-            is_incoming = transaction.get("type") == "incoming"
-            if is_incoming and transaction.get("payment_hash") == payment_hash:
+            is_incoming = read_word(transaction.get("type")) == "incoming"
+            if (
+                is_incoming
+                and read_word(transaction.get("payment_hash")) == payment_hash
+            ):
                 return read_lookup(payment_hash, transaction)
     raise WalletError("The wallet does not list the invoice.")
 

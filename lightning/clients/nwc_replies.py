@@ -37,17 +37,22 @@ REFUSALS = frozenset(
     }
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
+#: A compressed public key, as of a node of the Lightning Network.
+_NODE_PUBKEY = re.compile(r"0[23][0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Info:
-    """The result of `get_info`. Few wallets give the connection's `expires_at`."""
+    """The result of `get_info`. Few wallets give the connection's `expires_at`.
 
-    alias: str
-    pubkey: str
-    network: str
-    methods: frozenset[str]
-    notifications: frozenset[str]
+    `pubkey` is that of the wallet's node, "" if the wallet does not give it.
+    """
+
+    alias: str = ""
+    pubkey: str = ""
+    network: str = ""
+    methods: frozenset[str] = frozenset()
+    notifications: frozenset[str] = frozenset()
     expires_at: datetime | None = None
 
 
@@ -110,9 +115,12 @@ def read_reply(method: str, content: dict[str, Any]) -> dict[str, Any]:
     """
     result_type = content.get("result_type")
     error, result = content.get("error"), content.get("result")
-    # A wallet that could not decrypt the request does not know its method.
-    if isinstance(error, dict) and result_type in (method, "", None):
-        _raise_error(error)
+    if isinstance(error, dict):
+        code = _code(error)
+        # A wallet that could not decrypt the request does not know its method, and
+        # coinos names none when it limits the rate (lib/nwc.ts of coinos-server).
+        if result_type in (method, "", None) or code == "RATE_LIMITED":
+            _raise_error(code, error)
     if result_type != method:
         raise InvalidWalletReply("The wallet answered another request.")
     if error or not isinstance(result, dict):
@@ -120,8 +128,12 @@ def read_reply(method: str, content: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _raise_error(error: dict[str, Any]) -> None:
-    code = sanitize(error.get("code"))[:40]
+def _code(error: dict[str, Any]) -> str:
+    # applesauce calls it `type` (packages/wallet-connect/src/wallet-service.ts).
+    return sanitize(error.get("code") or error.get("type"))[:40]
+
+
+def _raise_error(code: str, error: dict[str, Any]) -> None:
     message = sanitize(error.get("message")) or "The wallet gave no reason."
     failure = WalletRefused if code in REFUSALS else WalletFailed
     raise failure(message, nwc_code=code)
@@ -130,12 +142,18 @@ def _raise_error(error: dict[str, Any]) -> None:
 def read_info(result: dict[str, Any]) -> Info:
     return Info(
         alias=sanitize(result.get("alias"))[:100],
-        pubkey=sanitize(result.get("pubkey"))[:66],
+        pubkey=_node_pubkey(result.get("pubkey")),
         network=sanitize(result.get("network"))[:20],
         methods=read_words(result.get("methods")),
         notifications=read_words(result.get("notifications")),
         expires_at=read_time(result.get("expires_at")),
     )
+
+
+def _node_pubkey(value: object) -> str:
+    # Some services give their Nostr key, or zeros.
+    pubkey = read_word(value)
+    return pubkey if _NODE_PUBKEY.fullmatch(pubkey) else ""
 
 
 def read_budget(result: dict[str, Any]) -> Budget | None:

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
-from lightning.exceptions import UnknownOwnWallet, WalletError
+from lightning.clients.pace import Pace, Share
+from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
 from lightning.models import LightningInvoice, LightningInvoiceQuerySet
 from lightning.services import own_wallets
 from lightning.services.outcomes import NO_ANSWER_ERRORS, Answer, apply_answer
@@ -23,8 +24,8 @@ from lightning.services.outcomes import NO_ANSWER_ERRORS, Answer, apply_answer
 logger = structlog.get_logger(__name__)
 
 State = LightningInvoice.State
-#: Invoices in a batch: those of the highest priority, and those that wait longest.
-_PRIORITY_BATCH, _OLDEST_BATCH = 80, 20
+#: Invoices in a batch: half by priority, half that wait longest.
+_BATCH = 100
 _PRIORITY_ORDER = (F("shown_at").desc(nulls_last=True), "-pk")
 #: Invoices of a batch that are searched in the wallet's list: that takes long.
 _MAX_SEARCHES = 5
@@ -41,21 +42,28 @@ def wallets_to_poll() -> list[str]:
 def poll_wallet(*, pubkey: str) -> int:
     """Poll an own wallet for all due invoices; returns the number of answers.
 
-    Presented invoices come first, then the newest, but each batch has room for those
-    that have waited longest. Stops when the wallet does not answer.
+    Presented invoices come first, then the newest, but half of each batch are those
+    that have waited longest. Stops when the wallet does not answer, or has had as many
+    requests as it takes: the other invoices stay due.
     """
     answered, started = 0, time.monotonic()
+    pace = Pace(pubkey, Share.POLL)
     while time.monotonic() - started < _TASK_BUDGET_SECONDS:
-        batch = _claim_batch(pubkey)
+        size = pace.allowed(_BATCH)
+        batch = _claim_batch(pubkey, size)
         answers = _poll_batch(pubkey, batch)
         answered += answers
-        if not answers or len(batch) < _PRIORITY_BATCH:
+        if not answers or len(batch) < size:
             break
     return answered
 
 
 def check_invoice(
-    *, invoice_id: int, must_answer: bool = False, timeout: float | None = None
+    *,
+    invoice_id: int,
+    must_answer: bool = False,
+    timeout: float | None = None,
+    share: Share = Share.BACKGROUND,
 ) -> LightningInvoice:
     """Poll for one invoice and return its updated row.
 
@@ -66,7 +74,7 @@ def check_invoice(
     if invoice.state == State.SETTLED:
         return invoice
     asked_at = timezone.now()
-    (answer,) = _look_up(invoice.wallet_pubkey, [invoice], timeout)
+    (answer,) = _look_up(invoice.wallet_pubkey, [invoice], share, timeout)
     apply_answer(invoice.pk, answer, asked_at)
     if must_answer and isinstance(answer, Exception):
         raise answer
@@ -81,10 +89,15 @@ def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
     for invoice in notified.exclude(state=State.SETTLED).only("wallet_pubkey"):
         by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
     for pubkey, invoice_ids in by_wallet.items():
-        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids)
+        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=Share.PERSON)
 
 
-def poll_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
+def poll_invoices(
+    *,
+    wallet_pubkey: str,
+    invoice_ids: Sequence[int],
+    share: Share = Share.BACKGROUND,
+) -> int:
     """Poll a wallet for several of its invoices; returns the number of answers.
 
     Settled invoices are skipped.
@@ -95,23 +108,23 @@ def poll_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
     if not invoices:
         return 0
     asked_at = timezone.now()
-    answers = _look_up(wallet_pubkey, invoices)
+    answers = _look_up(wallet_pubkey, invoices, share)
     for invoice, answer in zip(invoices, answers, strict=True):
         apply_answer(invoice.pk, answer, asked_at)
     return sum(not isinstance(answer, NO_ANSWER_ERRORS) for answer in answers)
 
 
-def _claim_batch(pubkey: str) -> list[int]:
+def _claim_batch(pubkey: str, size: int = _BATCH) -> list[int]:
     now = timezone.now()
     rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
-    first = rows.claim(now=now, limit=_PRIORITY_BATCH, order=_PRIORITY_ORDER)
-    return first + rows.claim(now=now, limit=_OLDEST_BATCH)
+    first = rows.claim(now=now, limit=size // 2, order=_PRIORITY_ORDER)
+    return first + rows.claim(now=now, limit=size - size // 2)
 
 
 def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
     """Poll for a claimed batch; returns the number of answers."""
     unanswered = _unanswered().filter(pk__in=batch).count()
-    answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=batch)
+    answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=batch, share=Share.POLL)
     # Only a drop shows that the wallet is back: one that never answers for some
     # invoices has answered for the others all the time.
     if _unanswered().filter(pk__in=batch).count() < unanswered:
@@ -122,19 +135,20 @@ def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
 
 
 def _unanswered() -> LightningInvoiceQuerySet:
-    """Return the watched invoices whose last poll got no answer."""
-    codes = [error.code for error in NO_ANSWER_ERRORS]
+    """Return the watched invoices whose wallet did not answer the last poll."""
+    codes = [error.code for error in NO_ANSWER_ERRORS if error is not WalletBusy]
     return LightningInvoice.objects.watched().filter(last_error_code__in=codes)
 
 
 def _look_up(
     wallet_pubkey: str,
     invoices: Sequence[LightningInvoice],
+    share: Share,
     timeout: float | None = None,
 ) -> list[Answer]:
     hashes = [invoice.payment_hash for invoice in invoices]
     try:
-        wallet = own_wallets.wallet_of(wallet_pubkey)
+        wallet = own_wallets.wallet_of(wallet_pubkey, share)
         found = wallet.lookup_invoices(hashes, timeout=timeout)
     except (WalletError, UnknownOwnWallet) as exc:
         return [exc for _ in invoices]
@@ -155,7 +169,7 @@ def _is_unclear(answer: Answer) -> bool:
 
 
 def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, Answer]:
-    """Search invoices in the wallet's list; returns those with a clear answer.
+    """Search invoices in the wallet's list; returns what is clearer than before.
 
     A few at random, so that one that is never listed keeps no other from its turn.
     """
@@ -164,6 +178,9 @@ def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, An
         payment_hash = invoice.payment_hash
         try:
             answer = wallet.find_incoming(payment_hash, issued_at=invoice.issued_at)
+        except WalletBusy as exc:
+            clear[payment_hash] = exc
+            continue
         except WalletError as exc:
             logger.info("not_listed", payment_hash=payment_hash, reason=exc.message)
             continue

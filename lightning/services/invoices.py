@@ -12,6 +12,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from lightning.clients.bolt11 import Bolt11
+from lightning.clients.pace import Share
 from lightning.exceptions import (
     AlreadySettled,
     PaymentInProgress,
@@ -57,7 +58,7 @@ def issue_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice:
     RateUnavailable, InvoiceMismatch, or a WalletError of our own wallet.
     """
     _require_expired_unpaid(payment_request)
-    return issue_invoice(payment_request=payment_request)
+    return issue_invoice(payment_request=payment_request, share=Share.PERSON)
 
 
 def lock_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice | None:
@@ -95,7 +96,9 @@ def reissue_at(invoice: LightningInvoice) -> datetime:
     return invoice.expires_at + _REISSUE_DELAY
 
 
-def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
+def issue_invoice(
+    *, payment_request: PaymentRequest, share: Share = Share.BACKGROUND
+) -> LightningInvoice:
     """Have our wallet make an invoice and return it unsaved: no payer knows it yet.
 
     Raises OwnWalletUnproven, or the errors of `own_wallets.make_invoice`.
@@ -103,7 +106,7 @@ def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
     price = quote(
         amount_cents=payment_request.amount_cents, currency=payment_request.currency
     )
-    wallet = own_wallets.issuing_wallet()
+    wallet = own_wallets.issuing_wallet(share)
     decoded = own_wallets.make_invoice(
         wallet,
         amount_msat=price.amount_msat,
@@ -145,7 +148,9 @@ def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
     for row in LightningInvoice.objects.of(payment_request.stripe_invoice_id).live():
         ready_at = reissue_at(row)
         if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
-            row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
+            row = invoice_status.check_invoice(
+                invoice_id=row.pk, must_answer=True, share=Share.PERSON
+            )
         if row.is_watched and not _has_answer_since(row, ready_at):
             until = ready_at if ready_at > timezone.now() else None
             raise PaymentInProgress("A payment may be arriving.", until=until)

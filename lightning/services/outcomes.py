@@ -13,7 +13,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from caravel.core.alerts import alert_support
-from caravel.core.db.work_items import NO_FAILURE, backoff, failure_columns
+from caravel.core.db.work_items import (
+    NO_FAILURE,
+    backoff,
+    error_columns,
+    failure_columns,
+)
 from lightning.clients.bolt11 import decode
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
@@ -22,6 +27,7 @@ from lightning.exceptions import (
     NoWalletReply,
     RequestNotSent,
     UnknownOwnWallet,
+    WalletBusy,
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
@@ -38,7 +44,7 @@ logger = structlog.get_logger(__name__)
 
 State = LightningInvoice.State
 Answer = Lookup | WalletError | UnknownOwnWallet
-NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, UnknownOwnWallet)
+NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, WalletBusy, UnknownOwnWallet)
 #: Pause before the first poll of an invoice, and between two while it is open.
 OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
@@ -57,6 +63,9 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
         invoice, payment = lock_with_payment(invoice_id)
         if invoice.state == State.SETTLED:
             return
+        if isinstance(answer, WalletBusy):
+            _keep_due(invoice, answer)
+            return
         if isinstance(answer, Lookup):
             invoice.answer = answer.answer
         if isinstance(answer, Lookup) and answer.status is Status.SETTLED:
@@ -66,6 +75,12 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
             _decide(invoice, payment, answer, asked_at)
         elif invoice.is_watched:
             _watch(invoice, payment, answer, asked_at)
+
+
+def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
+    """Leave an invoice to the next poll: its wallet has not failed."""
+    columns = {**error_columns(error), "enqueued_at": None}
+    LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
 
 
 def is_node_pubkey(text: str) -> bool:
@@ -79,9 +94,10 @@ def _watch(
     asked_at: datetime,
 ) -> None:
     """Go on watching an invoice; «not paid» ends an attempt that was refused."""
+    refusal_final_at = payment.refusal_final_at if payment is not None else None
     if _says_unpaid(answer) and payment is not None:
         _confirm_refusal(payment, asked_at)
-    _reschedule(invoice, answer, asked_at)
+    _reschedule(invoice, answer, asked_at, not_after=refusal_final_at)
 
 
 def _confirm_refusal(payment: NwcPayment, asked_at: datetime) -> None:
@@ -210,8 +226,17 @@ def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
     )
 
 
-def _reschedule(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -> None:
-    """Keep watching an invoice, and record our wallet's answer or its error."""
+def _reschedule(
+    invoice: LightningInvoice,
+    answer: Answer,
+    asked_at: datetime,
+    *,
+    not_after: datetime | None = None,
+) -> None:
+    """Keep watching an invoice, and record our wallet's answer or its error.
+
+    The next poll is due at `not_after`, if that is ahead, or earlier.
+    """
     if invoice.state == State.OPEN and asked_at >= invoice.expires_at:
         expire(invoice)
     error = _error_of(answer)
@@ -223,6 +248,8 @@ def _reschedule(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
         columns = failure_columns(error, failures=invoice.failures, now=asked_at)
     if invoice.contradicted_at:
         interval = _CONTRADICTED_POLL_INTERVAL
+    if not_after and not_after > asked_at:
+        interval = min(interval, not_after - asked_at)
     LightningInvoice.objects.filter(pk=invoice.pk).update(
         **{
             **columns,

@@ -1,4 +1,7 @@
-"""Our own wallets: the first in ROBOT_WALLET issues invoices, all are polled."""
+"""Our own wallets: the first in ROBOT_WALLET issues invoices, all are polled.
+
+Who asks for a wallet names the share of its requests that the work may use.
+"""
 
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -10,6 +13,7 @@ from lightning.clients.bolt11 import Bolt11, decode
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
+from lightning.clients.pace import Pace, Share
 from lightning.exceptions import InvoiceMismatch, OwnWalletUnproven, UnknownOwnWallet
 from lightning.models import LightningInvoice, WalletProof
 
@@ -17,14 +21,14 @@ from lightning.models import LightningInvoice, WalletProof
 MAINNET = "bc"
 
 
-def issuing_wallet() -> Wallet:
+def issuing_wallet(share: Share = Share.BACKGROUND) -> Wallet:
     """Return the wallet that issues new invoices. Raises OwnWalletUnproven."""
     uri = _uris()[0]
     if uri.pubkey in wallets_that_may_not_issue():
         raise OwnWalletUnproven(
             f"Our wallet {uri.pubkey} issues no invoices before its proof has passed."
         )
-    return _wallet(uri)
+    return _wallet(uri, share)
 
 
 def make_invoice(
@@ -57,17 +61,17 @@ def unproven_wallets() -> list[str]:
     return [uri.pubkey for uri in _uris() if uri.pubkey not in proven]
 
 
-def wallet_of(pubkey: str) -> Wallet:
+def wallet_of(pubkey: str, share: Share = Share.BACKGROUND) -> Wallet:
     """Return the own wallet with this public key. Raises UnknownOwnWallet."""
     for uri in _uris():
         if uri.pubkey == pubkey:
-            return _wallet(uri)
+            return _wallet(uri, share)
     raise UnknownOwnWallet(f"ROBOT_WALLET lacks {pubkey}, which issued this invoice.")
 
 
 def wallets() -> list[Wallet]:
     """Return all own wallets."""
-    return [_wallet(uri) for uri in _uris()]
+    return [_wallet(uri, Share.BACKGROUND) for uri in _uris()]
 
 
 def missing_wallets() -> list[str]:
@@ -78,9 +82,9 @@ def missing_wallets() -> list[str]:
     return [pubkey for pubkey in pubkeys if pubkey not in configured]
 
 
-def _wallet(uri: NwcUri) -> Wallet:
+def _wallet(uri: NwcUri, share: Share) -> Wallet:
     # The operator's wallet may be in the operator's private network.
-    return Wallet(uri, private_allowed=True)
+    return Wallet(uri, private_allowed=True, pace=Pace(uri.pubkey, share))
 
 
 def _uris() -> tuple[NwcUri, ...]:
@@ -105,7 +109,9 @@ def _require_match(
         raise InvoiceMismatch("Our wallet's invoice has another amount.")
     if lifetime != timedelta(seconds=expiry):
         raise InvoiceMismatch("Our wallet's invoice has another expiry.")
-    if abs(decoded.created_at - asked_at) > CLOCK_TOLERANCE:
+    # BOLT 11's times are whole seconds.
+    earliest = asked_at.replace(microsecond=0) - CLOCK_TOLERANCE
+    if not earliest <= decoded.created_at <= timezone.now() + CLOCK_TOLERANCE:
         raise InvoiceMismatch("Our wallet's clock is wrong.")
 
 

@@ -16,6 +16,7 @@ from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
 from lightning.exceptions import (
     InvalidWalletUrl,
     NoWalletReply,
+    RelayRefused,
     RequestNotSent,
     WalletError,
     WalletRefused,
@@ -26,6 +27,10 @@ from tenants.models import Tenant
 from tenants.services import tenants
 
 logger = structlog.get_logger(__name__)
+
+
+#: Refusals of `get_info` by a wallet that may allow other methods.
+_NOT_ALLOWED = {"RESTRICTED", "NOT_IMPLEMENTED"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def _update_tenant(pubkey: str, changes: dict[str, Any]) -> None:
 def _get_info(wallet: Wallet) -> Info:
     try:
         return wallet.get_info()
-    except RequestNotSent as exc:
+    except (RequestNotSent, RelayRefused) as exc:
         raise _unusable("unreachable", exc.message) from exc
     except NoWalletReply as exc:
         raise _unusable(
@@ -130,6 +135,8 @@ def _get_info(wallet: Wallet) -> Info:
     except WalletRefused as exc:
         if exc.nwc_code == "EXPIRED":
             raise _unusable("expired", "This connection has expired.") from exc
+        if exc.nwc_code in _NOT_ALLOWED and (methods := wallet.published_methods()):
+            return Info(methods=methods)
         raise _unusable("refuses", f"The wallet refuses: {exc.message}") from exc
     except WalletError as exc:
         raise _unusable("error", f"The wallet fails: {exc.message}") from exc

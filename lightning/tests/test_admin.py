@@ -1,16 +1,20 @@
 """Admin pages of payments: their actions, and no secrets."""
 
+from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
-from lightning.models import LightningInvoice, NwcPayment
+from lightning.models import LightningInvoice, NwcPayment, Resolution
 from lightning.services import payments
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
+from lightning.tests.support.answers import UNPAID, answer_lookups
 from lightning.tests.support.payments import start_payment
 from sandbox.common import secrets
 
@@ -93,3 +97,100 @@ def test_lists_take_a_constant_number_of_queries(admin_client, own_wallet, alice
         counts.append(len(captured.captured_queries))
 
     assert counts[1] == counts[2]
+
+
+# --- decisions of support
+
+
+@pytest.fixture
+def undecided(payment, monkeypatch):
+    """A payment that its wallet has proven, while ours denies it."""
+    answer_lookups(monkeypatch, UNPAID)
+    payments.run_payment(payment_id=payment.pk)
+    LightningInvoice.objects.update(
+        expires_at=timezone.now() - timedelta(days=1), contradicted_at=timezone.now()
+    )
+    payment.refresh_from_db()
+    return payment
+
+
+DECISION = {
+    "outcome": "dead",
+    "reason": "The hub shows no payment.",
+    "evidence": "Ticket 4711",
+}
+
+
+def resolve_url(payment):
+    return admin_url(LightningInvoice, "resolve", payment.invoice_id)
+
+
+def test_decision_is_made_with_both_answers_in_view(admin_client, undecided):
+    form = admin_client.get(resolve_url(undecided)).content.decode()
+    assert UNPAID.answer in form
+    assert "preimage returned at" in form
+    assert undecided.preimage.reveal() not in form
+
+    answer = admin_client.post(resolve_url(undecided), DECISION)
+
+    assert answer.status_code == 302
+    undecided.refresh_from_db()
+    assert undecided.state == NwcPayment.State.FAILED
+    assert Resolution.objects.get().actor == "admin"
+
+
+def test_decision_is_shown_on_the_pages_of_invoice_and_payment(admin_client, undecided):
+    admin_client.post(resolve_url(undecided), DECISION)
+
+    for row in (undecided, undecided.invoice):
+        page = admin_client.get(admin_url(type(row), "change", row.pk)).content.decode()
+        assert DECISION["reason"] in page
+        assert UNPAID.answer in page
+        assert "preimage returned at" in page
+        assert undecided.preimage.reveal() not in page
+
+
+@pytest.mark.parametrize("missing", ["outcome", "reason", "evidence"])
+def test_incomplete_decision_is_shown_again(admin_client, undecided, missing):
+    answer = admin_client.post(resolve_url(undecided), {**DECISION, missing: " "})
+
+    assert answer.status_code == 200
+    assert not Resolution.objects.exists()
+
+
+def test_impossible_decision_is_explained(admin_client, payment):
+    payment_url = resolve_url(payment)
+
+    answer = admin_client.post(payment_url, DECISION)
+
+    assert answer.status_code == 200
+    assert "may still be paid until" in answer.content.decode()
+    assert not Resolution.objects.exists()
+
+
+def test_decision_needs_the_permission_to_operate(client, undecided):
+    viewer = User.objects.create_user("viewer", password="x", is_staff=True)
+    viewer.user_permissions.set(
+        Permission.objects.filter(codename="view_lightninginvoice")
+    )
+    client.force_login(viewer)
+    page = admin_url(LightningInvoice, "change", undecided.invoice_id)
+    assert resolve_url(undecided) not in client.get(page).content.decode()
+
+    assert client.post(resolve_url(undecided), DECISION).status_code == 403
+    assert not Resolution.objects.exists()
+
+    viewer.user_permissions.add(
+        Permission.objects.get(codename="change_lightninginvoice")
+    )
+    assert resolve_url(undecided) in client.get(page).content.decode()
+    assert client.post(resolve_url(undecided), DECISION).status_code == 302
+
+
+def test_undecided_invoices_can_be_listed(admin_client, undecided, alice, own_wallet):
+    make_invoice(undecided.tenant, own_wallet.pubkey)
+    url = admin_url(LightningInvoice, "changelist")
+
+    page = admin_client.get(url, {"contradicted_at__isempty": "0"})
+
+    assert [row.pk for row in page.context["cl"].queryset] == [undecided.invoice_id]

@@ -16,7 +16,7 @@ from billing.services.invoices import locks
 from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
 from billing.services.reversals.debts import is_taken_back
-from lightning.exceptions import WalletError
+from lightning.exceptions import WalletBusy, WalletError
 from lightning.models import LightningInvoice
 from lightning.services.invoices import reissue_at
 from lightning.services.live_payments import LivePayment, live_payment
@@ -266,4 +266,4 @@ def _waiting_for(invoice: InvoiceCollection) -> WaitingFor:
 def _has_wallet_failed(bolt11: LightningInvoice) -> bool:
     """Return whether our wallet could not be reached at the last look-up."""
     # WalletError itself is recorded while a payment arrives: the wallet did answer.
-    return bolt11.last_error_code not in {"", WalletError.code}
+    return bolt11.last_error_code not in {"", WalletError.code, WalletBusy.code}

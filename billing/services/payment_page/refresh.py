@@ -9,6 +9,7 @@ from limits import RateLimitItem, parse
 from billing.services.payment_page.page import PageState, PaymentPage, get_page
 from caravel.core.rate_limit import delay_after_hit
 from caravel.core.web.throttling import Overloaded, concurrency_limit
+from lightning.clients.pace import Share
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
 
@@ -39,7 +40,9 @@ def refresh_page(invoice_id: str, *, visitor: str = "") -> PaymentPage:
         return page
     try:
         with concurrency_limit(visitor):
-            check_invoice(invoice_id=page.bolt11.pk, timeout=WALLET_TIMEOUT)
+            check_invoice(
+                invoice_id=page.bolt11.pk, timeout=WALLET_TIMEOUT, share=Share.PAGE
+            )
     except Overloaded:
         logger.info("lookup_left_out", payment_hash=page.bolt11.payment_hash)
         return page

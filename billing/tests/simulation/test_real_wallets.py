@@ -9,8 +9,10 @@ from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, Settlement
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.tests.support.simulation.actions import Actions, Payer
 from billing.tests.support.simulation.balances import (
     captured_by_card,
@@ -19,17 +21,24 @@ from billing.tests.support.simulation.balances import (
 )
 from billing.tests.support.simulation.invariants import final_faults
 from billing.tests.support.simulation.system import System
-from lightning.models import LightningInvoice, NwcPayment
+from lightning.exceptions import NotResolvable, PaymentInProgress
+from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
+from lightning.services.resolutions import resolve_invoice
+from lightning.tests.factories import make_invoices
+from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     PAYS,
+    STAYS_SILENT,
     Amounts,
     LookupBehaviour,
+    Network,
     PaymentBehaviour,
     Protocol,
     Times,
     refuses,
     settles_late,
 )
+from tenants.models import Activity
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -52,6 +61,7 @@ def system(servers, own_wallet):
         yield system
     own_wallet.lookup_behaviour = LookupBehaviour()
     own_wallet.protocol = Protocol()
+    own_wallet.connection.deny([])
 
 
 @pytest.fixture
@@ -202,6 +212,31 @@ def test_payers_proof_is_shown_to_support_if_it_may_be_the_same_service(
     assert subjects_to_support()
     assert {relay.status for relay in payer.relays} == {"active"}
 
+    decide("settled")
+    system.advance(timedelta(days=9))
+
+    assert captured(system) == (0, PRICE)
+    assert paid_by() == ["wallet"]
+    assert {relay.status for relay in payer.relays} == {"active"}
+    decision = Resolution.objects.get()
+    assert "preimage" in decision.payer_answer
+    assert (
+        "pending" in decision.receiver_answer or "expired" in decision.receiver_answer
+    )
+    assert Activity.objects.filter(type=Activity.Type.RESOLVE_INVOICE).count() == 1
+
+
+def decide(outcome: str) -> None:
+    """Decide the only contradicted invoice, as support."""
+    invoice = LightningInvoice.objects.exclude(contradicted_at=None).get()
+    resolve_invoice(
+        invoice_id=invoice.pk,
+        outcome=Resolution.Outcome(outcome),
+        reason="The tenant has written to us.",
+        evidence="Ticket 17, with the history of our wallet.",
+        actor="sam",
+    )
+
 
 def connect_without_info(actions: Actions, payer: Payer) -> None:
     """Connect a wallet whose node is unknown, since it denies `get_info`."""
@@ -304,6 +339,48 @@ def test_contradiction_without_a_list_waits_for_support(system, actions, own_wal
     assert subjects_to_support()
     assert {relay.status for relay in payer.relays} == {"active"}
 
+    decide("dead")
+    system.recover()
+
+    assert captured(system) == (PRICE, 0)
+    assert paid_by() == ["card"]
+    assert final_faults(system) == []
+
+
+@pytest.mark.parametrize("hours", [0, 1, 4, 50])
+def test_click_during_a_contradiction_names_no_time_in_the_past(
+    system, actions, own_wallet, hours
+):
+    own_wallet.lookup_behaviour = LookupBehaviour(newest_record=True)
+    own_wallet.connection.deny(["list_transactions"])
+    payer = add_payer(actions, refuses("PAYMENT_FAILED"))
+    system.advance(timedelta(hours=hours))
+
+    with pytest.raises(PaymentInProgress) as refusal:
+        get_or_issue_bolt11(invoice_id=payer.unpaid[0].pk)
+
+    assert refusal.value.until is None or refusal.value.until > system.now
+
+
+def test_support_cannot_declare_a_payment_dead_that_may_still_arrive(
+    system, actions, own_wallet
+):
+    own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
+    add_payer(actions, STAYS_SILENT)
+    invoice = LightningInvoice.objects.get()
+
+    with pytest.raises(NotResolvable):
+        resolve_invoice(
+            invoice_id=invoice.pk,
+            outcome=Resolution.Outcome.DEAD,
+            reason="The tenant is in a hurry.",
+            evidence="Ticket 18.",
+            actor="sam",
+        )
+
+    assert captured(system) == (0, 0)
+    assert not Resolution.objects.exists()
+
 
 # --- 7: one clock, two tolerances
 
@@ -323,3 +400,87 @@ def test_wallet_pays_though_both_clocks_are_two_minutes_wrong(
     assert captured(system) == (0, PRICE)
     assert paid_by() == ["wallet"]
     assert final_faults(system) == []
+
+
+# --- 8: background work starves a person
+
+
+def test_person_gets_a_bolt11_while_a_hundred_invoices_are_watched(
+    system, actions, own_wallet
+):
+    """Our wallet allows 60 requests a minute, as coinos does."""
+    payer = actions.add_tenant()
+    system.run()
+    watch_invoices_of_others(own_wallet, payer, count=100)
+    own_wallet.protocol = Protocol(requests_per_minute=60)
+
+    for _ in range(4):
+        system.advance(timedelta(seconds=15))
+    bolt11 = get_or_issue_bolt11(invoice_id=payer.unpaid[0].pk)
+
+    assert bolt11.state == LightningInvoice.State.OPEN
+    assert own_wallet.rate_limited == 0
+
+
+def watch_invoices_of_others(own_wallet: Wallet, payer: Payer, *, count: int) -> None:
+    """Have our wallet issue invoices that were presented and are due to be polled."""
+    issued = [own_wallet.issue(21_000_000, expiry=900) for _ in range(count)]
+    rows = [
+        {
+            "bolt11": invoice.bolt11,
+            "payment_hash": invoice.payment_hash,
+            "shown_at": timezone.now(),
+            "expires_at": timezone.now() + timedelta(seconds=900),
+        }
+        for invoice in issued
+    ]
+    make_invoices(payer.tenant, own_wallet.pubkey, rows)
+
+
+# --- 10, and 1 again: a receiving wallet that must not be trusted
+
+
+@pytest.mark.parametrize(
+    ("network", "answers", "expected"),
+    [
+        (Network.MAINNET, LookupBehaviour(), "passed"),
+        (Network.MAINNET, LookupBehaviour(with_state=False), "passed"),
+        (
+            Network.MAINNET,
+            LookupBehaviour(with_state=False, shows_preimage=True),
+            "passed",
+        ),
+        (Network.MAINNET, LNBITS, "failed"),
+        (Network.MAINNET, replace(LNBITS, shows_preimage=True), "failed"),
+        (Network.MAINNET, LookupBehaviour(wrong_hash=True), "pending"),
+        (Network.TESTNET, LookupBehaviour(), "failed"),
+        (Network.REGTEST, LookupBehaviour(), "failed"),
+    ],
+    ids=[
+        "by the book",
+        "without state",
+        "nostr-wallet-connect-lnd",
+        "LNbits",
+        "LNbits with preimages",
+        "garbage",
+        "testnet",
+        "regtest",
+    ],
+)
+def test_production_issues_only_by_a_proven_wallet_on_mainnet(
+    system, actions, own_wallet, settings, network, answers, expected
+):
+    settings.ROBOT_WALLET_ALLOW_UNPROVEN = False
+    own_wallet.protocol = Protocol(network=network)
+    own_wallet.lookup_behaviour = answers
+    payer = actions.add_tenant()
+    system.run()
+    assert actions.request_bolt11(payer.unpaid[0].pk) is None
+
+    for _ in range(30):
+        system.advance(timedelta(minutes=5))
+    bolt11 = actions.request_bolt11(payer.unpaid[0].pk)
+
+    assert WalletProof.objects.get().state == expected
+    assert (bolt11 is not None) == (expected == "passed")
+    assert bool(subjects_to_support()) == (expected != "passed")

@@ -44,6 +44,9 @@ def environment() -> dict[str, str]:
         "STRIPE_WEBHOOK_SECRET": settings.STRIPE_WEBHOOK_SECRETS[0],
         "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
         "ROBOT_WALLET": ",".join(settings.ROBOT_WALLETS),
+        "ROBOT_WALLET_REQUESTS_PER_MINUTE": str(
+            settings.ROBOT_WALLET_REQUESTS_PER_MINUTE
+        ),
         "BTC_PRICE_URLS": ",".join(settings.BTC_PRICE_URLS),
         "LIGHTNING_REFUSAL_PAUSE": str(settings.LIGHTNING_REFUSAL_PAUSE),
         "NWC_TIMEOUT": str(settings.NWC_TIMEOUT),

@@ -9,8 +9,8 @@ from django.db.backends.utils import CursorWrapper
 from django.test import TransactionTestCase
 
 _SCHEMA = "initial"
-#: A trigger forbids DELETE.
-_APPEND_ONLY = "tenants_activity"
+#: Triggers forbid DELETE.
+_APPEND_ONLY = ("lightning_resolution", "tenants_activity")
 
 
 @contextmanager
@@ -44,14 +44,14 @@ def _save_rows() -> str:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"CREATE SCHEMA {_SCHEMA}")
         filled = [name for name in names if _save(cursor, name)]
-        assert _APPEND_ONLY not in filled
+        assert not {*_APPEND_ONLY} & {*filled}
         tables = ", ".join(f'"{name}"' for name in names)
-        emptied = [name for name in names if name not in (*filled, _APPEND_ONLY)]
+        emptied = [name for name in names if name not in (*filled, *_APPEND_ONLY)]
         return "; ".join(
             [
                 # As for TRUNCATE: other connections end their transactions first.
                 f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE",
-                _truncate_if_used(_APPEND_ONLY),
+                *(_truncate_if_used(name) for name in _APPEND_ONLY),
                 *(f'DELETE FROM "{name}"' for name in emptied),
                 *(_delete_changed(name) for name in filled),
                 *(_insert_missing(name) for name in filled),
@@ -61,8 +61,8 @@ def _save_rows() -> str:
 
 def deletion_sql(names: Iterable[str]) -> str:
     """Return SQL to delete all rows of tables, to be run in a transaction."""
-    deleted = (f'DELETE FROM "{name}"' for name in names if name != _APPEND_ONLY)
-    return "; ".join([f'TRUNCATE "{_APPEND_ONLY}"', *deleted])
+    deleted = (f'DELETE FROM "{name}"' for name in names if name not in _APPEND_ONLY)
+    return "; ".join([f"TRUNCATE {', '.join(_APPEND_ONLY)}", *deleted])
 
 
 def _save(cursor: CursorWrapper, table: str) -> bool:

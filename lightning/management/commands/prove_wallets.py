@@ -1,4 +1,4 @@
-import time
+from time import sleep
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -14,7 +14,7 @@ class Command(BaseCommand):
 
     help = (
         "Prove that the wallets in ROBOT_WALLET can tell an unpaid invoice from a paid "
-        "one. Takes two minutes, or an hour for a wallet without `state`. "
+        "one. Takes four minutes, or an hour for a wallet without `state`. "
         "Wallets that have passed are not asked again."
     )
 
@@ -38,4 +38,4 @@ class Command(BaseCommand):
         until = f"{proof.due_at:%H:%M:%S} UTC"
         self.stdout.write(f"{proof.pk} said: {proof.answer_before}; next at {until}.")
         self.stdout.flush()
-        time.sleep(max(0.0, (proof.due_at - timezone.now()).total_seconds()))
+        sleep(max(0.0, (proof.due_at - timezone.now()).total_seconds()))

@@ -3,10 +3,8 @@
 import json
 import socket
 import threading
-import time
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -21,6 +19,7 @@ from lightning.clients.nwc_replies import (
     REFUSALS,
     Lookup,
     Status,
+    read_info,
     read_reply,
 )
 from lightning.clients.nwc_uri import parse_nwc_url
@@ -33,7 +32,7 @@ from lightning.exceptions import (
 )
 from lightning.tests.support.nwc import client, issue, pay
 from sandbox.common.nostr import Scheme, encrypt
-from sandbox.wallets import Terms, service
+from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
@@ -48,6 +47,7 @@ from sandbox.wallets.behaviour import (
     pays_but_says,
     refuses,
 )
+from sandbox.wallets.keys import node_pubkey
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
@@ -109,15 +109,15 @@ def test_request_has_an_expiration(relay, alice):
 
 
 @pytest.mark.parametrize("seconds", [-120, 120])
-def test_wallet_whose_clock_is_off_answers_everything(
-    monkeypatch, own_wallet, alice, seconds
-):
+def test_wallet_whose_clock_is_off_answers_everything(own_wallet, alice, seconds):
     """It ignores requests that are expired by its own clock."""
-    clock = SimpleNamespace(time=lambda: time.time() + seconds)
-    monkeypatch.setattr(service, "time", clock)
+    for wallet in (own_wallet, alice):
+        wallet.protocol = replace(wallet.protocol, clock_skew=seconds)
     bolt11, payment_hash = issue(own_wallet)
     payer = client(alice)
-    request = payer.prepare_payment(bolt11=bolt11, expires_at=timezone.now())
+    # Half a minute for a busy machine.
+    expires_at = timezone.now() + timedelta(seconds=30)
+    request = payer.prepare_payment(bolt11=bolt11, expires_at=expires_at)
 
     assert client(own_wallet).get_info().methods
     assert payer.pay_invoice(request, payment_hash=payment_hash)
@@ -342,6 +342,52 @@ def test_error_without_result_type_is_a_refusal(reply):
 
     with pytest.raises(WalletRefused):
         read_reply("pay_invoice", {**reply, "error": error})
+
+
+@pytest.mark.parametrize("method", ["pay_invoice", "lookup_invoice"])
+def test_rate_limit_of_coinos_is_a_refusal_of_any_method(method):
+    """It limits before it reads: `nwc rate limit` in lib/nwc.ts of coinos-server."""
+    error = {"code": "RATE_LIMITED", "message": "Too many requests."}
+
+    with pytest.raises(WalletRefused) as caught:
+        read_reply(method, {"result_type": "rate_limited", "error": error})
+
+    assert caught.value.nwc_code == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"type": "QUOTA_EXCEEDED", "message": "no"}, "QUOTA_EXCEEDED"),
+        ({"code": "RESTRICTED", "type": "INTERNAL"}, "RESTRICTED"),
+        ({"code": None, "type": "EXPIRED"}, "EXPIRED"),
+    ],
+)
+def test_error_code_may_be_called_type(error, code):
+    """As in applesauce: packages/wallet-connect/src/wallet-service.ts."""
+    with pytest.raises(WalletRefused) as caught:
+        read_reply("pay_invoice", {"result_type": "pay_invoice", "error": error})
+
+    assert caught.value.nwc_code == code
+
+
+def test_info_has_the_public_key_of_the_wallets_node(own_wallet):
+    assert client(own_wallet).get_info().pubkey == node_pubkey(own_wallet.keys)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("02" + "AB" * 32, "02" + "ab" * 32),
+        ("ab" * 32, ""),  # a Nostr key, as coinos gives
+        ("00" * 33, ""),
+        ("…", ""),
+        (None, ""),
+        (7, ""),
+    ],
+)
+def test_only_a_node_pubkey_is_taken_for_one(given, read):
+    assert read_info({"pubkey": given}).pubkey == read
 
 
 def test_many_threads_share_one_connection(relay, wallets, own_wallet):

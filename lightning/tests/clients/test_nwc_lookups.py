@@ -90,7 +90,7 @@ def test_outgoing_payment_says_something_only_once_settled(fields, status):
     [None, 0, "0", "", False, -62_135_596_800, "0001-01-01T00:00:00Z"],
 )
 def test_without_a_time_nothing_is_settled(absent, preimage, never):
-    """Whoever has issued an invoice knows its preimage."""
+    """The preimage proves nothing: the issuer of an invoice knows it."""
     lookup = look_up(**absent, settled_at=never, preimage=preimage)
 
     assert (lookup.status, lookup.preimage) == (UNSETTLED, "")

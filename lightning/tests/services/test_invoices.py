@@ -19,7 +19,7 @@ from lightning.exceptions import (
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, own_wallets, payments
+from lightning.services import invoice_status, payments
 from lightning.services.live_payments import live_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
@@ -189,19 +189,23 @@ def test_invoice_that_differs_from_the_request_is_discarded(
     assert not LightningInvoice.objects.exists()
 
 
-def test_invoice_is_discarded_if_our_wallets_clock_is_off(
-    own_wallet, payment_request, monkeypatch
+@pytest.mark.parametrize("seconds", [-120, 120])
+def test_our_wallets_clock_may_differ_by_two_minutes(
+    own_wallet, payment_request, seconds
 ):
-    def an_hour_early(text):
-        decoded = decode(text)
-        hour = timedelta(hours=1)
-        return replace(
-            decoded,
-            created_at=decoded.created_at - hour,
-            expires_at=decoded.expires_at - hour,
-        )
+    own_wallet.protocol = replace(own_wallet.protocol, clock_skew=seconds)
 
-    monkeypatch.setattr(own_wallets, "decode", an_hour_early)
+    invoice = get_or_issue_invoice(payment_request)
+
+    skew = invoice.expires_at - invoice.issued_at - timedelta(seconds=900 + seconds)
+    assert abs(skew) < timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("seconds", [-125, 125])
+def test_invoice_is_discarded_if_our_wallets_clock_is_off(
+    own_wallet, payment_request, seconds
+):
+    own_wallet.protocol = replace(own_wallet.protocol, clock_skew=seconds)
 
     with pytest.raises(InvoiceMismatch, match="clock"):
         get_or_issue_invoice(payment_request)

@@ -9,11 +9,12 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from caravel.nostr import generate_secret_key, npub
-from lightning.clients import nwc
+from lightning.clients import nwc, nwc_info
 from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
+from sandbox.common.nostr import Scheme
 from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import Protocol, ReplyBehaviour
 from tenants.models import Activity, Tenant
@@ -70,6 +71,53 @@ def test_check_returns_budget_and_expiry(wallets, tenant):
     assert check.budget is not None
     assert check.budget.left_msat == 50_000_000
     assert check.expires_at in {None, datetime.fromtimestamp(ends, UTC)}
+
+
+@pytest.mark.parametrize("code", ["RESTRICTED", "NOT_IMPLEMENTED"])
+def test_connection_that_may_pay_but_not_get_info_is_connected(tenant, alice, code):
+    """LNbits grants both apart: permission.py of lnbits/nwcprovider."""
+    alice.reply_behaviour = ReplyBehaviour(error=code)
+
+    check = connect(tenant, alice)
+
+    assert (check.alias, check.budget) == ("", None)
+    tenant.refresh_from_db()
+    assert tenant.nwc_url
+
+
+def test_budget_of_a_connection_without_get_info_is_shown(tenant, wallets):
+    terms = Terms(denied=("get_info",), budget_msat=50_000_000)
+
+    check = connect(tenant, wallets.create("bob", terms=terms))
+
+    assert check.budget is not None
+    assert check.budget.left_msat == 50_000_000
+
+
+def test_connection_that_may_neither_pay_nor_get_info_cannot_pay(tenant, wallets):
+    terms = Terms(denied=("get_info", "pay_invoice"))
+
+    error = refusal(tenant, wallets.create("bob", terms=terms))
+
+    assert error.code == "wallet-cannot-pay"
+
+
+def test_connection_without_get_info_or_an_info_event_is_refused(
+    relay, tenant, wallets
+):
+    wallet = wallets.create("bob", terms=Terms(denied=("get_info",)))
+    relay.fault("drop", on="req", kinds={nwc_info.INFO})
+    nwc_info.clear_scheme_cache()
+
+    assert refusal(tenant, wallet).code == "wallet-refuses"
+
+
+def test_nip_44_only_wallet_without_an_info_event_is_connected(relay, tenant, alice):
+    alice.protocol = Protocol(encryption=(Scheme.NIP44,), announces=False)
+    relay.fault("drop", on="req", kinds={nwc_info.INFO})
+    nwc_info.clear_scheme_cache()
+
+    assert connect(tenant, alice).alias
 
 
 def test_wallet_that_is_off_is_silent(tenant, alice, short_timeout):
@@ -148,6 +196,17 @@ def test_private_relay_is_refused(settings, relay, tenant, alice):
 
     assert caught.value.code == "nwc-relay-private"
     assert not relay.events(nwc.REQUEST)
+
+
+def test_wallet_whose_relay_refuses_is_unreachable_with_the_reason(
+    relay, tenant, alice
+):
+    relay.fault("reject", kinds={23194}, reason="blocked: not here")
+
+    error = refusal(tenant, alice)
+
+    assert error.code == "wallet-unreachable"
+    assert "blocked: not here" in error.message
 
 
 def test_relay_that_resolves_to_a_private_address_is_unreachable(

@@ -26,6 +26,8 @@ def wallets(relay, settings) -> Iterator[Wallets]:
         settings.ROBOT_WALLETS = [wallets.create("platform").url]
         settings.NWC_ALLOW_PRIVATE_RELAYS = True
         settings.NWC_TIMEOUT = 60
+        # Far from its limit, except in tests of the pace.
+        settings.ROBOT_WALLET_REQUESTS_PER_MINUTE = 100_000
         try:
             yield wallets
         finally:

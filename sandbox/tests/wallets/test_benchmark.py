@@ -22,6 +22,7 @@ def parties(settings):
         settings.ROBOT_WALLETS = [running.environment["ROBOT_WALLET"]]
         settings.BTC_PRICE_URLS = running.environment["BTC_PRICE_URLS"].split(",")
         settings.NWC_ALLOW_PRIVATE_RELAYS = True
+        settings.ROBOT_WALLET_REQUESTS_PER_MINUTE = 100_000
         rates.clear_cache()
         yield running
         close_pool()
