@@ -39,7 +39,10 @@ async def listen(*, key: str) -> None:
 async def _listen(key: str) -> None:
     async for payment_hash in _clients[key].paid_invoices_stream():
         payment = {"payment_hash": payment_hash}
-        notification = {"notification_type": "payment_received", "notification": payment}
+        notification = {
+            "notification_type": "payment_received",
+            "notification": payment,
+        }
         tell("notify", key=key, notification=notification)
 
 
