@@ -9,8 +9,8 @@ from interop.tests.support.scripts import Json, Script, running_script
 from sandbox.common.nostr import Scheme
 from sandbox.wallets import NotPaid, Wallet
 from sandbox.wallets.keys import connection_url
-from sandbox.wallets.messages import Refused, Request
 from sandbox.wallets.ledger import Invoice
+from sandbox.wallets.messages import Refused, Request
 from sandbox.wallets.methods import METHODS, Call, transaction
 from sandbox.wallets.relay_connection import RelayLost
 from sandbox.wallets.wallet import NOTIFICATIONS
