@@ -27,6 +27,9 @@ async def open_client(*, key: str, url: str) -> None:
     # Its own wait for a connection is in steps of a second.
     while not wallet.conn.connected:
         await asyncio.sleep(0.01)
+    # As LNbits does at its start. Before it knows the wallet's encryption it loses
+    # replies to simultaneous requests.
+    await wallet.status()
 
 
 async def close_client(*, key: str) -> None:
