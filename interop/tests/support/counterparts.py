@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from interop.tests.support.clients import CaravelClient, Client, ForeignClient
+from interop.tests.support.relays import foreign_relay
 from interop.tests.support.services import (
     ForeignService,
     SandboxService,
@@ -65,6 +66,23 @@ CLIENTS = [
     _client("nostr-sdk", "nostr_sdk_nwc.py"),
     _client("LNbits", "lnbits_wallet.py"),
 ]
-RELAYS: list[Counterpart] = []
+
+
+def _relays(name: str, script: str) -> list[Counterpart]:
+    """Return the relay without authentication (NIP-42), with it to read, and always."""
+    return [
+        Counterpart(name, relay=partial(foreign_relay, script)),
+        Counterpart(
+            f"{name}, AUTH to read", relay=partial(foreign_relay, script, "read")
+        ),
+        Counterpart(f"{name}, AUTH", relay=partial(foreign_relay, script, "both")),
+    ]
+
+
+RELAYS = [
+    *_relays("nostr-relay (PyPI)", "python_relay.py"),
+    *_relays("nostr-sdk LocalRelay", "local_relay.py"),
+    *_relays("@nostr-relay/core", "core_relay.mjs"),
+]
 #: First Caravel and the sandbox alone: the cases themselves must pass.
 COUNTERPARTS = [Counterpart("none"), *SERVICES, *CLIENTS, *RELAYS]

@@ -18,7 +18,7 @@ INTEROP_DIR = Path(__file__).parents[2]
 STOP_TIMEOUT = LIMIT
 
 #: Environments of Python scripts that Caravel's own cannot run.
-VENVS = {"lnbits_wallet.py": "lnbits"}
+VENVS = {"lnbits_wallet.py": "lnbits", "python_relay.py": "python_relay"}
 
 Json = dict[str, Any]
 #: Called with the method and the parameters of a script's call; returns its response.
@@ -143,17 +143,18 @@ def _interpreter(name: str) -> Path:
     return Path(sys.executable)
 
 
-_running: dict[str, Script] = {}
+_running: dict[tuple[str, ...], Script] = {}
 
 
-def running_script(name: str) -> Script:
+def running_script(name: str, *arguments: str) -> Script:
     """Return the script with that file name, started if it is not running.
 
     It runs until the end of the tests, since to start one takes longer than a test.
     """
-    script = _running.get(name)
+    command = (str(_interpreter(name)), name, *arguments)
+    script = _running.get(command)
     if script is None or not script.is_running:
-        script = _running[name] = Script([str(_interpreter(name)), name])
+        script = _running[command] = Script(command)
     return script
 
 

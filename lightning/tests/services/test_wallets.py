@@ -198,6 +198,17 @@ def test_private_relay_is_refused(settings, relay, tenant, alice):
     assert not relay.events(nwc.REQUEST)
 
 
+def test_wallet_whose_relay_refuses_is_unreachable_with_the_reason(
+    relay, tenant, alice
+):
+    relay.fault("reject", kinds={23194}, reason="blocked: not here")
+
+    error = refusal(tenant, alice)
+
+    assert error.code == "wallet-unreachable"
+    assert "blocked: not here" in error.message
+
+
 def test_relay_that_resolves_to_a_private_address_is_unreachable(
     settings, tenant, alice
 ):
@@ -233,6 +244,12 @@ def command(monkeypatch, tenant, *args, url=""):
     out = io.StringIO()
     call_command("connect_wallet", npub(tenant.pk), *args, stdout=out)
     return out.getvalue()
+
+
+def test_command_names_the_relays_that_are_left_out(monkeypatch, tenant, alice):
+    out = command(monkeypatch, tenant, url=f"{alice.url}&relay=ftp://r.example.com")
+
+    assert "Relay 2 is left out: A relay's address must be wss://host" in out
 
 
 def test_command_reads_the_secret_from_standard_input(monkeypatch, wallets, tenant):
