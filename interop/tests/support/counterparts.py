@@ -51,12 +51,9 @@ def _client(name: str, script: str) -> Counterpart:
     return Counterpart(f"{name}, client", client=partial(ForeignClient, script))
 
 
-def _service(name: str, script: str) -> Counterpart:
-    return Counterpart(f"{name}, wallet", service=partial(ForeignService, script))
-
-
-ALBY_WALLET = _service("Alby SDK", "alby.mjs")
-ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
+def _service(name: str, script: str, *, notifies: bool = False) -> Counterpart:
+    service = partial(ForeignService, script, notifies=notifies)
+    return Counterpart(f"{name}, wallet", service=service)
 
 
 def _relays(name: str, script: str) -> list[Counterpart]:
@@ -70,8 +67,16 @@ def _relays(name: str, script: str) -> list[Counterpart]:
     ]
 
 
-SERVICES = [ALBY_WALLET]
-CLIENTS = [ALBY_CLIENT]
+ALBY_WALLET = _service("Alby SDK", "alby.mjs")
+ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
+SERVICES = [ALBY_WALLET, _service("applesauce", "applesauce.mjs", notifies=True)]
+CLIENTS = [
+    ALBY_CLIENT,
+    _client("applesauce", "applesauce.mjs"),
+    _client("NDK", "ndk.mjs"),
+    _client("nostr-sdk", "nostr_sdk_nwc.py"),
+    _client("LNbits", "lnbits_wallet.py"),
+]
 RELAYS = [
     *_relays("nostr-relay (PyPI)", "python_relay.py"),
     *_relays("nostr-sdk LocalRelay", "local_relay.py"),
