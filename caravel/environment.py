@@ -35,9 +35,12 @@ class Environment:
         self._errors.append(f"{name} is missing or blank.")
         return ""
 
-    def required_list(self, name: str) -> list[str]:
-        """Return a comma-separated list with at least one item; see `required`."""
-        parts = self.required(name).split(",")
+    def required_list(self, name: str, *, separator: str = ",") -> list[str]:
+        """Return a list with at least one item; see `required`.
+
+        `separator` is a regular expression.
+        """
+        parts = re.split(separator, self.required(name))
         values = [part.strip() for part in parts if part.strip()]
         if self.is_set(name) and not values:
             self.add_error(f"{name} is missing or blank.")

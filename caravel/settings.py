@@ -351,7 +351,8 @@ if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
 
 #: NWC URIs (secret) of the wallets that receive payments. The first issues invoices,
 #: all are polled.
-ROBOT_WALLETS = env.required_list("ROBOT_WALLET")
+# Some wallets separate their relays with commas, too.
+ROBOT_WALLETS = env.required_list("ROBOT_WALLET", separator=r",(?=\s*nostr|\s*$)")
 env.require_format("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
 #: Let them issue invoices without a proof that they can tell an unpaid invoice from a
 #: paid one, or on a test network.

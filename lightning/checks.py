@@ -15,12 +15,16 @@ from lightning.services import own_wallets
 
 @register
 def check_robot_wallets(**kwargs: Any) -> list[CheckMessage]:
-    """Require valid addresses in ROBOT_WALLET."""
+    """Require valid addresses in ROBOT_WALLET. Warn of relays that are not used."""
     try:
-        own_wallets.wallets()
+        wallets = own_wallets.wallets()
     except InvalidWalletUrl as exc:
         return [Error(f"ROBOT_WALLET: {exc}", id="lightning.E002")]
-    return []
+    return [
+        Warning(f"ROBOT_WALLET, {wallet.uri.pubkey}: {text}", id="lightning.W003")
+        for wallet in wallets
+        for text in wallet.uri.left_out
+    ]
 
 
 @register(Tags.database)

@@ -16,8 +16,8 @@ class InvalidWalletUrl(Invalid):
         "nwc-pubkey-invalid": "The wallet's public key is invalid.",
         "nwc-secret-invalid": "The secret is not 64 hex digits, given once.",
         "nwc-relay-missing": "It has no relay.",
-        "nwc-relay-invalid": "A relay's address is invalid, or there are too many.",
-        "nwc-relay-private": "A relay is on a private network.",
+        "nwc-relay-invalid": "No relay's address is valid.",
+        "nwc-relay-private": "Its relays are on a private network.",
     }
 
 

@@ -29,6 +29,12 @@ PRODUCTION = {
     "ROBOT_OUTBOX_RELAYS": "wss://relay.example",
 }
 
+#: The first has two relays in one parameter.
+WALLETS = [
+    "nostr+walletconnect://a?relay=wss://r.example,wss://s.example&secret=ab",
+    "nostrwalletconnect:b?relay=wss://r.example&secret=cd",
+]
+
 #: Name, value, and a part of the error message.
 MALFORMED = [
     ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
@@ -100,7 +106,7 @@ def load(environment):
         loaded = runpy.run_path("caravel/settings.py")
     except Exception:
         return {"error": traceback.format_exc()}
-    names = "DEBUG", "BTC_PRICE_URLS", "STRIPE_API_BASE"
+    names = "DEBUG", "BTC_PRICE_URLS", "STRIPE_API_BASE", "ROBOT_WALLETS"
     return {name: loaded[name] for name in names}
 
 print(json.dumps({name: load(env) for name, env in json.load(sys.stdin).items()}))
@@ -143,6 +149,7 @@ def loaded(tmp_path_factory):
         "nothing": {},
         "blank": {**blank, "ENCRYPTION_KEYS": ",", "STRIPE_WEBHOOK_SECRET": " , "},
         "key of the environment": sandbox,
+        "wallets": {**PRODUCTION, "ROBOT_WALLET": ",\n ".join(WALLETS) + ","},
     }
     environments |= {
         f"{name}={value}": {**PRODUCTION, name: value} for name, value, _ in MALFORMED
@@ -250,6 +257,10 @@ def test_default_price_sources_match_example(loaded):
     example = (ROOT / ".env.example").read_text().splitlines()
 
     assert f"BTC_PRICE_URLS={sources}" in example
+
+
+def test_comma_between_relays_does_not_separate_wallets(loaded):
+    assert loaded["wallets"]["ROBOT_WALLETS"] == WALLETS
 
 
 def test_stripe_key_from_environment_is_never_used_with_sandbox(loaded):

@@ -1,18 +1,18 @@
 """Wallet connection strings: `nostr+walletconnect://` (NIP-47)."""
 
-import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, urlsplit
 
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import is_secret_key, parse_pubkey, pubkey_of
-from caravel.nostr.relays.dial import Endpoint, is_public, normalize_relay_url
+from caravel.nostr.relays.dial import Endpoint, may_answer, normalize_relay_url
 from lightning.exceptions import InvalidWalletUrl
 
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)
 _MAX_LENGTH = 2_000
 _MAX_RELAYS = 5
+_SEPARATOR = re.compile(r"[,\s]+(?=wss?://)", re.IGNORECASE)
 _LIGHTNING_ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 
 
@@ -21,12 +21,14 @@ class NwcUri:
     """A connection to a wallet. Its secret can spend: do not log `to_url`.
 
     `pubkey` is the wallet's public key, `client_pubkey` belongs to the secret.
+    `left_out`: a sentence for each relay of the connection string that is not used.
     """
 
     pubkey: str
     relays: tuple[str, ...]
     secret: str
     lud16: str = ""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def client_pubkey(self) -> str:
@@ -59,8 +61,9 @@ def parse_nwc_url(text: str, *, private_allowed: bool = False) -> NwcUri:
     """Parse a connection string.
 
     Raises InvalidWalletUrl with a code for the invalid part; its message contains
-    nothing of the input. Relays with a private address are refused unless allowed. A
-    host name may still resolve to one: that is checked at each connection.
+    nothing of the input. Relays that are invalid, surplus, or private without being
+    allowed are left out if there are others. A host name may still resolve to a private
+    address: that is checked at each connection.
     """
     text = text.strip()
     # Wallets write the scheme in several ways.
@@ -69,11 +72,14 @@ def parse_nwc_url(text: str, *, private_allowed: bool = False) -> NwcUri:
         raise InvalidWalletUrl("A wallet's address begins with nostr+walletconnect://.")
     key, _, query = text[scheme.end() :].partition("?")
     fields = _fields(query)
+    pubkey = _pubkey(key.rstrip("/"))
+    relays, left_out = _relays(fields.get("relay", []), private_allowed)
     return NwcUri(
-        pubkey=_pubkey(key.rstrip("/")),
-        relays=_relays(fields.get("relay", []), private_allowed),
+        pubkey=pubkey,
+        relays=relays,
         secret=_secret(fields.get("secret", [])),
         lud16=_lud16(fields.get("lud16", [])),
+        left_out=left_out,
     )
 
 
@@ -102,35 +108,45 @@ def _lud16(values: list[str]) -> str:
     return values[0] if values and _LIGHTNING_ADDRESS.fullmatch(values[0]) else ""
 
 
-def _relays(values: list[str], private_allowed: bool) -> tuple[str, ...]:
-    relays = dict.fromkeys(_relay(text.strip(), private_allowed) for text in values)
+def _relays(
+    values: list[str], private_allowed: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the usable relays, and a sentence for each of the others."""
+    relays: list[str] = []
+    errors: dict[int, InvalidWalletUrl] = {}
+    # Some wallets write several relays into one parameter.
+    texts = [text for value in values for text in _SEPARATOR.split(value)]
+    for number, text in enumerate(texts, start=1):
+        try:
+            relay = _relay(text.strip(" ,"), private_allowed)
+        except InvalidWalletUrl as exc:
+            errors[number] = exc
+            continue
+        if relay in relays:
+            continue
+        if len(relays) == _MAX_RELAYS:
+            errors[number] = _invalid("relay", f"Only {_MAX_RELAYS} relays are used.")
+        else:
+            relays.append(relay)
     if not relays:
-        raise _invalid("relay", "The wallet's address names no relay.", "missing")
-    if len(relays) > _MAX_RELAYS:
-        raise _invalid("relay", f"More than {_MAX_RELAYS} relays are too many.")
-    return tuple(relays)
+        missing = _invalid("relay", "The wallet's address names no relay.", "missing")
+        raise next(iter(errors.values()), missing)
+    left_out = (f"Relay {n} is left out: {exc.message}" for n, exc in errors.items())
+    return tuple(relays), tuple(left_out)
 
 
 def _relay(text: str, private_allowed: bool) -> str:
     # Percent-decoded by now, so it may contain anything.
     relay = normalize_relay_url(text)
-    if not relay:
+    if not relay or "," in urlsplit(relay).netloc:
         raise _invalid(
             "relay", "A relay's address must be wss://host, without credentials."
         )
-    if not private_allowed and _is_private(urlsplit(relay).hostname or ""):
+    if not may_answer(relay, private_allowed=True):
+        raise _invalid("relay", "The relay is in another network, like Tor.")
+    if not may_answer(relay, private_allowed=private_allowed):
         raise _invalid("relay", "The relay is on a private network.", "private")
     return relay
-
-
-def _is_private(host: str) -> bool:
-    """Return whether a host is private by its spelling alone, without DNS."""
-    host = host.rstrip(".").lower()
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".internal"))
-    return not is_public(host)
 
 
 def _invalid(part: str, message: str, problem: str = "invalid") -> InvalidWalletUrl:

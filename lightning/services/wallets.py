@@ -35,12 +35,16 @@ _NOT_ALLOWED = {"RESTRICTED", "NOT_IMPLEMENTED"}
 
 @dataclass(frozen=True)
 class WalletCheck:
-    """A wallet's description of itself; `budget` and `expires_at` are optional."""
+    """A wallet's description of itself; `budget` and `expires_at` are optional.
+
+    `left_out`: a sentence for each relay of its address that is not used.
+    """
 
     alias: str
     hosts: str
     budget: Budget | None
     expires_at: datetime | None
+    left_out: tuple[str, ...] = ()
 
 
 def connect_wallet(*, pubkey: str, nwc_url: str, **changes: Any) -> WalletCheck:
@@ -97,6 +101,7 @@ def check_wallet(*, uri: NwcUri) -> WalletCheck:
         hosts=uri.hosts,
         budget=_get_budget(wallet) if "get_budget" in info.methods else None,
         expires_at=info.expires_at,
+        left_out=uri.left_out,
     )
 
 

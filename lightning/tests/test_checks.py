@@ -54,6 +54,15 @@ def test_check_fails_for_an_invalid_own_wallet(settings, own_wallet):
         call_command("check")
 
 
+def test_check_warns_of_an_own_wallets_relay_that_is_not_used(settings, own_wallet):
+    settings.ROBOT_WALLETS = [f"{own_wallet.url}&relay=ftp://r.example.com"]
+
+    (warning,) = checks.check_robot_wallets()
+
+    assert (warning.id, own_wallet.pubkey in warning.msg) == ("lightning.W003", True)
+    assert "Relay 2 is left out" in warning.msg
+
+
 def test_no_wallet_is_missing_before_the_first_migration(settings, wallets, own_wallet):
     make_invoice(TenantFactory(), own_wallet.pubkey)
     settings.ROBOT_WALLETS = [wallets.create("second").url]

@@ -56,6 +56,18 @@ def _service(name: str, script: str, *, notifies: bool = False) -> Counterpart:
     return Counterpart(f"{name}, wallet", service=service)
 
 
+ALBY_WALLET = _service("Alby SDK", "alby.mjs")
+ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
+SERVICES = [ALBY_WALLET, _service("applesauce", "applesauce.mjs", notifies=True)]
+CLIENTS = [
+    ALBY_CLIENT,
+    _client("applesauce", "applesauce.mjs"),
+    _client("NDK", "ndk.mjs"),
+    _client("nostr-sdk", "nostr_sdk_nwc.py"),
+    _client("LNbits", "lnbits_wallet.py"),
+]
+
+
 def _relays(name: str, script: str) -> list[Counterpart]:
     """Return the relay without authentication (NIP-42), with it to read, and always."""
     return [
@@ -67,16 +79,6 @@ def _relays(name: str, script: str) -> list[Counterpart]:
     ]
 
 
-ALBY_WALLET = _service("Alby SDK", "alby.mjs")
-ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
-SERVICES = [ALBY_WALLET, _service("applesauce", "applesauce.mjs", notifies=True)]
-CLIENTS = [
-    ALBY_CLIENT,
-    _client("applesauce", "applesauce.mjs"),
-    _client("NDK", "ndk.mjs"),
-    _client("nostr-sdk", "nostr_sdk_nwc.py"),
-    _client("LNbits", "lnbits_wallet.py"),
-]
 RELAYS = [
     *_relays("nostr-relay (PyPI)", "python_relay.py"),
     *_relays("nostr-sdk LocalRelay", "local_relay.py"),

@@ -50,4 +50,4 @@ def _describe(check: WalletCheck) -> str:
         parts.append(f"It may spend {left} of {total} sats.")
     if check.expires_at:
         parts.append(f"The connection ends {check.expires_at:%Y-%m-%d %H:%M} UTC.")
-    return " ".join(parts)
+    return " ".join([*parts, *check.left_out])

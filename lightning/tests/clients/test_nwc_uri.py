@@ -73,13 +73,13 @@ def test_secret_is_not_in_repr():
         (url(relay="relay=wss://user:pw@r.example.com"), "nwc-relay-invalid"),
         (url(relay="relay=wss://r.example.com:99999"), "nwc-relay-invalid"),
         (url(relay="relay=wss://[::1"), "nwc-relay-invalid"),
-        (
-            url(relay="&".join(f"relay=wss://r{n}.example.com" for n in range(6))),
-            "nwc-relay-invalid",
-        ),
+        (url(relay="relay=wss://a.example.com,b.example.com"), "nwc-relay-invalid"),
+        (url(relay="relay=ftp://x&relay=ws://printer"), "nwc-relay-invalid"),
+        (url(relay="relay=ws://printer&relay=ftp://x"), "nwc-relay-private"),
         (url(relay="relay=ws://localhost:7777"), "nwc-relay-private"),
         (url(relay="relay=ws://printer"), "nwc-relay-private"),
         (url(relay="relay=ws://nas.local"), "nwc-relay-private"),
+        (url(relay="relay=ws://a2b3c4d5e6f7.onion"), "nwc-relay-invalid"),
         (url(relay="relay=wss://127.0.0.1"), "nwc-relay-private"),
         (url(relay="relay=wss://10.1.2.3"), "nwc-relay-private"),
         (url(relay="relay=wss://169.254.169.254"), "nwc-relay-private"),
@@ -99,6 +99,68 @@ def test_error_has_a_code_and_does_not_repeat_the_input(text, code):
 
     assert caught.value.code == code
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("others", "reason"),
+    [
+        ("relay=", "must be wss://host"),
+        ("relay=https://r.example.com", "must be wss://host"),
+        ("relay=wss://user:pw@r.example.com", "must be wss://host"),
+        ("relay=wss://a.example.com,b.example.com", "must be wss://host"),
+        ("relay=ws://a2b3c4d5e6f7.onion", "like Tor"),
+        ("relay=ws://nas.local", "private network"),
+        ("relay=wss://10.1.2.3", "private network"),
+    ],
+)
+@pytest.mark.parametrize("usable_first", [True, False])
+def test_one_unusable_relay_does_not_refuse_the_others(others, reason, usable_first):
+    relays = [RELAY, others] if usable_first else [others, RELAY]
+
+    uri = parse_nwc_url(url(relay="&".join(relays)))
+
+    assert uri.relays == ("wss://relay.example.com",)
+    (sentence,) = uri.left_out
+    assert sentence.startswith(f"Relay {2 if usable_first else 1} is left out: ")
+    assert reason in sentence
+    assert "pw" not in sentence
+    assert parse_nwc_url(uri.to_url()) == uri
+    assert parse_nwc_url(uri.to_url()).left_out == ()
+
+
+def test_surplus_relays_are_left_out():
+    relays = "&".join(f"relay=wss://r{n}.example.com" for n in range(7))
+
+    uri = parse_nwc_url(url(relay=relays))
+
+    assert uri.relays == tuple(f"wss://r{n}.example.com" for n in range(5))
+    assert uri.left_out == (
+        "Relay 6 is left out: Only 5 relays are used.",
+        "Relay 7 is left out: Only 5 relays are used.",
+    )
+
+
+@pytest.mark.parametrize(
+    "relay",
+    [
+        "relay=wss://a.example.com,wss://b.example.com/x",
+        "relay=wss%3A%2F%2Fa.example.com%2Cwss%3A%2F%2Fb.example.com%2Fx",
+        "relay=wss://a.example.com, WSS://b.example.com/x,",
+        "relay=wss://a.example.com wss://b.example.com/x",
+        "relay=wss://a.example.com&relay=wss://b.example.com/x,wss://a.example.com",
+    ],
+)
+def test_several_relays_in_one_parameter_are_several(relay):
+    uri = parse_nwc_url(url(relay=relay))
+
+    assert uri.relays == ("wss://a.example.com", "wss://b.example.com/x")
+    assert uri.left_out == ()
+
+
+def test_comma_in_the_path_of_a_relay_stays():
+    uri = parse_nwc_url(url(relay="relay=wss://a.example.com/x,y"))
+
+    assert uri.relays == ("wss://a.example.com/x,y",)
 
 
 def test_private_relay_is_accepted_if_allowed():

@@ -246,6 +246,12 @@ def command(monkeypatch, tenant, *args, url=""):
     return out.getvalue()
 
 
+def test_command_names_the_relays_that_are_left_out(monkeypatch, tenant, alice):
+    out = command(monkeypatch, tenant, url=f"{alice.url}&relay=ftp://r.example.com")
+
+    assert "Relay 2 is left out: A relay's address must be wss://host" in out
+
+
 def test_command_reads_the_secret_from_standard_input(monkeypatch, wallets, tenant):
     wallet = wallets.create("bob", terms=Terms(budget_msat=5_000_000))
 
