@@ -1,5 +1,7 @@
 """Messages to a person whose relays and library are foreign."""
 
+import json
+
 import pytest
 
 from caravel.nostr.keys import generate_secret_key, pubkey_of
@@ -42,7 +44,10 @@ def test_message_reaches_the_relay_of_the_persons_list(relay, robot):
     wrap = wrap_message(robot, pubkey_of(person), "Caravel")
 
     report = send_message(
-        wrap.to_dict(), pubkey_of(person), failures=0, is_wanted=lambda: True
+        json.loads(wrap.to_json()),
+        pubkey_of(person),
+        failures=0,
+        is_wanted=lambda: True,
     )
 
     received = library.call(
