@@ -1,4 +1,4 @@
-"""Cases: encryption, foreign keys, interruptions, and late requests."""
+"""Cases: encryption, interruptions, and late requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +7,7 @@ import pytest
 from caravel.tests.support.waiting import result_of, wait_until
 from interop.tests.support.clients import ClientError, Issued
 from lightning.clients import nwc
-from sandbox.common.nostr import Scheme, generate_secret_key
+from sandbox.common.nostr import Scheme
 
 pytestmark = pytest.mark.interop
 
@@ -66,17 +66,6 @@ def test_unknown_method_is_an_error(client):
         client.request("sign_message", {"message": "Caravel"})
 
     assert caught.value.code == "NOT_IMPLEMENTED"
-
-
-def test_wrong_secret_gets_nothing(monkeypatch, service, connect):
-    # Some wallets do not answer a key that they do not know.
-    monkeypatch.setattr(nwc, "TIMEOUT", 2.0)
-    url = service.url.replace(service.wallet.keys.client, generate_secret_key())
-
-    with pytest.raises(ClientError) as caught:
-        connect(url).get_balance()
-
-    assert caught.value.code in ("UNAUTHORIZED", "")
 
 
 def test_restarted_service_answers(service, client):

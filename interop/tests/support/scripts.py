@@ -112,6 +112,8 @@ class Script:
                     self._respond(message)
                 elif message["id"] is not None:
                     self._responses[message["id"]] = message
+                elif "error" in message:
+                    print(f"{self._thread.name}: {message['error']}", file=sys.stderr)
 
     def _respond(self, message: Json) -> None:
         handler = self.handlers.get(message["params"]["key"])
