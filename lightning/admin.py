@@ -115,7 +115,7 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     def payer_answer(self, invoice: LightningInvoice) -> str:
         return resolutions.payer_answer(_payment_of(invoice))
 
-    @action(
+    @action(  # type: ignore[untyped-decorator]
         description="Decide whether it was paid",
         url_path="resolve",
         permissions=["operate"],

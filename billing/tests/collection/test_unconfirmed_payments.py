@@ -79,6 +79,7 @@ def test_card_waits_until_our_wallet_confirms_the_refusal(paying, clock, alice):
 
     first = collect(paying)
     assert (first.state, card_codes()) == (State.PENDING, [])
+    assert payment.refused_at
     assert first.next_attempt_at == payment.refused_at + timedelta(seconds=60)
     clock.move(seconds=61)
     collect(paying)
@@ -138,6 +139,8 @@ def test_payer_and_api_are_told_that_support_decides(paying, contradicted):
     page = get_page(contradicted.stripe_invoice_id)
     details = get_invoice(contradicted.stripe_invoice_id).collection
 
+    assert details
+    assert details.waiting
     assert page.waiting_for == WaitingFor.SUPPORT
     assert page.blocked_until is None
     assert details.waiting.until is None
