@@ -10,7 +10,9 @@ from interop.tests.support.known_faults import KNOWN_FAULTS
 
 #: A case and a counterpart, by name.
 Cell = tuple[str, str]
-_NODE = re.compile(r"interop/tests/cases/test_\w+\.py::test_(?P<case>\w+)\[(?P<row>[^]]+)\]")
+_NODE = re.compile(
+    r"interop/tests/cases/test_\w+\.py::test_(?P<case>\w+)\[(?P<row>[^]]+)\]"
+)
 _PASSED, _FAILED, _CANNOT, _NONE = "✓", "✗", "·", " "
 
 
