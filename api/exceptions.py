@@ -32,6 +32,7 @@ WALLET_ERRORS = (
     lightning.WalletRefused,
     lightning.WalletFailed,
     lightning.NoWalletReply,
+    lightning.RelayRefused,
     lightning.InvalidWalletReply,
     lightning.InvoiceMismatch,
     lightning.UnknownOwnWallet,

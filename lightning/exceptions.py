@@ -70,6 +70,13 @@ class NoWalletReply(WalletError):
     status = 504
 
 
+class RelayRefused(NoWalletReply):
+    """The wallet's relays refused the request, though one may have forwarded it."""
+
+    code = "nwc-relay-refused"
+    status = 502
+
+
 class InvalidWalletReply(WalletError):
     """The wallet's reply is malformed, or belongs to another request."""
 
@@ -84,7 +91,7 @@ class WalletUnusable(Conflict):
     variants = {
         "wallet-cannot-pay": "The connection may not pay invoices.",
         "wallet-expired": "The connection has expired.",
-        "wallet-unreachable": "None of its relays can be reached.",
+        "wallet-unreachable": "None of its relays can be reached, or they refuse.",
         "wallet-silent": "No reply: off, deleted, or a wrong secret.",
         "wallet-refuses": "It refuses get_info.",
         "wallet-error": "It fails get_info.",

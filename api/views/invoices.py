@@ -112,7 +112,7 @@ class Bolt11View(BaseInvoiceView):
 
         This is the open one, or a new one at the current exchange rate. Fails with
         `payment-in-progress` while another payment is pending; `until` says when that
-        payment will have ended at the latest.
+        payment will have ended at the latest, and is absent if nobody knows.
         """
         self.validated_body(EmptySerializer)
         invoice = self.invoice(invoice_id)

@@ -7,7 +7,7 @@ import pytest
 
 from interop.tests.support.clients import Client
 from interop.tests.support.counterparts import COUNTERPARTS, Counterpart, Relay
-from interop.tests.support.known_faults import KNOWN_FAULTS
+from interop.tests.support.known_faults import PROBE, ROWS_WITH_FAULT, fault_of
 from interop.tests.support.matrix import Matrix, case_of
 from interop.tests.support.scripts import stop_scripts
 from interop.tests.support.services import BOTH, WalletService
@@ -32,10 +32,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    cells = {item: cell for item in items if (cell := case_of(item.nodeid))}
+    hopeless = [
+        item
+        for item, (case, row) in cells.items()
+        if row in ROWS_WITH_FAULT and case != PROBE
+    ]
+    config.hook.pytest_deselected(items=hopeless)
+    items[:] = [item for item in items if item not in hopeless]
     for item in items:
-        cell = case_of(item.nodeid)
-        if cell is not None and (fault := KNOWN_FAULTS.get(cell)):
+        if item in cells and (fault := fault_of(*cells[item])):
             item.add_marker(pytest.mark.xfail(reason=str(fault), strict=True))
 
 

@@ -35,6 +35,7 @@ from lightning.clients.nwc_requests import (
     Reply,
 )
 from lightning.clients.nwc_uri import NwcUri
+from lightning.clients.nwc_values import read_word
 from lightning.clients.pace import Pace
 from lightning.exceptions import InvalidWalletReply, WalletError
 
@@ -147,7 +148,7 @@ class Wallet:
             raise InvalidWalletReply(
                 "The wallet's preimage does not match the payment hash."
             )
-        return str(preimage)
+        return read_word(preimage)
 
     def on_payment_received(self, callback: Callable[[list[str]], None]) -> None:
         """Call `callback` with the payment hashes in `payment_received` notifications.

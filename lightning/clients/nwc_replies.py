@@ -102,7 +102,11 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Issued:
-    """The result of `make_invoice`, not yet compared with the request."""
+    """The result of `make_invoice`, not yet compared with the request.
+
+    `payment_hash` is "" if the wallet gives none beside the bolt11, as coinos does.
+    https://github.com/coinos/coinos-server/blob/00d9c43/lib/nwc.ts
+    """
 
     bolt11: str
     payment_hash: str
@@ -169,10 +173,10 @@ def read_budget(result: dict[str, Any]) -> Budget | None:
 
 
 def read_issued(result: dict[str, Any]) -> Issued:
-    bolt11, payment_hash = result.get("invoice"), result.get("payment_hash")
-    if not isinstance(bolt11, str) or not is_hash(payment_hash):
+    bolt11, payment_hash = result.get("invoice"), read_word(result.get("payment_hash"))
+    if not isinstance(bolt11, str) or not (payment_hash == "" or is_hash(payment_hash)):
         raise InvalidWalletReply("The wallet returned no invoice.")
-    return Issued(bolt11=bolt11, payment_hash=str(payment_hash))
+    return Issued(bolt11=bolt11, payment_hash=payment_hash)
 
 
 def read_lookup(payment_hash: str, result: dict[str, Any]) -> Lookup:

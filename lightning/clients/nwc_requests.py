@@ -16,7 +16,7 @@ from caravel.core.exceptions import CaravelError
 from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import get_pool
+from caravel.nostr.relays.pool import EventRefused, get_pool
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_content import decrypt_content
 from lightning.clients.nwc_info import Capabilities, capabilities_of, learn_scheme
@@ -26,6 +26,7 @@ from lightning.clients.pace import Pace
 from lightning.exceptions import (
     InvalidWalletReply,
     NoWalletReply,
+    RelayRefused,
     RequestNotSent,
     WalletBusy,
     WalletError,
@@ -149,6 +150,8 @@ class Client:
     def _read(self, request: PreparedRequest, answer: Event | CaravelError) -> Reply:
         if isinstance(answer, RelayUnreachable):
             return RequestNotSent(answer.message)
+        if isinstance(answer, EventRefused):
+            return RelayRefused(answer.message)
         if isinstance(answer, CaravelError):
             return NoWalletReply("The wallet does not answer.")
         try:

@@ -1,13 +1,12 @@
 """Wallet connection strings: `nostr+walletconnect://` (NIP-47)."""
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, quote, urlsplit
 
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import is_secret_key, parse_pubkey, pubkey_of
-from caravel.nostr.relays.dial import Endpoint, is_public, normalize_relay_url
+from caravel.nostr.relays.dial import Endpoint, may_answer, normalize_relay_url
 from lightning.exceptions import InvalidWalletUrl
 
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)
@@ -143,19 +142,11 @@ def _relay(text: str, private_allowed: bool) -> str:
         raise _invalid(
             "relay", "A relay's address must be wss://host, without credentials."
         )
-    if not private_allowed and _is_private(urlsplit(relay).hostname or ""):
+    if not may_answer(relay, private_allowed=True):
+        raise _invalid("relay", "The relay is in another network, like Tor.")
+    if not may_answer(relay, private_allowed=private_allowed):
         raise _invalid("relay", "The relay is on a private network.", "private")
     return relay
-
-
-def _is_private(host: str) -> bool:
-    """Return whether a host is private by its spelling alone, without DNS."""
-    host = host.rstrip(".").lower()
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".internal"))
-    return not is_public(host)
 
 
 def _invalid(part: str, message: str, problem: str = "invalid") -> InvalidWalletUrl:

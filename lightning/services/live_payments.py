@@ -22,12 +22,12 @@ class LivePayment:
 
 
 def live_payment(stripe_invoice_id: str) -> LivePayment | None:
-    """Return what may still pay a Stripe invoice; None if another payment may start."""
+    """Return the live payment of a Stripe invoice; without one another may start."""
     return live_payments([stripe_invoice_id]).get(stripe_invoice_id)
 
 
 def live_payments(stripe_invoice_ids: Iterable[str]) -> dict[str, LivePayment]:
-    """Return, by Stripe invoice, what may still pay it; the others are left out."""
+    """Return the live payments by Stripe invoice, the longest of each."""
     return _by_stripe_invoice(LightningInvoice.objects.live(), stripe_invoice_ids)
 
 

@@ -103,7 +103,7 @@ def _require_match(
         raise InvoiceMismatch(
             f"Our wallet's invoice is on a test network ({decoded.network})."
         )
-    if decoded.payment_hash != payment_hash:
+    if payment_hash not in (decoded.payment_hash, ""):
         raise InvoiceMismatch("Our wallet's invoice has another payment hash.")
     if decoded.amount_msat != amount_msat:
         raise InvoiceMismatch("Our wallet's invoice has another amount.")

@@ -61,12 +61,12 @@ def resolve_invoice(
 
 
 def receiver_answer(invoice: LightningInvoice) -> str:
-    """Return what our wallet has said about an invoice, in one line."""
+    """Return our wallet's answer about an invoice, in one line."""
     return (invoice.answer or invoice.last_error or "no answer")[:240]
 
 
 def payer_answer(payment: NwcPayment | None) -> str:
-    """Return what the tenant's wallet has said about its payment, in one line."""
+    """Return the answer of the tenant's wallet about its payment, in one line."""
     if payment is None:
         return "presented to a person: no wallet was asked"
     if payment.proven_at:

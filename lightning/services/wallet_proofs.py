@@ -13,7 +13,12 @@ from caravel.core.alerts import alert_support
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
-from lightning.exceptions import InvalidBolt11, InvoiceMismatch, WalletError
+from lightning.exceptions import (
+    InvalidBolt11,
+    InvoiceMismatch,
+    WalletBusy,
+    WalletError,
+)
 from lightning.models import WalletProof
 from lightning.services import own_wallets
 
@@ -55,10 +60,13 @@ def advance_proof(*, pubkey: str, must_start: bool = False) -> WalletProof:
     wallet = own_wallets.wallet_of(pubkey)
     try:
         return _finish(wallet, proof) if proof and under_way else _start(wallet)
-    except WalletError as exc:
+    except WalletBusy as exc:
         return _postpone(pubkey, exc.message)
-    except (InvoiceMismatch, InvalidBolt11) as exc:
-        return _postpone(pubkey, exc.message, state=State.FAILED)
+    except (WalletError, InvoiceMismatch, InvalidBolt11) as exc:
+        _alert(pubkey, exc.message)
+        # An error or silence decides nothing; a wrong invoice does.
+        state = State.PENDING if isinstance(exc, WalletError) else State.FAILED
+        return _postpone(pubkey, exc.message, state=state)
 
 
 def _is_under_way(proof: WalletProof) -> bool:
@@ -147,7 +155,6 @@ def _postpone(
         defaults=columns,
         create_defaults={**columns, "expires_at": now},
     )
-    _alert(pubkey, reason)
     return proof
 
 

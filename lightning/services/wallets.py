@@ -16,6 +16,7 @@ from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
 from lightning.exceptions import (
     InvalidWalletUrl,
     NoWalletReply,
+    RelayRefused,
     RequestNotSent,
     WalletError,
     WalletRefused,
@@ -128,7 +129,7 @@ def _update_tenant(pubkey: str, changes: dict[str, Any]) -> None:
 def _get_info(wallet: Wallet) -> Info:
     try:
         return wallet.get_info()
-    except RequestNotSent as exc:
+    except (RequestNotSent, RelayRefused) as exc:
         raise _unusable("unreachable", exc.message) from exc
     except NoWalletReply as exc:
         raise _unusable(

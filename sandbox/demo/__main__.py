@@ -13,7 +13,11 @@ from sandbox.demo.supervisor import Child, supervise
 from sandbox.demo.system import PYTHON, System, processes, run
 
 #: Beat looks every two seconds for work that a jump of the clock made due.
-FAST_SETTINGS = {"BEAT_WATCH_INVOICES": "2", "NWC_TIMEOUT": "3"}
+FAST_SETTINGS = {
+    "BEAT_WATCH_INVOICES": "2",
+    "LIGHTNING_REFUSAL_PAUSE": "2",
+    "NWC_TIMEOUT": "3",
+}
 
 
 def main() -> int:

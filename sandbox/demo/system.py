@@ -100,7 +100,7 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "DEBUG": "true",
         "CARAVEL_QUIET": "true",
         "CARAVEL_VAR": str(var),
-        clock.VARIABLE: str(var / "clock"),
+        clock.VARIABLE: str(var / "clock-offset"),
         # These override the environment: a developer's real Stripe account, wallet,
         # relays and mailboxes must not be touched.
         **{name: defaults[name] for name in _OWN_SETTINGS},

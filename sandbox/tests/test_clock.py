@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from caravel.tests.support.waiting import LIMIT, read_line
-from sandbox.clock import VARIABLE, write_offset
+from sandbox.clock import CLOCK_LOST, VARIABLE, write_offset
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 
@@ -63,6 +63,68 @@ def test_process_and_its_forked_child_follow_the_clock(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+# As a forked Celery worker does with its database connection, again and again.
+CLOSES_TWICE = """
+import os, sys, time
+from pathlib import Path
+from sandbox import clock
+clock.POLL_INTERVAL = 0
+path = Path(sys.argv[1])
+clock.write_offset(path, 0)
+clock.follow(path)
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+for _ in range(1_000):
+    numbers = [os.open(os.devnull, os.O_RDONLY) for _ in range(3)]
+    os.close(numbers[0])
+    time.sleep(0.0001)
+    for number in numbers:
+        try:
+            os.close(number)
+        except OSError:
+            pass
+start = time.time()
+clock.write_offset(path, 86_400)
+while time.time() < start + 86_000:
+    time.sleep(0.01)
+"""
+
+
+def test_forked_child_that_closes_descriptors_twice_follows_the_clock(tmp_path):
+    child = run_follower(CLOSES_TWICE, tmp_path / "clock")
+
+    assert (child.returncode, child.stderr) == (0, "")
+
+
+STARTS_TO_FOLLOW = """
+import os, sys, threading
+from pathlib import Path
+from sandbox import clock
+clock.follow(Path(sys.argv[1]))
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+clock.write_offset(Path(sys.argv[1]), "no number")
+threading.Event().wait()
+"""
+
+
+def test_process_that_cannot_follow_the_clock_ends_and_says_why(tmp_path):
+    child = run_follower(STARTS_TO_FOLLOW, tmp_path / "clock")
+
+    assert child.returncode == CLOCK_LOST
+    assert "could not convert string to float: 'no number'" in child.stderr
+
+
+def run_follower(script: str, path: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+
+
 # Follows the clock, is idle for a moment, then prints the time between two real times:
 # those that the kernel gives to a file.
 IDLE_FOLLOWER = """
@@ -79,14 +141,7 @@ print(real_time(), time.time(), real_time())
 
 
 def test_an_idle_process_does_not_lag(tmp_path):
-    printed = subprocess.run(
-        [sys.executable, "-c", IDLE_FOLLOWER, str(tmp_path / "file")],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=LIMIT,
-    ).stdout
+    printed = run_follower(IDLE_FOLLOWER, tmp_path / "file").stdout
     before, shown, after = map(float, printed.split())
 
     # The kernel's file times are up to a tick (10 ms) old.

@@ -282,6 +282,8 @@ class Connection:
                 self._subscriptions.on_eose(id)
             case ["CLOSED", str(id), *reasons]:
                 self._subscriptions.on_closed(id, _reason(reasons))
+            case ["NOTICE", *reasons]:
+                self._subscriptions.on_notice(_reason(reasons))
             case ["OK", str(id), bool(accepted), *reasons]:
                 self._acknowledgements.on_ok(id, accepted, _reason(reasons))
             case ["AUTH", str(challenge)]:

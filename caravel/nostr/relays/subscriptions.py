@@ -154,6 +154,14 @@ class Subscriptions:
         if subscription is not None and not subscription.is_refused:
             subscription.repeating = in_background(self._repeat(subscription, reason))
 
+    def on_notice(self, text: str) -> None:
+        """Repeat the unanswered subscriptions, if the relay refuses them by NOTICE."""
+        # Without their names: https://pypi.org/project/nostr-relay/ and older relays.
+        if text.startswith(("auth-required:", "restricted:")):
+            for subscription in list(self._open.values()):
+                if not subscription.stored.done():
+                    self.on_closed(subscription.id, text)
+
     def on_connection_lost(self) -> None:
         """End the wait of those that were interrupted for the second time."""
         for subscription in self._open.values():

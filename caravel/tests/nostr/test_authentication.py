@@ -145,6 +145,26 @@ def test_key_is_proven_again_to_relay_that_keeps_only_the_latest(pool):
     assert authenticated == [pubkey_of(k) for k in (CLIENT_KEY, PEER_KEY, CLIENT_KEY)]
 
 
+def test_fetch_authenticates_to_relay_that_refuses_by_notice(pool, note, monkeypatch):
+    """nostr-relay of PyPI: it does not answer an AUTH that it accepts either."""
+    monkeypatch.setattr(authentication, "_TIMEOUT", 0.2)
+
+    def script(client):
+        client.send("AUTH", "challenge")
+        client.receive_until("REQ")
+        client.send("NOTICE", "restricted: permission denied")
+        client.receive_until("AUTH")
+        sub = client.receive_until("REQ")[1]
+        client.send("EVENT", sub, note.to_dict())
+        client.send("EOSE", sub)
+        client.receive_until("CLOSE")
+
+    with scripted_relay(script) as endpoint:
+        result = pool.fetch([endpoint], NOTES, timeout=LIMIT, secret_key=CLIENT_KEY)
+
+    assert (result.events, result.complete) == ((note,), True)
+
+
 # --- waits have an end, and a code
 
 

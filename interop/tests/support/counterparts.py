@@ -7,6 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from interop.tests.support.clients import CaravelClient, Client, ForeignClient
+from interop.tests.support.relays import foreign_relay
 from interop.tests.support.services import (
     ForeignService,
     SandboxService,
@@ -50,14 +51,38 @@ def _client(name: str, script: str) -> Counterpart:
     return Counterpart(f"{name}, client", client=partial(ForeignClient, script))
 
 
-def _service(name: str, script: str) -> Counterpart:
-    return Counterpart(f"{name}, wallet", service=partial(ForeignService, script))
+def _service(name: str, script: str, *, notifies: bool = False) -> Counterpart:
+    service = partial(ForeignService, script, notifies=notifies)
+    return Counterpart(f"{name}, wallet", service=service)
 
 
 ALBY_WALLET = _service("Alby SDK", "alby.mjs")
 ALBY_CLIENT = _client("Alby SDK", "alby.mjs")
-SERVICES = [ALBY_WALLET]
-CLIENTS = [ALBY_CLIENT]
-RELAYS: list[Counterpart] = []
+SERVICES = [ALBY_WALLET, _service("applesauce", "applesauce.mjs", notifies=True)]
+CLIENTS = [
+    ALBY_CLIENT,
+    _client("applesauce", "applesauce.mjs"),
+    _client("NDK", "ndk.mjs"),
+    _client("nostr-sdk", "nostr_sdk_nwc.py"),
+    _client("LNbits", "lnbits_wallet.py"),
+]
+
+
+def _relays(name: str, script: str) -> list[Counterpart]:
+    """Return the relay without authentication (NIP-42), with it to read, and always."""
+    return [
+        Counterpart(name, relay=partial(foreign_relay, script)),
+        Counterpart(
+            f"{name}, AUTH to read", relay=partial(foreign_relay, script, "read")
+        ),
+        Counterpart(f"{name}, AUTH", relay=partial(foreign_relay, script, "both")),
+    ]
+
+
+RELAYS = [
+    *_relays("nostr-relay (PyPI)", "python_relay.py"),
+    *_relays("nostr-sdk LocalRelay", "local_relay.py"),
+    *_relays("@nostr-relay/core", "core_relay.mjs"),
+]
 #: First Caravel and the sandbox alone: the cases themselves must pass.
 COUNTERPARTS = [Counterpart("none"), *SERVICES, *CLIENTS, *RELAYS]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from interop.tests.support.counterparts import COUNTERPARTS
-from interop.tests.support.known_faults import KNOWN_FAULTS
+from interop.tests.support.known_faults import ROWS_WITH_FAULT, fault_of
 
 #: A case and a counterpart, by name.
 Cell = tuple[str, str]
@@ -37,8 +37,10 @@ class Matrix:
             return
         if report.failed:
             self.cells[cell] = _FAILED
+        elif hasattr(report, "wasxfail"):
+            self.cells[cell] = _CANNOT
         elif report.when == "call":
-            self.cells[cell] = _CANNOT if hasattr(report, "wasxfail") else _PASSED
+            self.cells[cell] = _PASSED
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
@@ -61,9 +63,17 @@ class Matrix:
         yield ""
         yield f"{'':{width}}  {' '.join(letters)}"
         for case in cases:
-            marks = " ".join(self.cells.get((case, row), _NONE) for row in rows)
+            marks = " ".join(self._mark(case, row) for row in rows)
             yield f"{case.replace('_', ' '):{width}}  {marks}".rstrip()
         yield ""
+        yield from self._faults()
+
+    def _mark(self, case: str, row: str) -> str:
+        unknown = _CANNOT if row in ROWS_WITH_FAULT else _NONE
+        return self.cells.get((case, row), unknown)
+
+    def _faults(self) -> Iterable[str]:
         for (case, row), mark in sorted(self.cells.items()):
             if mark == _CANNOT:
-                yield f"{row}: {case.replace('_', ' ')}: {KNOWN_FAULTS[case, row]}"
+                name = "all" if row in ROWS_WITH_FAULT else case.replace("_", " ")
+                yield f"{row}: {name}: {fault_of(case, row)}"

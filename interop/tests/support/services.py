@@ -10,8 +10,10 @@ from sandbox.common.nostr import Scheme
 from sandbox.wallets import NotPaid, Wallet
 from sandbox.wallets.keys import connection_url
 from sandbox.wallets.messages import Refused, Request
-from sandbox.wallets.methods import METHODS, Call
+from sandbox.wallets.ledger import Invoice
+from sandbox.wallets.methods import METHODS, Call, transaction
 from sandbox.wallets.relay_connection import RelayLost
+from sandbox.wallets.wallet import NOTIFICATIONS
 
 #: The methods of NIP-47 that Caravel uses, in all wallet services.
 SERVED = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invoice")
@@ -83,12 +85,20 @@ class ForeignService(WalletService):
     """The wallet, served by a library in a script.
 
     With a single scheme the script publishes an info event of its own where the
-    library always offers both.
+    library always offers both. `notifies`: the library can send notifications.
     """
 
-    def __init__(self, script: str, wallet: Wallet, schemes: Sequence[Scheme]) -> None:
+    def __init__(
+        self,
+        script: str,
+        wallet: Wallet,
+        schemes: Sequence[Scheme],
+        *,
+        notifies: bool = False,
+    ) -> None:
         self.wallet = wallet
         self.schemes = schemes
+        self.notifies = notifies
         self._requests: list[tuple[str, Json]] = []
         self._script: Script = running_script(script)
         self._key = self._script.new_key()
@@ -99,6 +109,9 @@ class ForeignService(WalletService):
     @property
     def requests(self) -> list[tuple[str, Json]]:
         return list(self._requests)
+
+        if notifies:
+            wallet.ledger.listeners.append(self._notify)
 
     def start(self) -> None:
         self._script.handlers[self._key] = self._on_call
@@ -139,4 +152,22 @@ class ForeignService(WalletService):
             scheme=self.schemes[0],
         )
         result = METHODS[method](Call(wallet, wallet.connection, request))
-        return {**result, "methods": SERVED} if method == "get_info" else result
+        if method == "get_info":
+            notifications = NOTIFICATIONS if self.notifies else []
+            return {**result, "methods": SERVED, "notifications": notifications}
+        return result
+
+    def _notify(self, invoice: Invoice) -> None:
+        """Send the notifications of a payment, in each encryption."""
+        incoming = invoice.owner == self.wallet.name
+        if self.wallet.name not in (invoice.owner, invoice.payer):
+            return
+        for scheme in self.schemes:
+            # Without waiting: the thread may be the one that reads the response.
+            self._script.tell(
+                "notify",
+                key=self._key,
+                type="payment_received" if incoming else "payment_sent",
+                payment=transaction(invoice, incoming=incoming),
+                legacy=scheme is Scheme.NIP04,
+            )

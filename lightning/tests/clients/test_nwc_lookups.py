@@ -10,6 +10,7 @@ from lightning.clients.nwc_replies import (
     Status,
     is_preimage_of,
     read_budget,
+    read_issued,
     read_lookup,
 )
 from lightning.exceptions import InvalidWalletReply
@@ -180,6 +181,23 @@ def test_budget_may_be_written_as_text():
 def test_answer_about_another_invoice_is_invalid(payment_hash):
     with pytest.raises(InvalidWalletReply):
         look_up(state="settled", payment_hash=payment_hash)
+
+
+@pytest.mark.parametrize(
+    ("payment_hash", "read"), [(None, ""), ("", ""), (HASH, HASH), (HASH.upper(), HASH)]
+)
+def test_issued_invoice_may_come_without_its_hash(payment_hash, read):
+    issued = read_issued({"invoice": "lnbc1", "payment_hash": payment_hash})
+
+    assert (issued.bolt11, issued.payment_hash) == ("lnbc1", read)
+
+
+@pytest.mark.parametrize(
+    "result", [{}, {"invoice": None}, {"invoice": "lnbc1", "payment_hash": "00"}]
+)
+def test_answer_without_an_issued_invoice_is_invalid(result):
+    with pytest.raises(InvalidWalletReply):
+        read_issued(result)
 
 
 def test_hashes_may_be_upper_case():

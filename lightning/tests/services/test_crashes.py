@@ -168,6 +168,8 @@ def test_each_wallet_has_its_outcome_without_a_crash(
 ):
     with worker(tmp_path / "worker.log"):
         wait_until(all_attempts_tried)
+        unconfirmed = NwcPayment.objects.pending().filter(refused_at__isnull=False)
+        wait_until(lambda: not unconfirmed.exists())
 
     for case in cases:
         if not case.script.pays:

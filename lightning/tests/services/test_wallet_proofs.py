@@ -190,6 +190,20 @@ def test_silent_wallet_is_asked_again_later(clock, own_wallet, monkeypatch):
     assert prove(clock, own_wallet.pubkey).state == State.PASSED
 
 
+def test_proof_waits_without_an_alert_while_the_wallet_has_had_enough_requests(
+    clock, settings, own_wallet, caplog
+):
+    settings.ROBOT_WALLET_REQUESTS_PER_MINUTE = 3  # two for background work
+    advance_proof(pubkey=own_wallet.pubkey)
+    WalletProof.objects.all().delete()
+
+    proof = advance_proof(pubkey=own_wallet.pubkey)
+
+    assert (proof.state, proof.payment_hash) == (State.PENDING, "")
+    assert "requests" in proof.reason
+    assert "wallet_not_proven" not in caplog.text
+
+
 def test_error_after_the_expiry_decides_nothing(clock, own_wallet):
     advance_proof(pubkey=own_wallet.pubkey)
     clock.shift(4 * MINUTE)

@@ -198,6 +198,17 @@ def test_private_relay_is_refused(settings, relay, tenant, alice):
     assert not relay.events(nwc.REQUEST)
 
 
+def test_wallet_whose_relay_refuses_is_unreachable_with_the_reason(
+    relay, tenant, alice
+):
+    relay.fault("reject", kinds={23194}, reason="blocked: not here")
+
+    error = refusal(tenant, alice)
+
+    assert error.code == "wallet-unreachable"
+    assert "blocked: not here" in error.message
+
+
 def test_relay_that_resolves_to_a_private_address_is_unreachable(
     settings, tenant, alice
 ):

@@ -60,7 +60,8 @@ PENDING = "SELECT request_event_id FROM lightning_nwcpayment WHERE state = 'pend
 
 def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
     var = tmp_path / "with a space"
-    with running(var, BEAT_WATCH_INVOICES="1", **PRODUCTION) as run:
+    quick = {"BEAT_WATCH_INVOICES": "1", "LIGHTNING_REFUSAL_PAUSE": "1"}
+    with running(var, **quick, **PRODUCTION) as run:
         with subtests.test("each address on the first screen responds"):
             assert_addresses_respond(run)
         with subtests.test("the settings name the sandboxes only"):
@@ -147,7 +148,8 @@ def pay_by_hand(run: Run) -> None:
     run.connect("refuses")
     run.advance_a_month()
     run.wait_for("open", 1)
-    refused = "SELECT count(*) FROM lightning_nwcpayment WHERE code = %s"
+    payments = "SELECT count(*) FROM lightning_nwcpayment"
+    refused = f"{payments} WHERE state = 'refused' AND code = %s"
     run.wait_for_count(1, refused, "INSUFFICIENT_BALANCE")
     # Without notifications only the periodic check finds the payment.
     run.control.post("relay/faults", kind="drop", kinds=[23196, 23197])
