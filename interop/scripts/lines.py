@@ -32,12 +32,13 @@ def tell(method: str, **params: Any) -> None:
 
 def serve(methods: Mapping[str, Method]) -> None:
     """Serve the test's calls by these coroutines until it closes the input."""
-    asyncio.run(_serve(methods))
+    asyncio.run(serve_calls(methods))
     # Threads and connections of libraries must not delay the end.
     os._exit(0)
 
 
-async def _serve(methods: Mapping[str, Method]) -> None:
+async def serve_calls(methods: Mapping[str, Method]) -> None:
+    """Serve as `serve`, in a running loop; the caller ends the process."""
     reader = asyncio.StreamReader(limit=2**24)
     protocol = asyncio.StreamReaderProtocol(reader)
     await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)

@@ -6,6 +6,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from lines import WalletError, serve, tell
+from loguru import logger
 
 # LNbits makes files where it is imported.
 os.environ["LNBITS_DATA_FOLDER"] = mkdtemp(prefix="caravel-lnbits-")
@@ -14,6 +15,8 @@ os.chdir(os.environ["LNBITS_DATA_FOLDER"])
 from lnbits.settings import settings  # noqa: E402
 from lnbits.wallets.nwc import NWCWallet  # noqa: E402
 
+# It logs each request, decrypted.
+logger.remove()
 _clients: dict[str, NWCWallet] = {}
 _listeners: dict[str, asyncio.Task[None]] = {}
 
@@ -24,6 +27,9 @@ async def open_client(*, key: str, url: str) -> None:
     # Its own wait for a connection is in steps of a second.
     while not wallet.conn.connected:
         await asyncio.sleep(0.01)
+    # As LNbits does at its start. Before it knows the wallet's encryption it loses
+    # replies to simultaneous requests.
+    await wallet.status()
 
 
 async def close_client(*, key: str) -> None:
@@ -56,8 +62,8 @@ async def request(*, key: str, method: str, params: dict[str, Any]) -> Any:
 async def get_info(wallet: NWCWallet, params: dict[str, Any]) -> Any:
     info = await wallet.conn.get_info()
     return {
-        "alias": info["alias"],
-        "network": info["network"],
+        "alias": info.get("alias"),
+        "network": info.get("network"),
         "methods": list(info["supported_methods"]),
         "notifications": list(info["notification_types"]),
     }

@@ -6,7 +6,8 @@ import os
 import sys
 from typing import Any
 
-from calls import drop_connections, serve
+from connections import drop_connections
+from lines import serve_calls
 from nostr_sdk import (
     Event,
     LocalRelayBuilder,
@@ -53,7 +54,7 @@ async def run(mode: str) -> None:
     async def drop() -> None:
         drop_connections(int((await url()).rpartition(":")[2]))
 
-    await serve(
+    await serve_calls(
         {
             "url": url,
             "sent_events": sent_events,

@@ -5,8 +5,10 @@ from typing import Any
 
 from lines import WalletError, serve
 from nostr_sdk import (
+    ListTransactionsRequest,
     LookupInvoiceRequest,
     MakeInvoiceRequest,
+    Method,
     NostrSdkError,
     NostrWalletConnect,
     NostrWalletConnectUri,
@@ -14,8 +16,9 @@ from nostr_sdk import (
 )
 
 _clients: dict[str, NostrWalletConnect] = {}
-#: The library has no field for the code; it begins the message.
-_CODE = re.compile(r"\b([A-Z][A-Z_]{4,})\b")
+#: The library has no field for the code; it ends the message, as [NotFound].
+_CODE = re.compile(r"\[(\w+)\]'?$")
+_WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 async def open_client(*, key: str, url: str) -> None:
@@ -31,7 +34,8 @@ async def request(*, key: str, method: str, params: dict[str, Any]) -> Any:
         return await _METHODS[method](_clients[key], params)
     except NostrSdkError as exc:
         found = _CODE.search(str(exc))
-        raise WalletError(found[1] if found else "", str(exc)) from exc
+        code = _WORD.sub("_", found[1]).upper() if found else ""
+        raise WalletError(code, str(exc)) from exc
 
 
 async def get_info(client: NostrWalletConnect, params: dict[str, Any]) -> Any:
@@ -39,9 +43,14 @@ async def get_info(client: NostrWalletConnect, params: dict[str, Any]) -> Any:
     return {
         "alias": info.alias,
         "network": info.network,
-        "methods": [method.name.lower() for method in info.methods],
+        "methods": [_name_of(method) for method in info.methods],
         "notifications": info.notifications,
     }
+
+
+def _name_of(method: Method) -> str:
+    """Return a method's name: each is a class, as Method.PAY_INVOICE."""
+    return type(method).__name__.rpartition(".")[2].lower()
 
 
 async def get_balance(client: NostrWalletConnect, params: dict[str, Any]) -> Any:
@@ -71,6 +80,27 @@ async def lookup_invoice(client: NostrWalletConnect, params: dict[str, Any]) -> 
     }
 
 
+async def list_transactions(client: NostrWalletConnect, params: dict[str, Any]) -> Any:
+    request = ListTransactionsRequest(
+        _from=None,
+        until=None,
+        limit=None,
+        offset=None,
+        unpaid=None,
+        transaction_type=None,
+    )
+    listed = await client.list_transactions(request)
+    return {
+        "transactions": [
+            {
+                "payment_hash": each.payment_hash,
+                "type": each.transaction_type and each.transaction_type.name.lower(),
+            }
+            for each in listed
+        ]
+    }
+
+
 async def pay_invoice(client: NostrWalletConnect, params: dict[str, Any]) -> Any:
     request = PayInvoiceRequest(id=None, invoice=params["invoice"], amount=None)
     paid = await client.pay_invoice(request)
@@ -79,7 +109,14 @@ async def pay_invoice(client: NostrWalletConnect, params: dict[str, Any]) -> Any
 
 _METHODS = {
     method.__name__: method
-    for method in (get_info, get_balance, make_invoice, lookup_invoice, pay_invoice)
+    for method in (
+        get_info,
+        get_balance,
+        make_invoice,
+        lookup_invoice,
+        list_transactions,
+        pay_invoice,
+    )
 }
 
 serve({each.__name__: each for each in (open_client, close_client, request)})

@@ -11,7 +11,8 @@ import alembic.config
 import nostr_relay
 import uvicorn
 import yaml
-from calls import drop_connections, serve
+from connections import drop_connections
+from lines import serve_calls
 from nostr_relay.auth import Authenticator
 from nostr_relay.config import Config
 from nostr_relay.web import create_app
@@ -85,7 +86,7 @@ async def run(app: Any, sock: socket.socket, relay_url: str) -> None:
     async def drop() -> None:
         drop_connections(sock.getsockname()[1])
 
-    await serve(
+    await serve_calls(
         {
             "url": url,
             "sent_events": sent_events,

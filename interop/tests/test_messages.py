@@ -37,7 +37,7 @@ def test_message_of_ours_is_opened(library):
 def test_message_to_another_is_not_opened(library):
     wrap = wrap_message(ROBOT, pubkey_of(generate_secret_key()), TEXT)
 
-    with pytest.raises(ScriptError, match="MAC|unwrapping"):
+    with pytest.raises(ScriptError, match=r"MAC|unwrapping"):
         library.call("open_message", secret=TENANT, wrap=wrap.to_dict())
 
 

@@ -144,8 +144,10 @@ def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
     """Require our wallet's word that earlier invoices were unpaid after their expiry.
 
     An answer counts from a minute after the expiry: a payment may have been arriving.
+    One that is still open is another click's: `lock_for_payer` returns it.
     """
-    for row in LightningInvoice.objects.of(payment_request.stripe_invoice_id).live():
+    live = LightningInvoice.objects.of(payment_request.stripe_invoice_id).live()
+    for row in live.exclude(state=State.OPEN, expires_at__gt=timezone.now()):
         ready_at = reissue_at(row)
         if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
             row = invoice_status.check_invoice(

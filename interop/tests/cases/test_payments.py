@@ -39,6 +39,20 @@ def test_payment_received_raises_the_balance(bob, client):
     assert client.get_balance() == 10**9 + 7_000
 
 
+def test_payments_are_listed(bob, client):
+    received = client.make_invoice(7_000)
+    bob.pay(received.bolt11)
+    sent = issue(bob)
+    client.pay_invoice(sent)
+
+    listed = client.request("list_transactions", {})["transactions"]
+
+    assert {each["payment_hash"]: each["type"] for each in listed} == {
+        received.payment_hash: "incoming",
+        sent.payment_hash: "outgoing",
+    }
+
+
 def test_payment_above_the_balance_is_refused(wallets, bob, client):
     issued = issue(bob, 10**9 + 1_000)
 

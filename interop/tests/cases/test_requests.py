@@ -1,4 +1,4 @@
-"""Cases: encryption, foreign keys, interruptions, and late requests."""
+"""Cases: encryption, interruptions, and late requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +7,7 @@ import pytest
 from caravel.tests.support.waiting import result_of, wait_until
 from interop.tests.support.clients import ClientError, Issued
 from lightning.clients import nwc
-from sandbox.common.nostr import Scheme, generate_secret_key
+from sandbox.common.nostr import Scheme
 
 pytestmark = pytest.mark.interop
 
@@ -68,17 +68,6 @@ def test_unknown_method_is_an_error(client):
     assert caught.value.code == "NOT_IMPLEMENTED"
 
 
-def test_wrong_secret_gets_nothing(monkeypatch, service, connect):
-    # Some wallets do not answer a key that they do not know.
-    monkeypatch.setattr(nwc, "TIMEOUT", 2.0)
-    url = service.url.replace(service.wallet.keys.client, generate_secret_key())
-
-    with pytest.raises(ClientError) as caught:
-        connect(url).get_balance()
-
-    assert caught.value.code in ("UNAUTHORIZED", "")
-
-
 def test_restarted_service_answers(service, client):
     client.get_balance()
 
@@ -88,13 +77,22 @@ def test_restarted_service_answers(service, client):
     assert client.get_balance() == 10**9
 
 
+def balance_of(client):
+    """Return the balance, None if the request fails."""
+    try:
+        return client.get_balance()
+    except ClientError:
+        return None
+
+
 def test_broken_connections_are_renewed(relay, service, client):
     client.get_balance()
 
     relay.drop_connections()
     service.reconnect()
 
-    assert client.get_balance() == 10**9
+    # A request on the broken connection may be lost.
+    wait_until(lambda: balance_of(client) == 10**9)
 
 
 def test_request_sent_before_the_service_starts_is_answered(relay, service, client):

@@ -18,7 +18,7 @@ INTEROP_DIR = Path(__file__).parents[2]
 STOP_TIMEOUT = LIMIT
 
 #: Environments of Python scripts that Caravel's own cannot run.
-VENVS = {"lnbits_wallet.py": "lnbits", "python_relay.py": "python_relay"}
+VENVS = {"lnbits_wallet.py": "lnbits", "python_relay.py": "nostr_relay"}
 
 Json = dict[str, Any]
 #: Called with the method and the parameters of a script's call; returns its response.
@@ -112,6 +112,8 @@ class Script:
                     self._respond(message)
                 elif message["id"] is not None:
                     self._responses[message["id"]] = message
+                elif "error" in message:
+                    print(f"{self._thread.name}: {message['error']}", file=sys.stderr)
 
     def _respond(self, message: Json) -> None:
         handler = self.handlers.get(message["params"]["key"])

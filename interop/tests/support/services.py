@@ -16,7 +16,14 @@ from sandbox.wallets.relay_connection import RelayLost
 from sandbox.wallets.wallet import NOTIFICATIONS
 
 #: The methods of NIP-47 that Caravel uses, in all wallet services.
-SERVED = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invoice")
+SERVED = (
+    "get_info",
+    "get_balance",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+    "pay_invoice",
+)
 BOTH = tuple(Scheme)
 
 
@@ -105,13 +112,12 @@ class ForeignService(WalletService):
         # Offline, so that the sandbox's own service does not serve it as well.
         wallet.go_offline()
         wallet.protocol = replace(wallet.protocol, notifies=False)
+        if notifies:
+            wallet.ledger.listeners.append(self._notify)
 
     @property
     def requests(self) -> list[tuple[str, Json]]:
         return list(self._requests)
-
-        if notifies:
-            wallet.ledger.listeners.append(self._notify)
 
     def start(self) -> None:
         self._script.handlers[self._key] = self._on_call

@@ -19,7 +19,7 @@ from lightning.exceptions import (
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, payments
+from lightning.services import invoice_status, invoices, payments
 from lightning.services.live_payments import live_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
@@ -303,6 +303,16 @@ def test_ten_concurrent_requests_present_one_invoice(own_wallet):
 
     assert len(presented) == 1
     assert LightningInvoice.objects.count() == 1
+
+
+def test_click_gets_the_invoice_that_another_click_presents_meanwhile(own_wallet):
+    payment_request = make_payment_request(TenantFactory())
+    assert invoices.current_invoice(payment_request=payment_request) is None
+
+    other = get_or_issue_invoice(payment_request)
+    invoices.issue_for_payer(payment_request=payment_request)
+
+    assert invoices.current_invoice(payment_request=payment_request) == other
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
