@@ -84,5 +84,5 @@ RELAYS = [
     *_relays("nostr-sdk LocalRelay", "local_relay.py"),
     *_relays("@nostr-relay/core", "core_relay.mjs"),
 ]
-#: First Caravel and the sandbox alone: the cases themselves must pass.
-COUNTERPARTS = [Counterpart("none"), *SERVICES, *CLIENTS, *RELAYS]
+#: First Caravel's client with the sandbox alone: there each case must pass.
+COUNTERPARTS = [Counterpart("the sandbox"), *SERVICES, *CLIENTS, *RELAYS]

@@ -1,19 +1,23 @@
 """The matrix of cases and counterparts that pytest prints at the end."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
+from string import ascii_lowercase, ascii_uppercase
 
 import pytest
 
 from interop.tests.support.counterparts import COUNTERPARTS
-from interop.tests.support.known_faults import ROWS_WITH_FAULT, fault_of
+from interop.tests.support.known_faults import (
+    ROWS_WITH_FAULT,
+    Cell,
+    Fault,
+    fault_of,
+)
 
-#: A case and a counterpart, by name.
-Cell = tuple[str, str]
 _NODE = re.compile(
     r"interop/tests/cases/test_\w+\.py::test_(?P<case>\w+)\[(?P<row>[^]]+)\]"
 )
-_PASSED, _FAILED, _CANNOT, _NONE = "✓", "✗", "·", " "
+_PASSED, _FAILED, _NOT_RUN = "✓", "✗", " "
 
 
 def case_of(nodeid: str) -> Cell | None:
@@ -26,10 +30,14 @@ def case_of(nodeid: str) -> Cell | None:
 
 
 class Matrix:
-    """Collects the results of the cells; with pytest-xdist those of all workers."""
+    """Collects the results of the cells; with pytest-xdist those of all workers.
+
+    A cell that cannot pass has the letter of its fault.
+    """
 
     def __init__(self) -> None:
-        self.cells: dict[Cell, str] = {}
+        self.cells: dict[Cell, str | Fault] = {}
+        self.faults: dict[Fault, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         cell = case_of(report.nodeid)
@@ -38,7 +46,7 @@ class Matrix:
         if report.failed:
             self.cells[cell] = _FAILED
         elif hasattr(report, "wasxfail"):
-            self.cells[cell] = _CANNOT
+            self.cells[cell] = fault_of(*cell) or _FAILED
         elif report.when == "call":
             self.cells[cell] = _PASSED
 
@@ -51,29 +59,24 @@ class Matrix:
         for line in self.lines():
             terminalreporter.write_line(line)
 
-    def lines(self) -> Iterable[str]:
-        names = {row for _, row in self.cells}
-        rows = [str(each) for each in COUNTERPARTS if str(each) in names]
-        cases = list(dict.fromkeys(case for case, _ in self.cells))
-        cases.sort()
-        width = max(len(case) for case in cases)
-        letters = [chr(ord("A") + index) for index in range(len(rows))]
-        for letter, row in zip(letters, rows, strict=True):
+    def lines(self) -> Iterator[str]:
+        ran = {row for _, row in self.cells}
+        rows = [str(each) for each in COUNTERPARTS if str(each) in ran]
+        cases = sorted({case for case, _ in self.cells})
+        width = max(map(len, cases))
+        for letter, row in zip(ascii_uppercase, rows, strict=False):
             yield f"{letter}  {row}"
         yield ""
-        yield f"{'':{width}}  {' '.join(letters)}"
+        yield f"{'':{width}}  {' '.join(ascii_uppercase[: len(rows)])}"
         for case in cases:
             marks = " ".join(self._mark(case, row) for row in rows)
             yield f"{case.replace('_', ' '):{width}}  {marks}".rstrip()
         yield ""
-        yield from self._faults()
+        for fault, letter in self.faults.items():
+            yield f"{letter}  {fault}"
 
     def _mark(self, case: str, row: str) -> str:
-        unknown = _CANNOT if row in ROWS_WITH_FAULT else _NONE
-        return self.cells.get((case, row), unknown)
-
-    def _faults(self) -> Iterable[str]:
-        for (case, row), mark in sorted(self.cells.items()):
-            if mark == _CANNOT:
-                name = "all" if row in ROWS_WITH_FAULT else case.replace("_", " ")
-                yield f"{row}: {name}: {fault_of(case, row)}"
+        result = self.cells.get((case, row), ROWS_WITH_FAULT.get(row, _NOT_RUN))
+        if isinstance(result, Fault):
+            return self.faults.setdefault(result, ascii_lowercase[len(self.faults)])
+        return result

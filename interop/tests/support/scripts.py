@@ -34,6 +34,10 @@ class ScriptError(Exception):
         self.code = code
 
 
+class ScriptEnded(Exception):
+    """The script ended before it was stopped: see its stderr."""
+
+
 class Script:
     """A running script.
 
@@ -72,7 +76,8 @@ class Script:
             lambda: number in self._responses or not self.is_running,
             f"response of {self._thread.name} to {method}",
         )
-        assert number in self._responses, "the script failed: see its stderr"
+        if number not in self._responses:
+            raise ScriptEnded(self._thread.name)
         response = self._responses.pop(number)
         if "error" in response:
             raise ScriptError(**response["error"])
