@@ -89,7 +89,7 @@ def serve(
 
 
 @pytest.fixture
-def service(serve) -> WalletService:
+def service(serve: Callable[..., WalletService]) -> WalletService:
     """The tested wallet, `alice`."""
     return serve()
 
@@ -108,6 +108,6 @@ def connect(counterpart: Counterpart) -> Iterator[Callable[[str], Client]]:
 
 
 @pytest.fixture
-def client(connect, service) -> Client:
+def client(connect: Callable[[str], Client], service) -> Client:
     """The counterpart's client of the tested wallet."""
     return connect(service.url)

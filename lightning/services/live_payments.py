@@ -57,6 +57,8 @@ def describe(invoice: LightningInvoice) -> LivePayment:
         reason = "The wallet has refused; we check that no payment arrives."
         return LivePayment(reason, _unless_past(payment.refusal_final_at))
     reason = "It may still be paid by Lightning."
+    if payment:
+        reason = "A payment by the tenant's wallet is in progress."
     return LivePayment(reason, _unless_past(invoice.final_at))
 
 

@@ -25,6 +25,7 @@ from billing.tests.support.collection import (
     pay_by_wallet,
 )
 from caravel.core.exceptions import Conflict
+from lightning.clients.pace import Pace, Share
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
@@ -381,6 +382,24 @@ def test_card_is_charged_after_an_hour_without_a_bitcoin_price(
     clock.move(minutes=61)
 
     assert collect(subscriber).paid_by == "card"
+
+
+def test_wallet_is_tried_once_our_own_may_be_asked_again(
+    subscriber, settings, clock, own_wallet, alice, rates
+):
+    settings.ROBOT_WALLET_REQUESTS_PER_MINUTE = 60
+    connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
+    Pace(own_wallet.pubkey, Share.BACKGROUND).take(100)
+
+    first = collect(subscriber)
+    assert first.last_error_code == "robot-wallet-busy"
+    assert first.next_attempt_at <= timezone.now() + timedelta(seconds=15)
+    assert not NwcPayment.objects.exists()
+    clock.move(seconds=61)
+    collect(subscriber)
+    pay_by_wallet()
+
+    assert collect(subscriber).paid_by == "wallet"
 
 
 def test_new_wallet_is_tried_at_once(subscriber, wallets, alice, rates):

@@ -264,7 +264,9 @@ def test_pending_wallet_payment_is_waiting(invoice, alice, own_wallet, rates):
 
     collection = details.collection
     assert collection and collection.waiting
-    assert collection.waiting.reason == "It may still be paid by Lightning."
+    assert collection.waiting.reason == (
+        "A payment by the tenant's wallet is in progress."
+    )
     assert collection.waiting.until == LightningInvoice.objects.get().final_at
 
 

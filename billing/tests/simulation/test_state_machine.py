@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
+from django.conf import settings as django_settings
 from hypothesis import HealthCheck, Phase
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -30,6 +31,13 @@ from billing.tests.support.simulation.actions import Actions, Payer
 from billing.tests.support.simulation.invariants import (
     final_faults,
     immediate_faults,
+)
+from billing.tests.support.simulation.real_wallets import (
+    OWN_WALLETS,
+    change_own_wallet,
+    decide_contradictions,
+    pay_unseen,
+    restore_own_wallet,
 )
 from billing.tests.support.simulation.staff import STAFF_ACTIONS
 from billing.tests.support.simulation.staff.banks import processing, settle_debit
@@ -74,6 +82,8 @@ WALLETS: dict[str, PaymentBehaviour] = {
     "pays late": pays_after(1_800),
     "refuses": refuses("INSUFFICIENT_BALANCE"),
     "is rate limited": refuses("RATE_LIMITED"),
+    "refuses and pays": settles_late(40, "INSUFFICIENT_BALANCE"),
+    "refuses and pays much later": settles_late(4_000, "QUOTA_EXCEEDED"),
     "pays but reports an error": pays_but_says("INTERNAL"),
     "pays after an error": settles_late(4_000),
 }
@@ -135,6 +145,7 @@ staff_actions = st.lists(
     st.sampled_from(sorted(STAFF_ACTIONS)), min_size=1, max_size=6, unique=True
 )
 behaviours = st.sampled_from(sorted(WALLETS))
+own_wallets = st.sampled_from(sorted(OWN_WALLETS))
 new_tenants = st.tuples(
     st.sampled_from(PLANS[:2]),
     st.none() | behaviours,
@@ -195,6 +206,20 @@ class BillingMachine(RuleBasedStateMachine):
     def change_wallet_behaviour(self, wallet: str, number: int, delay: str) -> None:
         for payer_wallet in self._payer(number).wallets:
             payer_wallet.behaviour = WALLETS[wallet]
+        self._wait(delay)
+
+    @rule(answers=own_wallets, variant=small_numbers, delay=delays)
+    def change_own_wallet(self, answers: str, variant: int, delay: str) -> None:
+        change_own_wallet(self.system, answers, variant)
+        self._wait(delay)
+
+    @rule(number=small_numbers, variant=small_numbers, delay=delays)
+    def pay_unseen_by_our_wallet(self, number: int, variant: int, delay: str) -> None:
+        pay_unseen(self.actions, self._payer(number), variant, DELAYS[delay])
+
+    @rule(delay=delays)
+    def decide_as_support(self, delay: str) -> None:
+        decide_contradictions(self.system)
         self._wait(delay)
 
     @rule(fault=st.sampled_from(FAULTS), variant=st.integers(0, 40), delay=delays)
@@ -350,6 +375,7 @@ class BillingMachine(RuleBasedStateMachine):
                 self.actions.deactivate_all_relays()
                 self._recover()
         finally:
+            restore_own_wallet(self.system)
             self.system.__exit__()
 
     # --- helpers
@@ -361,10 +387,14 @@ class BillingMachine(RuleBasedStateMachine):
             self.actions.bring_wallets_online(payer)
             for wallet in payer.wallets:
                 wallet.behaviour = PAYS
+                wallet.connection.deny([])
             allow_finalization(self.system, payer, 0)
             while processing(self.system, payer):
                 settle_debit(self.system, payer, 0)
+        restore_own_wallet(self.system)
         self.system.recover()
+        if decide_contradictions(self.system):
+            self.system.recover()
         assert final_faults(self.system) == []
 
     def _wait(self, delay: str) -> None:
@@ -399,7 +429,8 @@ MAX_SHRINKING_SECONDS = 90
 def run_histories(
     servers: Servers, settings: profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run histories on these servers."""
+    """Run histories on these servers, with the real pause after a refusal."""
+    monkeypatch.setattr(django_settings, "LIGHTNING_REFUSAL_PAUSE", 60)
     monkeypatch.setattr(engine, "MAX_SHRINKING_SECONDS", MAX_SHRINKING_SECONDS)
     machine = type("BillingMachine", (BillingMachine,), {"servers": servers})
     run_state_machine_as_test(machine, settings=settings)

@@ -8,6 +8,7 @@ is built again, so that a test finds it young however long its module takes.
 import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from django.apps import apps
 from django.db import connection, transaction
@@ -36,9 +37,10 @@ class SavedState(Generic[Value]):
         self._sandbox = sandbox
         self._build = build
         self._base = base
-        self._made_of_this: list[SavedState[Any]] = []
+        # Weak: those of earlier modules are not used again.
+        self._made_of_this: WeakSet[SavedState[Any]] = WeakSet()
         if base is not None:
-            base._made_of_this.append(self)
+            base._made_of_this.add(self)
         self._save()
 
     def then(self, build: Callable[[], Next]) -> "SavedState[Next]":

@@ -88,6 +88,10 @@ class Workers:
         self.interleaving = self.repeating = 0.0
 
     @property
+    def is_about_to_be_killed(self) -> bool:
+        return self._kill_in is not None
+
+    @property
     def next_at(self) -> float | None:
         """Time at which the first message is due, None without one."""
         return min((message.due_at for message in self._messages), default=None)

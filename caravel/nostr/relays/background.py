@@ -29,6 +29,8 @@ def in_background(coroutine: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
     task = asyncio.create_task(run())
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
+    # A task that is cancelled before it starts never runs its coroutine.
+    task.add_done_callback(lambda _: coroutine.close())
     return task
 
 

@@ -124,10 +124,10 @@ class PendingReplies:
             batch.subscribed.set_exception(exc)
             # Retrieved here, or asyncio logs an error if no request waits any more.
             batch.subscribed.exception()
-            return
-        batch.subscribed.set_result(None)
-        # All requests may have been removed while the subscription was sent.
-        if not batch.requests:
+        else:
+            batch.subscribed.set_result(None)
+        # All requests may have been removed meanwhile.
+        if not batch.requests and batch.subscription is not None:
             self._connection.unsubscribe(batch.subscription)
 
     def _accept(self, data: object) -> None:

@@ -315,6 +315,34 @@ def test_relay_that_closes_at_once_leaves_no_subscriptions(pool):
         assert in_loop(pool, lambda: len(connection._subscriptions)) == 0
 
 
+def test_subscription_is_removed_if_all_requests_end_before_it_is_refused(
+    pool, monkeypatch
+):
+    """The name server answers after the request has timed out."""
+    released, refused = threading.Event(), threading.Event()
+    getaddrinfo = socket.getaddrinfo
+
+    def resolve(*args, **kwargs):
+        released.wait(LIMIT)
+        return getaddrinfo(*args, **kwargs)
+
+    def script(client):
+        for _ in range(2):
+            client.send("CLOSED", client.receive_until("REQ")[1], "error: no")
+        refused.set()
+        client.receive_until("never")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with scripted_relay(script) as endpoint:
+        with pytest.raises(RelayUnreachable, match="in time"):
+            send_request(pool, endpoint, timeout=0.3)
+        released.set()
+        assert refused.wait(LIMIT)
+
+        connection = connection_to(pool, endpoint)
+        wait_until(lambda: in_loop(pool, lambda: len(connection._subscriptions)) == 0)
+
+
 def test_subscriptions_of_closing_connection_are_repeated_on_next_one(pool):
     """A fetch reconnects while the relay is slow to close the old connection."""
     with raw_relay(close_after=1) as relay:

@@ -15,7 +15,7 @@ from caravel.nostr.relays import background
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool
 from caravel.tests.support.waiting import LIMIT, join, result_of, wait_until
-from sandbox.nostr import running_relay
+from sandbox.nostr import RelaySettings, running_relay
 
 CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
 REQUEST, REPLY = 23194, 23195
@@ -44,10 +44,12 @@ def reply_to_all(peer_pool, endpoint):
     def reply(event):
         tags = [("e", event.id)]
         event = sign_event(PEER_KEY, kind=REPLY, content=event.content, tags=tags)
+        options = {"timeout": 2, "secret_key": PEER_KEY}
         with suppress(RuntimeError):  # the executor has shut down
-            executor.submit(peer_pool.publish, [endpoint], event, timeout=2)
+            executor.submit(peer_pool.publish, [endpoint], event, **options)
 
-    peer_pool.listen([endpoint], [{"kinds": [REQUEST]}], reply)
+    filters = [{"kinds": [REQUEST]}]
+    peer_pool.listen([endpoint], filters, reply, secret_key=PEER_KEY)
     return executor
 
 
@@ -62,6 +64,7 @@ def send_requests(pool, endpoints, timeout, number):
         author=pubkey_of(PEER_KEY),
         kind=REPLY,
         timeout=timeout,
+        secret_key=CLIENT_KEY,
     )
     return [(q, a) for q, a in zip(requests, replies, strict=True)]
 
@@ -106,7 +109,12 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
 ):
     pool, peer_pool = pools
     random, stopped = Random(47), threading.Event()
-    with running_relay() as relay, running_relay() as second:
+    strict = RelaySettings(requires_auth=True, late_challenge=True)
+    stricter = RelaySettings(requires_auth_to_read=True, acknowledges_auth=False)
+    with (
+        running_relay(settings=strict) as relay,
+        running_relay(settings=stricter) as second,
+    ):
         endpoints = [Endpoint(r.url, private_allowed=True) for r in (relay, second)]
         relay.fault("drop", on="event", chance=0.02)
         relay.fault("disconnect", on="event", chance=0.01)

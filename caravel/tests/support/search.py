@@ -4,11 +4,18 @@ import os
 from collections.abc import Sequence
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 #: Multiplies the number of examples.
 FACTOR = int(os.environ.get("SEARCH", "1"))
 #: Whether to search at random where a usual run has the same examples each time.
 IS_LARGE = FACTOR > 1
+#: Marks of a long test that only `make search` runs.
+ONLY_LARGE = (
+    pytest.mark.search,
+    pytest.mark.skipif(not IS_LARGE, reason="a long test of `make search`"),
+)
 
 
 def examples(usual: int) -> int:
@@ -17,5 +24,5 @@ def examples(usual: int) -> int:
 
 
 def sample(values: Sequence[T], every: int) -> Sequence[T]:
-    """Return every n-th value, and all of them in `make search`."""
-    return values[:: 1 if IS_LARGE else every]
+    """Return every n-th value, and more of them the larger the search is."""
+    return values[:: max(every // FACTOR, 1)]

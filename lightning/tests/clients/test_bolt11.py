@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from bech32 import CHARSET, bech32_decode, bech32_encode, convertbits
 from coincurve import PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning.clients.bolt11 import MAX_LENGTH, Bolt11, decode
@@ -244,11 +244,13 @@ def decode_or_none(text):
         return None
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_raises_another_error(text):
     assert decode_or_none(text) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(COFFEE) - 1), st.characters(), st.sampled_from([0, 1]))
 def test_change_of_one_character_is_detected(place, character, replaced):
     text = COFFEE[:place] + character + COFFEE[place + replaced :]
@@ -256,6 +258,7 @@ def test_change_of_one_character_is_detected(place, character, replaced):
     assert decode_or_none(text) in (None, decode(COFFEE))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_changes_with_a_valid_checksum_raise_no_other_error(data):
     prefix, values = bech32_decode(COFFEE)
@@ -273,6 +276,7 @@ def test_changes_with_a_valid_checksum_raise_no_other_error(data):
     assert invoice is None or invoice.payee != PAYEE or text == COFFEE
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 2**35 - 1))
 def test_signed_nonsense_raises_no_other_error(content, timestamp):
     fields = [*usual_fields(), *words(content)]

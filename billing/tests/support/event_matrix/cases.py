@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -43,7 +44,10 @@ class Event(StrEnum):
     @property
     def is_from_outside(self) -> bool:
         """Return whether staff, banks or card networks have caused it."""
-        return list(Event).index(self) >= list(Event).index(Event.EDITED)
+        return self in _FROM_OUTSIDE
+
+
+_FROM_OUTSIDE = frozenset(list(Event)[list(Event).index(Event.EDITED) :])
 
 
 #: About a payment that was taken back, or may be.
@@ -164,7 +168,8 @@ class Case:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, each.name) for each in fields(self))
+        # Not the members: their hash is computed in Python, again and again.
+        return tuple([member.value for member in vars(self).values()])
 
 
 #: Paid by a card.
@@ -197,6 +202,7 @@ def all_cases() -> Iterator[Case]:
     return (Case(*values) for values in product(*dimensions))
 
 
+@cache
 def possible_cases() -> list[Case]:
     """Return the cases that can occur."""
     return [case for case in all_cases() if why_impossible(case) is None]

@@ -16,26 +16,21 @@ def covering_array(
 
     The sample is the same for the same seed.
     """
-    candidates = list(cases)
+    candidates = [(case, _combinations(values(case), strength)) for case in cases]
     Random(seed).shuffle(candidates)
-    uncovered = {
-        combination
-        for case in candidates
-        for combination in _combinations(values(case), strength)
-    }
+    uncovered = set().union(*(new for _, new in candidates))
+    max_new = max((len(new) for _, new in candidates), default=0)
     sample = []
-    max_new = max(
-        (len(_combinations(values(case), strength)) for case in candidates), default=0
-    )
     # Greedy: first the cases with the most new combinations, then those with fewer.
     for min_new in range(max_new, 0, -1):
-        for case in candidates:
-            new = uncovered.intersection(_combinations(values(case), strength))
+        for case, new in candidates:
+            new &= uncovered
             if len(new) >= min_new:
                 sample.append(case)
                 uncovered -= new
+        candidates = [each for each in candidates if each[1]]
     return sample
 
 
-def _combinations(case: Row, strength: int) -> list[Hashable]:
-    return list(combinations(enumerate(case), strength))
+def _combinations(case: Row, strength: int) -> set[Hashable]:
+    return set(combinations(enumerate(case), strength))

@@ -28,6 +28,7 @@ from billing.tests.support.simulation.edit_faults import edit_faults
 from billing.tests.support.simulation.hold_faults import hold_faults
 from billing.tests.support.simulation.invoice_money import repaid, surplus
 from billing.tests.support.simulation.price_history import drift_faults
+from billing.tests.support.simulation.real_wallets import double_payments
 from billing.tests.support.simulation.reversal_faults import (
     charge_faults,
     reversal_faults,
@@ -56,6 +57,7 @@ def immediate_faults(system: System) -> list[str]:
         *_duplicate_subscriptions(system),
         *_unknown_payments(system),
         *charge_faults(system),
+        *double_payments(system),
     ]
 
 
@@ -149,7 +151,7 @@ def _payment_windows(invoice: str) -> list[_PaymentWindow]:
     presented = LightningInvoice.objects.of(invoice).exclude(shown_at=None)
     return [
         *(
-            _PaymentWindow("a wallet", attempt.created_at, attempt.resolved_at)
+            _PaymentWindow("a wallet", attempt.created_at, _end_of(attempt))
             for attempt in wallets
         ),
         *(
@@ -166,6 +168,16 @@ def _payment_windows(invoice: str) -> list[_PaymentWindow]:
             if bolt11.shown_at
         ),
     ]
+
+
+def _end_of(attempt: NwcPayment) -> datetime | None:
+    """Return when another payment could start, None if it cannot yet.
+
+    A refusal that our wallet has confirmed is one, though a wallet may break its word
+    later and pay after all: the attempt then gets another end.
+    """
+    ends = [attempt.resolved_at, attempt.resolved_at and attempt.refusal_final_at]
+    return min((end for end in ends if end), default=None)
 
 
 def _overlapping_payments(invoice: str) -> Iterator[str]:

@@ -49,7 +49,7 @@ WEBHOOK = "/stripe/webhook"
 #: Duration of a call: no two changes have the same time.
 _CALL_DURATION = timedelta(milliseconds=20)
 #: Minimum and maximum time between two beats, and maximum beats per `advance`.
-_MIN_STEP, _MAX_STEP, _MAX_ROUNDS = timedelta(minutes=1), timedelta(days=4), 8
+_MIN_STEP, _MAX_STEP, _MAX_ROUNDS = timedelta(minutes=1), timedelta(days=4), 5
 #: Tasks that have nothing to do with money and make slow relay requests.
 _SKIPPED_TASKS = {"publish-identity", "look-up-names"}
 #: Seconds that workers wait for a task with a countdown.
