@@ -56,7 +56,7 @@ interop: $(READY) $(COUNTERPARTS) $(NODE_MODULES) ## test wallets, wallet client
 	@$(BIN)/python -m pytest interop $(or $(ARGS),-n 2 --dist worksteal)
 
 # One environment for each file: the counterparts' requirements exclude each other.
-interop/venvs/%/.ready: interop/requirements/%.txt $(READY)
+interop/venvs/%/.ready: interop/requirements/%.txt | $(READY)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
