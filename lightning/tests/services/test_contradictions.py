@@ -133,6 +133,27 @@ def test_click_on_a_contradicted_invoice_gets_no_time_in_the_past(
             check(presented)
 
 
+def test_answer_before_the_contradiction_lets_no_other_invoice_be_presented(
+    own_wallet, presented, monkeypatch
+):
+    """Our wallet has said no after the expiry, but not when that is final."""
+    own_wallet.list_behaviour = ListBehaviour(error="NOT_IMPLEMENTED")
+    request = make_payment_request(
+        presented.tenant, stripe_invoice_id=presented.stripe_invoice_id
+    )
+    with at(presented.expires_at + timedelta(minutes=2)):
+        assert check(presented).answered_at
+    answer_lookups(monkeypatch, OUTGOING)
+
+    with at(presented.final_at + timedelta(seconds=1)):
+        assert check(presented).contradicted_at
+        with pytest.raises(PaymentInProgress, match="our support") as caught:
+            get_or_issue_invoice(request)
+
+    assert caught.value.until is None
+    assert LightningInvoice.objects.count() == 1
+
+
 def test_contradiction_ends_with_a_readable_no(own_wallet, presented, monkeypatch):
     own_wallet.list_behaviour = ListBehaviour(error="NOT_IMPLEMENTED")
     with monkeypatch.context() as patched, at(presented.final_at):
