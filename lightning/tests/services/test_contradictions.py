@@ -177,13 +177,19 @@ def test_errors_are_left_to_support_only_when_they_last(presented, monkeypatch, 
     assert alerts.call_count == 1
 
 
-def test_silence_of_our_wallet_is_never_a_contradiction(presented, monkeypatch, alerts):
+def test_silence_of_our_wallet_is_an_outage_and_no_contradiction(
+    presented, monkeypatch, alerts
+):
     answer_lookups(monkeypatch, SILENCE)
 
-    with at(presented.final_at + timedelta(days=3)):
+    with at(presented.final_at + timedelta(minutes=59)):
+        check(presented)
+    assert not alerts.called
+    with at(presented.final_at + timedelta(minutes=61)):
         assert check(presented).contradicted_at is None
 
-    assert not alerts.called
+    assert alerts.call_args.args[0] == "own_wallet_silent"
+    assert alerts.call_args.kwargs == {"wallet": presented.wallet_pubkey}
 
 
 def test_unclear_answer_is_no_answer(own_wallet, presented, monkeypatch):
