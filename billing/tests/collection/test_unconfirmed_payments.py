@@ -24,7 +24,7 @@ from lightning.models import NwcPayment, Resolution
 from lightning.services.invoice_status import check_invoice
 from lightning.services.resolutions import resolve_invoice
 from lightning.services.wallets import connect_wallet
-from lightning.tests.support.answers import UNPAID, answer_lookups
+from lightning.tests.support.answers import SILENCE, UNPAID, answer_lookups
 from relays.models import Relay
 from sandbox.wallets.behaviour import refuses, settles_late
 from tenants.models import Notice
@@ -171,6 +171,24 @@ def test_relays_stay_on_while_a_proven_payment_is_awaited(paying, clock, monkeyp
 
     assert row.is_unpaid
     assert relay_status(paying) == "active"
+
+
+def test_relays_stay_on_while_our_silent_wallet_keeps_the_card_from_being_charged(
+    paying, clock, monkeypatch, alice
+):
+    alice.behaviour = refuses("INSUFFICIENT_BALANCE")
+    answer_lookups(monkeypatch, SILENCE)
+    payment = pay_by_wallet()
+    clock.move(days=8)
+    check_invoice(invoice_id=payment.invoice_id)
+    assert collect(paying).state == State.PENDING
+
+    assert tenants_to_review(timezone.now()) == []
+    assert relay_status(paying) == "active"
+
+    answer_lookups(monkeypatch, UNPAID)
+    check_invoice(invoice_id=payment.invoice_id)
+    assert collect(paying).paid_by == "card"
 
 
 def test_payment_after_the_suspension_does_not_switch_relays_on_before_it_is_decided(
