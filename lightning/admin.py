@@ -29,7 +29,7 @@ class ResolutionForm(forms.Form):
     reason = forms.CharField(widget=UnfoldAdminTextareaWidget)
     evidence = forms.CharField(
         widget=UnfoldAdminTextareaWidget,
-        help_text="What proves it, such as the entry in our wallet's own history.",
+        help_text=Resolution._meta.get_field("evidence").help_text,
     )
 
 
