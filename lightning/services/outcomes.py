@@ -216,7 +216,7 @@ def _settle_as_proven(invoice: LightningInvoice, payment: NwcPayment) -> None:
         payment,
         settled_at=payment.proven_at or timezone.now(),
         received_msat=invoice.amount_msat,
-        preimage=payment.preimage.reveal(),
+        preimage=payment.preimage,
     )
     alert_support(
         "settled_by_proof",

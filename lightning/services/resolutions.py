@@ -120,7 +120,7 @@ def _end(
         payment,
         settled_at=(payment and payment.proven_at) or now,
         received_msat=invoice.amount_msat,
-        preimage=payment.preimage.reveal() if payment else "",
+        preimage=payment.preimage if payment else "",
     )
 
 
