@@ -5,7 +5,6 @@ payer's wallet (ADR 26), the payer's proof decides if payer and receiver are cer
 different nodes; otherwise a person does.
 """
 
-import re
 from datetime import datetime, timedelta
 
 import structlog
@@ -55,7 +54,6 @@ _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
 _ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
-_NODE = re.compile(r"0[23][0-9a-f]{64}")
 
 
 def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
@@ -82,10 +80,6 @@ def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
     """Leave an invoice to the next poll: its wallet has not failed."""
     columns = {**error_columns(error), "enqueued_at": None}
     LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
-
-
-def is_node_pubkey(text: str) -> bool:
-    return bool(_NODE.fullmatch(text))
 
 
 def _watch(
@@ -158,9 +152,8 @@ def are_different_nodes(invoice: LightningInvoice, payment: NwcPayment) -> bool:
         payee = decode(invoice.bolt11).payee
     except InvalidBolt11:
         return False
-    is_known = is_node_pubkey(payment.node_pubkey)
-    is_same_service = payment.wallet_pubkey == invoice.wallet_pubkey
-    return is_known and payment.node_pubkey != payee and not is_same_service
+    is_other_node = payment.node_pubkey not in ("", payee)
+    return is_other_node and payment.wallet_pubkey != invoice.wallet_pubkey
 
 
 def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) -> bool:

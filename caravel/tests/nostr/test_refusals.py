@@ -174,5 +174,5 @@ def request_from(pool, endpoint, *, event=None):
         event or new_request(),
         author=pubkey_of(PEER_KEY),
         kind=REPLY,
-        timeout=3,
+        timeout=LIMIT,
     )
