@@ -209,7 +209,7 @@ def _settle_as_proven(invoice: LightningInvoice, payment: NwcPayment) -> None:
         payment,
         settled_at=payment.proven_at or timezone.now(),
         received_msat=invoice.amount_msat,
-        preimage=payment.preimage.reveal(),
+        preimage=payment.preimage,
     )
     alert_support(
         "settled_by_proof",
@@ -224,10 +224,16 @@ def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
     """Leave an invoice to a person, and go on asking our wallet."""
     invoice.contradicted_at = invoice.contradicted_at or asked_at
     _reschedule(invoice, answer, asked_at)
+    is_live = LightningInvoice.objects.live().filter(pk=invoice.pk).exists()
+    effect = (
+        "Until then no other payment of its Stripe invoice starts."
+        if is_live
+        else "Its Stripe invoice does not wait for it: money that came is a credit."
+    )
     alert_support(
         "payment_contradicted",
-        "Nobody knows whether this Lightning invoice was paid. Until someone decides "
-        "it on its page in the admin, no other payment of the invoice starts.",
+        "Nobody knows whether this Lightning invoice was paid: someone must decide it "
+        f"on its page in the admin. {effect}",
         payment_hash=invoice.payment_hash,
         stripe_invoice=invoice.stripe_invoice_id,
     )
