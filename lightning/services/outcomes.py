@@ -51,7 +51,7 @@ _MAX_POLL_INTERVAL = timedelta(minutes=10)
 #: The same once a person must decide: an answer may still come.
 _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
 #: How long our wallet may answer with errors past `final_at` before a person is asked.
-_ERROR_TIMEOUT = timedelta(hours=1)
+ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
 _NODE = re.compile(r"0[23][0-9a-f]{64}")
@@ -156,7 +156,7 @@ def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) ->
     """
     if isinstance(answer, Lookup):
         return True
-    is_lasting = asked_at >= invoice.final_at + _ERROR_TIMEOUT
+    is_lasting = asked_at >= invoice.final_at + ERROR_TIMEOUT
     return is_lasting and not isinstance(answer, NO_ANSWER_ERRORS)
 
 
