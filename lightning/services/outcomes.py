@@ -51,7 +51,7 @@ _MAX_POLL_INTERVAL = timedelta(minutes=10)
 _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
 #: How long our wallet may answer with errors past `final_at` before a person is asked,
 #: or be silent before support is alerted.
-_ERROR_TIMEOUT = timedelta(hours=1)
+ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
 
@@ -129,7 +129,7 @@ def _decide(
 
 def _alert_of_silence(invoice: LightningInvoice, asked_at: datetime) -> None:
     """Alert support to an outage that keeps invoices from being paid otherwise."""
-    if asked_at < invoice.final_at + _ERROR_TIMEOUT:
+    if asked_at < invoice.final_at + ERROR_TIMEOUT:
         return
     alert_support(
         "own_wallet_silent",
@@ -163,7 +163,7 @@ def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) ->
     """
     if isinstance(answer, Lookup):
         return True
-    is_lasting = asked_at >= invoice.final_at + _ERROR_TIMEOUT
+    is_lasting = asked_at >= invoice.final_at + ERROR_TIMEOUT
     return is_lasting and not isinstance(answer, NO_ANSWER_ERRORS)
 
 
