@@ -8,18 +8,27 @@ answer means for the invoice is decided in `outcomes`.
 import random
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
 from django.db.models import F
 from django.utils import timezone
 
-from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.clients.pace import Pace, Share
 from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
-from lightning.models import LightningInvoice, LightningInvoiceQuerySet
+from lightning.models import (
+    LightningInvoice,
+    LightningInvoiceQuerySet,
+    Resolution,
+)
 from lightning.services import own_wallets
-from lightning.services.outcomes import NO_ANSWER_ERRORS, Answer, apply_answer
+from lightning.services.outcomes import (
+    ERROR_TIMEOUT,
+    NO_ANSWER_ERRORS,
+    Answer,
+    apply_answer,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -31,6 +40,8 @@ _PRIORITY_ORDER = (F("shown_at").desc(nulls_last=True), "-pk")
 _MAX_SEARCHES = 5
 #: After this a task leaves further batches to the next task.
 _TASK_BUDGET_SECONDS = 20.0
+#: How long our wallet is asked about invoices that support has declared dead.
+_DECIDED_WATCH = timedelta(days=30)
 
 
 def wallets_to_poll() -> list[str]:
@@ -85,11 +96,29 @@ def check_invoice(
 def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
     """Poll for invoices that a notification reported paid; ignore unknown hashes."""
     notified = LightningInvoice.objects.filter(payment_hash__in=payment_hashes)
+    _poll_by_wallet(notified.exclude(state=State.SETTLED), Share.PERSON)
+
+
+def check_decided_invoices() -> int:
+    """Poll for invoices that support has declared dead; returns the number of answers.
+
+    A person may be wrong, and no notification repeats itself.
+    """
+    since = timezone.now() - _DECIDED_WATCH
+    recent = Resolution.objects.filter(created_at__gt=since)
+    dead = LightningInvoice.objects.filter(state=State.DEAD, resolutions__in=recent)
+    return _poll_by_wallet(dead, Share.POLL)
+
+
+def _poll_by_wallet(rows: LightningInvoiceQuerySet, share: Share) -> int:
+    """Poll each wallet for its rows; returns the number of answers."""
     by_wallet: dict[str, list[int]] = {}
-    for invoice in notified.exclude(state=State.SETTLED).only("wallet_pubkey"):
+    for invoice in rows.only("wallet_pubkey"):
         by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
-    for pubkey, invoice_ids in by_wallet.items():
-        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=Share.PERSON)
+    return sum(
+        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=share)
+        for pubkey, invoice_ids in by_wallet.items()
+    )
 
 
 def poll_invoices(
@@ -104,7 +133,7 @@ def poll_invoices(
     """
     rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
     unsettled = rows.exclude(state=State.SETTLED)
-    invoices = list(unsettled.only("payment_hash", "issued_at"))
+    invoices = list(unsettled.only("payment_hash", "issued_at", "expires_at"))
     if not invoices:
         return 0
     asked_at = timezone.now()
@@ -154,9 +183,8 @@ def _look_up(
         return [exc for _ in invoices]
     answers: dict[str, Answer] = dict(found)
     if timeout is None:  # else somebody waits
-        answers |= _search(
-            wallet, [i for i in invoices if _is_unclear(found[i.payment_hash])]
-        )
+        unclear = [i for i in invoices if _is_unclear(found[i.payment_hash])]
+        answers |= _search(wallet_pubkey, unclear)
     return [answers[payment_hash] for payment_hash in hashes]
 
 
@@ -168,18 +196,24 @@ def _is_unclear(answer: Answer) -> bool:
     return isinstance(answer, Lookup) and answer.status is Status.UNKNOWN
 
 
-def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, Answer]:
+def _search(
+    wallet_pubkey: str, unclear: Sequence[LightningInvoice]
+) -> dict[str, Answer]:
     """Search invoices in the wallet's list; returns what is clearer than before.
 
     A few at random, so that one that is never listed keeps no other from its turn.
     """
+    # The polls of a busy hour use up their own share.
+    wallet = own_wallets.wallet_of(wallet_pubkey, Share.BACKGROUND)
     clear: dict[str, Answer] = {}
     for invoice in random.sample(unclear, min(len(unclear), _MAX_SEARCHES)):
         payment_hash = invoice.payment_hash
         try:
             answer = wallet.find_incoming(payment_hash, issued_at=invoice.issued_at)
         except WalletBusy as exc:
-            clear[payment_hash] = exc
+            # Try again later, but not for ever: then a person decides.
+            if timezone.now() < invoice.final_at + ERROR_TIMEOUT:
+                clear[payment_hash] = exc
             continue
         except WalletError as exc:
             logger.info("not_listed", payment_hash=payment_hash, reason=exc.message)

@@ -5,7 +5,6 @@ payer's wallet (ADR 26), the payer's proof decides if payer and receiver are cer
 different nodes; otherwise a person does.
 """
 
-import re
 from datetime import datetime, timedelta
 
 import structlog
@@ -50,11 +49,11 @@ OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
 #: The same once a person must decide: an answer may still come.
 _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
-#: How long our wallet may answer with errors past `final_at` before a person is asked.
-_ERROR_TIMEOUT = timedelta(hours=1)
+#: How long our wallet may answer with errors past `final_at` before a person is asked,
+#: or be silent before support is alerted.
+ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
-_NODE = re.compile(r"0[23][0-9a-f]{64}")
 
 
 def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
@@ -81,10 +80,6 @@ def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
     """Leave an invoice to the next poll: its wallet has not failed."""
     columns = {**error_columns(error), "enqueued_at": None}
     LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
-
-
-def is_node_pubkey(text: str) -> bool:
-    return bool(_NODE.fullmatch(text))
 
 
 def _watch(
@@ -129,6 +124,19 @@ def _decide(
         _contradict(invoice, answer, asked_at)
     else:
         _reschedule(invoice, answer, asked_at)
+        _alert_of_silence(invoice, asked_at)
+
+
+def _alert_of_silence(invoice: LightningInvoice, asked_at: datetime) -> None:
+    """Alert support to an outage that keeps invoices from being paid otherwise."""
+    if asked_at < invoice.final_at + ERROR_TIMEOUT:
+        return
+    alert_support(
+        "own_wallet_silent",
+        "Our wallet does not answer about invoices that may have been paid. No other "
+        "payment of them starts until it does, or someone decides on their pages.",
+        wallet=invoice.wallet_pubkey,
+    )
 
 
 def _is_proven(payment: NwcPayment) -> bool:
@@ -144,9 +152,8 @@ def are_different_nodes(invoice: LightningInvoice, payment: NwcPayment) -> bool:
         payee = decode(invoice.bolt11).payee
     except InvalidBolt11:
         return False
-    is_known = is_node_pubkey(payment.node_pubkey)
-    is_same_service = payment.wallet_pubkey == invoice.wallet_pubkey
-    return is_known and payment.node_pubkey != payee and not is_same_service
+    is_other_node = payment.node_pubkey not in ("", payee)
+    return is_other_node and payment.wallet_pubkey != invoice.wallet_pubkey
 
 
 def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) -> bool:
@@ -156,7 +163,7 @@ def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) ->
     """
     if isinstance(answer, Lookup):
         return True
-    is_lasting = asked_at >= invoice.final_at + _ERROR_TIMEOUT
+    is_lasting = asked_at >= invoice.final_at + ERROR_TIMEOUT
     return is_lasting and not isinstance(answer, NO_ANSWER_ERRORS)
 
 
@@ -202,7 +209,7 @@ def _settle_as_proven(invoice: LightningInvoice, payment: NwcPayment) -> None:
         payment,
         settled_at=payment.proven_at or timezone.now(),
         received_msat=invoice.amount_msat,
-        preimage=payment.preimage.reveal(),
+        preimage=payment.preimage,
     )
     alert_support(
         "settled_by_proof",
@@ -217,10 +224,16 @@ def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
     """Leave an invoice to a person, and go on asking our wallet."""
     invoice.contradicted_at = invoice.contradicted_at or asked_at
     _reschedule(invoice, answer, asked_at)
+    is_live = LightningInvoice.objects.live().filter(pk=invoice.pk).exists()
+    effect = (
+        "Until then no other payment of its Stripe invoice starts."
+        if is_live
+        else "Its Stripe invoice does not wait for it: money that came is a credit."
+    )
     alert_support(
         "payment_contradicted",
-        "Nobody knows whether this Lightning invoice was paid. Until someone decides "
-        "it on its page in the admin, no other payment of the invoice starts.",
+        "Nobody knows whether this Lightning invoice was paid: someone must decide it "
+        f"on its page in the admin. {effect}",
         payment_hash=invoice.payment_hash,
         stripe_invoice=invoice.stripe_invoice_id,
     )
