@@ -13,6 +13,7 @@ from billing.tests.support.simulation.balances import (
     tenant_invoices,
 )
 from billing.tests.support.simulation.invariants import final_faults
+from billing.tests.support.simulation.staff.holds import hold_draft
 from billing.tests.support.simulation.system import System
 from caravel.tests.support import search
 from lightning.models import LightningInvoice, NwcPayment
@@ -108,6 +109,22 @@ def test_second_payment_of_an_invoice_becomes_credit(system, actions):
     system.recover()
 
     assert Settlement.objects.get().surplus_cents == 500
+    assert final_faults(system) == []
+
+
+def test_held_draft_is_recorded_less_the_credit_that_will_pay_it(system, actions):
+    payer = actions.add_tenant(card="pm_card_visa")
+    system.run()
+    hold_draft(system, payer, 0)
+    system.advance(45 * DAY)
+
+    actions.deactivate_all_relays()
+    system.recover()
+    assert final_faults(system) == []
+    system.advance(DAY)
+
+    draft = InvoiceCollection.objects.get(stripe_status="draft")
+    assert 0 < draft.amount_remaining_cents < 500
     assert final_faults(system) == []
 
 
