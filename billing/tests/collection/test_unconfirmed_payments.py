@@ -22,9 +22,9 @@ from billing.tests.support.collection import (
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment, Resolution
 from lightning.services.invoice_status import check_invoice
-from lightning.services.resolutions import resolve_invoice
 from lightning.services.wallets import connect_wallet
 from lightning.tests.support.answers import UNPAID, answer_lookups
+from lightning.tests.support.decisions import decide
 from relays.models import Relay
 from sandbox.wallets.behaviour import refuses, settles_late
 from tenants.models import Notice
@@ -54,16 +54,6 @@ def contradicted(paying, clock, monkeypatch):
     assert check_invoice(invoice_id=payment.invoice_id).contradicted_at
     collect(paying)
     return payment
-
-
-def decide(payment, outcome):
-    resolve_invoice(
-        invoice_id=payment.invoice_id,
-        outcome=outcome,
-        reason="Looked it up.",
-        evidence="The hub's history",
-        actor="ann",
-    )
 
 
 def relay_status(tenant):
@@ -156,7 +146,7 @@ def test_relays_stay_on_until_support_decides(paying, clock, contradicted):
     assert relay_status(paying) == "active"
 
     clock.move(hours=1)
-    decide(contradicted, Resolution.Outcome.DEAD)
+    decide(contradicted.invoice_id, Resolution.Outcome.DEAD)
     assert tenants_to_review(timezone.now()) == [paying.pk]
 
 
@@ -198,7 +188,7 @@ def test_nobody_is_reminded_until_support_decides(paying, clock, contradicted):
 
 
 def test_card_is_charged_after_support_found_no_payment(paying, contradicted):
-    decide(contradicted, Resolution.Outcome.DEAD)
+    decide(contradicted.invoice_id, Resolution.Outcome.DEAD)
 
     assert collect(paying).paid_by == "card"
 
@@ -206,7 +196,7 @@ def test_card_is_charged_after_support_found_no_payment(paying, contradicted):
 def test_invoice_is_paid_by_the_wallet_after_support_found_the_payment(
     paying, contradicted
 ):
-    decide(contradicted, Resolution.Outcome.SETTLED)
+    decide(contradicted.invoice_id, Resolution.Outcome.SETTLED)
 
     assert collect(paying).paid_by == "wallet"
     assert card_codes() == []
