@@ -49,7 +49,8 @@ OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
 #: The same once a person must decide: an answer may still come.
 _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
-#: How long our wallet may answer with errors past `final_at` before a person is asked.
+#: How long our wallet may answer with errors past `final_at` before a person is asked,
+#: or be silent before support is alerted.
 _ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
@@ -123,6 +124,19 @@ def _decide(
         _contradict(invoice, answer, asked_at)
     else:
         _reschedule(invoice, answer, asked_at)
+        _alert_of_silence(invoice, asked_at)
+
+
+def _alert_of_silence(invoice: LightningInvoice, asked_at: datetime) -> None:
+    """Alert support to an outage that keeps invoices from being paid otherwise."""
+    if asked_at < invoice.final_at + _ERROR_TIMEOUT:
+        return
+    alert_support(
+        "own_wallet_silent",
+        "Our wallet does not answer about invoices that may have been paid. No other "
+        "payment of them starts until it does, or someone decides on their pages.",
+        wallet=invoice.wallet_pubkey,
+    )
 
 
 def _is_proven(payment: NwcPayment) -> bool:
