@@ -14,7 +14,7 @@ from lightning.exceptions import (
     RequestNotSent,
     WalletRefused,
 )
-from lightning.tests.support.nwc import client, issue, pay
+from lightning.tests.support.nwc import client, issue, pay, reconnect_wallets
 
 STRICT = [
     {"requires_auth": True},
@@ -27,8 +27,7 @@ STRICT = [
 @pytest.fixture(params=STRICT, ids=lambda changes: "-".join(changes))
 def strict_relay(request, relay, wallets, own_wallet, alice):
     relay.change_settings(**request.param)
-    relay.drop_connections()
-    wait_until(lambda: relay.subscriptions == 1, "the wallets are back")
+    reconnect_wallets(relay)
     nwc_info.clear_scheme_cache()
     return relay
 
@@ -57,8 +56,7 @@ def test_info_event_is_found(strict_relay, alice):
 
 def test_each_wallet_authenticates_with_its_own_key(relay, own_wallet, alice):
     relay.change_settings(requires_auth=True)
-    relay.drop_connections()
-    wait_until(lambda: relay.subscriptions == 1)
+    reconnect_wallets(relay)
 
     for wallet in (own_wallet, alice):
         client(wallet).get_info()

@@ -30,6 +30,7 @@ from lightning.services.live_payments import live_payment
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import make_payment_request
 from lightning.tests.support.decisions import decide_by_ledger
+from lightning.tests.support.nwc import reconnect_wallets
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.scripts import SCRIPTS, Receiver, Script
 from sandbox.wallets import Wallet
@@ -97,7 +98,7 @@ def cases(settings, relay, wallets, receivers, requires_auth) -> list[Case]:
     settings.LIGHTNING_REFUSAL_PAUSE = 60
     # Some real relays keep expired events: wallets that come back will get them.
     relay.change_settings(honours_expiration=False, requires_auth=requires_auth)
-    relay.drop_connections()
+    reconnect_wallets(relay)
     cases = []
     for name, script in SCRIPTS.items():
         wallet = wallets.create(
