@@ -23,8 +23,8 @@ from billing.tests.support.simulation.invariants import final_faults
 from billing.tests.support.simulation.system import System
 from lightning.exceptions import NotResolvable, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
-from lightning.services.resolutions import resolve_invoice
 from lightning.tests.factories import make_invoices
+from lightning.tests.support.decisions import decide
 from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     PAYS,
@@ -215,7 +215,7 @@ def test_payers_proof_is_shown_to_support_if_it_may_be_the_same_service(
     assert subjects_to_support()
     assert {relay.status for relay in payer.relays} == {"active"}
 
-    decide("settled")
+    decide_contradicted("settled")
     system.advance(timedelta(days=9))
 
     assert captured(system) == (0, PRICE)
@@ -229,16 +229,10 @@ def test_payers_proof_is_shown_to_support_if_it_may_be_the_same_service(
     assert Activity.objects.filter(type=Activity.Type.RESOLVE_INVOICE).count() == 1
 
 
-def decide(outcome: str) -> None:
+def decide_contradicted(outcome: str) -> None:
     """Decide the only contradicted invoice, as support."""
     invoice = LightningInvoice.objects.exclude(contradicted_at=None).get()
-    resolve_invoice(
-        invoice_id=invoice.pk,
-        outcome=Resolution.Outcome(outcome),
-        reason="The tenant has written to us.",
-        evidence="Ticket 17, with the history of our wallet.",
-        actor="sam",
-    )
+    decide(invoice.pk, Resolution.Outcome(outcome))
 
 
 def connect_without_info(actions: Actions, payer: Payer) -> None:
@@ -339,7 +333,7 @@ def test_contradiction_without_a_list_waits_for_support(system, actions, own_wal
     assert subjects_to_support()
     assert {relay.status for relay in payer.relays} == {"active"}
 
-    decide("dead")
+    decide_contradicted("dead")
     system.recover()
 
     assert captured(system) == (PRICE, 0)
@@ -371,13 +365,7 @@ def test_support_cannot_declare_a_payment_dead_that_may_still_arrive(
     invoice = LightningInvoice.objects.get()
 
     with pytest.raises(NotResolvable):
-        resolve_invoice(
-            invoice_id=invoice.pk,
-            outcome=Resolution.Outcome.DEAD,
-            reason="The tenant is in a hurry.",
-            evidence="Ticket 18.",
-            actor="sam",
-        )
+        decide(invoice.pk, Resolution.Outcome.DEAD)
 
     assert captured(system) == (0, 0)
     assert not Resolution.objects.exists()

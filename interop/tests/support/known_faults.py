@@ -21,9 +21,9 @@ class Fault:
 KNOWN_FAULTS: dict[Cell, Fault] = {}
 
 
-def _fault(rows: str | Iterable[str], cases: Iterable[str], fault: Fault) -> None:
-    for row in [rows] if isinstance(rows, str) else rows:
-        KNOWN_FAULTS.update({(case, row): fault for case in cases})
+def _fault(names: str | Iterable[str], cases: Iterable[str], fault: Fault) -> None:
+    for name in [names] if isinstance(names, str) else names:
+        KNOWN_FAULTS.update({(case, name): fault for case in cases})
 
 
 NOTIFIED = "client_is_notified_of_a_received_payment_once"
@@ -129,7 +129,7 @@ _NO_NIP42 = Fault(
     " by chance: test_relays.py",
 )
 #: By counterpart: none of the cases is run.
-ROWS_WITH_FAULT = {
+UNTESTABLE = {
     "nostr-relay (PyPI), AUTH to read": _NO_NIP42,
     "nostr-relay (PyPI), AUTH": _NO_NIP42,
 }
