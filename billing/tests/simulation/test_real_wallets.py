@@ -20,6 +20,10 @@ from billing.tests.support.simulation.balances import (
     tenant_invoices,
 )
 from billing.tests.support.simulation.invariants import final_faults
+from billing.tests.support.simulation.real_wallets import (
+    decide_contradictions,
+    meet_contradiction,
+)
 from billing.tests.support.simulation.system import System
 from lightning.exceptions import NotResolvable, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
@@ -369,6 +373,20 @@ def test_support_cannot_declare_a_payment_dead_that_may_still_arrive(
 
     assert captured(system) == (0, 0)
     assert not Resolution.objects.exists()
+
+
+@pytest.mark.parametrize("days", [0, 9])
+@pytest.mark.parametrize("variant", range(4))
+def test_every_contradiction_has_an_end_with_the_right_sums(
+    system, actions, variant, days
+):
+    meet_contradiction(actions, variant, timedelta(days=days))
+    system.recover()
+    if decide_contradictions(system):
+        system.recover()
+
+    assert captured(system) in ((PRICE, 0), (0, PRICE))
+    assert final_faults(system) == []
 
 
 # --- 7: one clock, two tolerances

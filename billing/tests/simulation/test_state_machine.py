@@ -36,7 +36,7 @@ from billing.tests.support.simulation.real_wallets import (
     OWN_WALLETS,
     change_own_wallet,
     decide_contradictions,
-    pay_unseen,
+    meet_contradiction,
     restore_own_wallet,
 )
 from billing.tests.support.simulation.staff import STAFF_ACTIONS
@@ -213,9 +213,9 @@ class BillingMachine(RuleBasedStateMachine):
         change_own_wallet(self.system, answers, variant)
         self._wait(delay)
 
-    @rule(number=small_numbers, variant=small_numbers, delay=delays)
-    def pay_unseen_by_our_wallet(self, number: int, variant: int, delay: str) -> None:
-        pay_unseen(self.actions, self._payer(number), variant, DELAYS[delay])
+    @rule(variant=small_numbers, delay=delays)
+    def meet_contradiction(self, variant: int, delay: str) -> None:
+        meet_contradiction(self.actions, variant, DELAYS[delay])
 
     @rule(delay=delays)
     def decide_as_support(self, delay: str) -> None:

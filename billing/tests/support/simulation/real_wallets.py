@@ -6,14 +6,21 @@ from datetime import timedelta
 from django.test import override_settings
 
 from billing.models import CardAttempt
-from billing.tests.support.simulation.actions import Actions, Payer
+from billing.tests.support.simulation.actions import Actions
 from billing.tests.support.simulation.balances import tenant_invoices
 from billing.tests.support.simulation.system import System
 from lightning.exceptions import NotResolvable
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.tests.support.decisions import decide_by_ledger
 from sandbox.stripe.store.records import Record
-from sandbox.wallets.behaviour import PAYS, Amounts, LookupBehaviour, Protocol, Times
+from sandbox.wallets.behaviour import (
+    PAYS,
+    Amounts,
+    LookupBehaviour,
+    Protocol,
+    Times,
+    refuses,
+)
 
 #: Answers of our own wallet that are never a wrong yes or no.
 OWN_WALLETS = {
@@ -30,6 +37,7 @@ OWN_WALLETS = {
     "errors": LookupBehaviour(error="INTERNAL"),
     "silence": LookupBehaviour(after=None),
 }
+_CARD, _MAX_PAYERS = "pm_card_visa", 5
 #: Within the tolerance.
 CLOCK_SKEWS = (0, 0, -115, 115)
 
@@ -46,25 +54,42 @@ def restore_own_wallet(system: System) -> None:
     change_own_wallet(system, "by the book", 0)
 
 
-def pay_unseen(actions: Actions, payer: Payer, variant: int, delay: timedelta) -> None:
-    """Have the payer's wallet pay while our own never shows it.
+def meet_contradiction(actions: Actions, variant: int, delay: timedelta) -> None:
+    """Add a tenant whose wallet and ours do not agree on its first payment.
 
-    Without a proof nobody could know of such a payment, so all wallets give one; with
-    an odd variant the payer's node is unknown, and support has to decide.
+    It has a card, too. Our wallet never shows the payment (0, and 1: from an unknown
+    node), or shows something else than an unpaid invoice that has failed (2, 3).
+    """
+    if len(actions.payers) >= _MAX_PAYERS:
+        return
+    if variant < 2:
+        _pay_unseen(actions, delay, has_node=variant == 0)
+        return
+    answers = ("failed payments first", "expired with a time")[variant - 2]
+    change_own_wallet(actions.system, answers, 0)
+    actions.system.wallets["platform"].connection.deny(["list_transactions"])
+    actions.add_tenant(wallet=refuses("PAYMENT_FAILED"), card=_CARD)
+    actions.system.run()
+    actions.system.advance(delay)
+
+
+def _pay_unseen(actions: Actions, delay: timedelta, *, has_node: bool) -> None:
+    """Have a new tenant's wallet pay while our own never shows it.
+
+    Without a proof nobody could know of such a payment, so all wallets give one.
     """
     system = actions.system
     own = system.wallets["platform"]
     is_watching = LightningInvoice.objects.watched().exists()
-    if not payer.wallets or is_watching or system.workers.is_about_to_be_killed:
+    if is_watching or system.workers.is_about_to_be_killed:
         return
     for wallet in (wallet for each in actions.payers for wallet in each.wallets):
         wallet.behaviour = PAYS
-        wallet.connection.deny(["get_info"] if variant % 2 else [])
     own.lookup_behaviour = LookupBehaviour(never_settled=True)
     # No proof may be missed only because this machine is slow.
     with override_settings(NWC_TIMEOUT=30):
-        for invoice in payer.unpaid:
-            actions.collect_now(invoice.pk)
+        payer = actions.add_tenant(wallet=PAYS, card=_CARD)
+        payer.wallets[-1].connection.deny([] if has_node else ["get_info"])
         system.run()
         system.advance(delay)
     decide_contradictions(system)
