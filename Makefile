@@ -56,7 +56,7 @@ interop: $(READY) $(COUNTERPARTS) $(NODE_MODULES) ## test wallets, wallet client
 	@$(BIN)/python -m pytest interop $(or $(ARGS),-n 2 --dist worksteal)
 
 # One environment for each file: the counterparts' requirements exclude each other.
-interop/venvs/%/.ready: interop/requirements/%.txt $(READY)
+interop/venvs/%/.ready: interop/requirements/%.txt | $(READY)
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
@@ -116,6 +116,8 @@ lock: $(READY) ## compile the requirements
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
 	$(BIN)/pip-compile $(LOCK) --output-file requirements-dev.txt requirements-dev.in
 	cd tools/api_clients && $(CURDIR)/$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
+	cd interop/requirements && for name in *.in; do \
+	  $(CURDIR)/$(BIN)/pip-compile $(LOCK) --output-file $${name%.in}.txt $$name; done
 
 LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking

@@ -46,6 +46,9 @@ AUTH_ERRORS = (
     auth.AuthWrongPayload,
     auth.AuthReused,
 )
+#: drf-spectacular's schemas of `""` beside an enum, and beside a formatted text.
+_BLANK_ENUM = {"$ref": "#/components/schemas/BlankEnum"}
+_BLANK_TEXT = {"type": "string", "maxLength": 0}
 #: Meaning of each code, by HTTP status.
 Codes = Mapping[int, Mapping[str, str]]
 
@@ -145,10 +148,6 @@ def describe_empty_strings(result: dict[str, Any], **kwargs: Any) -> dict[str, A
                 field["anyOf"] = field.pop("oneOf")
     schemas.pop("BlankEnum", None)
     return result
-
-
-_BLANK_ENUM = {"$ref": "#/components/schemas/BlankEnum"}
-_BLANK_TEXT = {"type": "string", "maxLength": 0}
 
 
 def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -284,6 +284,7 @@ CELERY_BEAT_SCHEDULE = {
     "check-wallets": _every("billing.tasks.check_wallets", 600),
     "watch-invoices": _every("lightning.tasks.watch_invoices", 15),
     "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
+    "check-decided-invoices": _every("lightning.tasks.check_decided_invoices", 3_600),
     "prove-wallets": _every("lightning.tasks.prove_wallets", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),

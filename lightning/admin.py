@@ -1,14 +1,15 @@
-from datetime import datetime
 from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.options import InlineModelAdmin
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.formats import date_format
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from unfold.admin import TabularInline
+from unfold.admin import StackedInline
 from unfold.decorators import action
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
@@ -23,18 +24,21 @@ from tenants.admin import NpubSearchAdmin
 class ResolutionForm(forms.Form):
     """A person's decision whether a Lightning invoice was paid."""
 
+    # Nothing is selected at first: "settled" by mistake cannot be corrected.
     outcome = forms.ChoiceField(
-        choices=Resolution.Outcome.choices, widget=UnfoldAdminSelectWidget
+        choices=[("", "Please choose"), *Resolution.Outcome.choices],
+        widget=UnfoldAdminSelectWidget,
     )
-    reason = forms.CharField(widget=UnfoldAdminTextareaWidget)
+    reason = forms.CharField(widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}))
     evidence = forms.CharField(
-        widget=UnfoldAdminTextareaWidget,
-        help_text="What proves it, such as the entry in our wallet's own history.",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text=Resolution._meta.get_field("evidence").help_text,
     )
 
 
-class ResolutionInline(TabularInline):
+class ResolutionInline(StackedInline):
     model = Resolution
+    verbose_name_plural = "decisions of support"
     fields = (
         "created_at",
         "outcome",
@@ -62,18 +66,19 @@ def _payment_of(invoice: LightningInvoice) -> NwcPayment | None:
 @admin.register(LightningInvoice)
 class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
-        "payment_hash",
+        "short_hash",
         "state",
+        "contradicted_at",
         "tenant",
         "stripe_invoice_id",
         "amount_msat",
         "expires_at",
         "shown_at",
         "answered_at",
-        "contradicted_at",
     )
     fields = (
-        *list_display,
+        "payment_hash",
+        *list_display[1:],
         "amount_cents",
         "currency",
         "rate",
@@ -101,11 +106,20 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_select_related = ("tenant",)
     actions = ("poll_now",)
     actions_detail = ("resolve",)
-    inlines = (ResolutionInline,)
+
+    def get_inlines(
+        self, request: HttpRequest, obj: LightningInvoice | None
+    ) -> list[type[InlineModelAdmin[Any, Any]]]:
+        is_decided = obj is not None and obj.resolutions.exists()
+        return [ResolutionInline] if is_decided else []
+
+    @admin.display(description="payment hash", ordering="payment_hash")
+    def short_hash(self, invoice: LightningInvoice) -> str:
+        return f"{invoice.payment_hash[:12]}…"
 
     @admin.display(description="unpaid for certain from")
-    def final_from(self, invoice: LightningInvoice) -> datetime:
-        return invoice.final_at
+    def final_from(self, invoice: LightningInvoice) -> str:
+        return date_format(invoice.final_at, "DATETIME_FORMAT")
 
     @admin.display(description="our wallet's answer")
     def receiver_answer(self, invoice: LightningInvoice) -> str:
@@ -155,7 +169,7 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         except CaravelError as exc:
             form.add_error(None, exc.message)
             return False
-        self.message_user(request, "The invoice has ended as you decided.")
+        self.message_user(request, "Your decision has ended the invoice.")
         return True
 
     @admin.action(description="Poll our wallet now", permissions=["operate"])

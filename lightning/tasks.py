@@ -28,6 +28,11 @@ def watch_invoices() -> None:
 
 
 @shared_task
+def check_decided_invoices() -> None:
+    invoice_status.check_decided_invoices()
+
+
+@shared_task
 def prove_wallet(pubkey: str) -> None:
     wallet_proofs.advance_proof(pubkey=pubkey)
 

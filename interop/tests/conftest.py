@@ -7,7 +7,7 @@ import pytest
 
 from interop.tests.support.clients import Client, ClientError
 from interop.tests.support.counterparts import COUNTERPARTS, Counterpart, Relay
-from interop.tests.support.known_faults import PROBE, ROWS_WITH_FAULT, fault_of
+from interop.tests.support.known_faults import KNOWN_FAULTS, ROWS_WITH_FAULT
 from interop.tests.support.matrix import Matrix, case_of
 from interop.tests.support.scripts import stop_scripts
 from interop.tests.support.services import BOTH, WalletService
@@ -38,15 +38,11 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     cells = {item: cell for item in items if (cell := case_of(item.nodeid))}
-    hopeless = [
-        item
-        for item, (case, row) in cells.items()
-        if row in ROWS_WITH_FAULT and case != PROBE
-    ]
+    hopeless = [item for item, (_, row) in cells.items() if row in ROWS_WITH_FAULT]
     config.hook.pytest_deselected(items=hopeless)
     items[:] = [item for item in items if item not in hopeless]
     for item in items:
-        if item in cells and (fault := fault_of(*cells[item])):
+        if item in cells and (fault := KNOWN_FAULTS.get(cells[item])):
             item.add_marker(
                 pytest.mark.xfail(reason=str(fault), strict=True, raises=_MISSED)
             )

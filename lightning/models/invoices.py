@@ -39,11 +39,14 @@ class LightningInvoiceQuerySet(WorkQuerySet):
         """Live invoices that may have been paid, though our wallet does not say so.
 
         The payer's wallet has returned the preimage, or the answers contradict each
-        other. Nobody is suspended or reminded because of them.
+        other, or ours gives none though it would be final. Nobody is suspended or
+        reminded because of them.
         """
+        margin = timedelta(seconds=settings.LIGHTNING_MARGIN)
         return self.live().filter(
             Q(contradicted_at__isnull=False)
             | Q(payment__state="pending", payment__proven_at__isnull=False)
+            | Q(expires_at__lte=timezone.now() - margin)
         )
 
 

@@ -18,9 +18,12 @@ class WalletProof(models.Model):
     state = models.CharField(
         max_length=16, choices=State.choices, default=State.PENDING
     )
-    payment_hash = models.CharField(max_length=64)
+    payment_hash = models.CharField(max_length=64, blank=True, default="")
     network = models.CharField(
-        max_length=8, help_text="Of its invoices: bc, tb, tbs or bcrt."
+        max_length=8,
+        blank=True,
+        default="",
+        help_text="The network of its invoices: bc, tb, tbs or bcrt.",
     )
     started_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField(help_text="When the invoice expires.")

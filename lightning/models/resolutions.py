@@ -9,12 +9,12 @@ from lightning.models.invoices import LightningInvoice
 class Resolution(models.Model):
     """A person's decision about a Lightning invoice that no answer could end.
 
-    Never changed or deleted. The answers are those that the person had before them.
+    Never changed or deleted. The answers are those that the person saw.
     """
 
     class Outcome(models.TextChoices):
         SETTLED = "settled", "settled (the money has arrived)"
-        DEAD = "dead", "dead (nothing has arrived, or will)"
+        DEAD = "dead", "dead (nothing has arrived, and nothing will)"
 
     invoice = models.ForeignKey(
         LightningInvoice, models.PROTECT, related_name="resolutions"
@@ -22,7 +22,7 @@ class Resolution(models.Model):
     outcome = models.CharField(max_length=16, choices=Outcome.choices)
     reason = models.TextField()
     evidence = models.TextField(
-        help_text="What proves it: a screen of the wallet's history, a ticket."
+        help_text="What proves it, such as the entry in our wallet's own history."
     )
     actor = models.CharField(max_length=150, help_text="The user who decided.")
     receiver_answer = models.CharField(max_length=240, blank=True, default="")
@@ -36,7 +36,7 @@ class Resolution(models.Model):
         return f"{self.outcome} by {self.actor}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        # A database trigger (migration 0006) also forbids updates and deletes.
+        # A database trigger (migration 0004) also forbids updates and deletes.
         if not self._state.adding:
             raise TypeError("Resolutions are append-only.")
         super().save(*args, **kwargs)

@@ -8,6 +8,7 @@ answer means for the invoice is decided in `outcomes`.
 import random
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
 from django.db.models import F
@@ -16,7 +17,11 @@ from django.utils import timezone
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.clients.pace import Pace, Share
 from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
-from lightning.models import LightningInvoice, LightningInvoiceQuerySet
+from lightning.models import (
+    LightningInvoice,
+    LightningInvoiceQuerySet,
+    Resolution,
+)
 from lightning.services import own_wallets
 from lightning.services.outcomes import (
     ERROR_TIMEOUT,
@@ -35,6 +40,8 @@ _PRIORITY_ORDER = (F("shown_at").desc(nulls_last=True), "-pk")
 _MAX_SEARCHES = 5
 #: After this a task leaves further batches to the next task.
 _TASK_BUDGET_SECONDS = 20.0
+#: How long our wallet is asked about invoices that support has declared dead.
+_DECIDED_WATCH = timedelta(days=30)
 
 
 def wallets_to_poll() -> list[str]:
@@ -89,11 +96,29 @@ def check_invoice(
 def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
     """Poll for invoices that a notification reported paid; ignore unknown hashes."""
     notified = LightningInvoice.objects.filter(payment_hash__in=payment_hashes)
+    _poll_by_wallet(notified.exclude(state=State.SETTLED), Share.PERSON)
+
+
+def check_decided_invoices() -> int:
+    """Poll for invoices that support has declared dead; returns the number of answers.
+
+    A person may be wrong, and no notification repeats itself.
+    """
+    since = timezone.now() - _DECIDED_WATCH
+    recent = Resolution.objects.filter(created_at__gt=since)
+    dead = LightningInvoice.objects.filter(state=State.DEAD, resolutions__in=recent)
+    return _poll_by_wallet(dead, Share.POLL)
+
+
+def _poll_by_wallet(rows: LightningInvoiceQuerySet, share: Share) -> int:
+    """Poll each wallet for its rows; returns the number of answers."""
     by_wallet: dict[str, list[int]] = {}
-    for invoice in notified.exclude(state=State.SETTLED).only("wallet_pubkey"):
+    for invoice in rows.only("wallet_pubkey"):
         by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
-    for pubkey, invoice_ids in by_wallet.items():
-        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=Share.PERSON)
+    return sum(
+        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids, share=share)
+        for pubkey, invoice_ids in by_wallet.items()
+    )
 
 
 def poll_invoices(

@@ -19,7 +19,7 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice
 from lightning.services import endings, invoice_status, outcomes, own_wallets
-from lightning.services.live_payments import describe
+from lightning.services.live_payments import live_payments_for_payers
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
@@ -65,10 +65,11 @@ def lock_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice | Non
     """Lock the Lightning invoices of a Stripe invoice, before the collection's lock.
 
     Returns the one that a payer can pay now: then no other may be presented. Raises
-    PaymentInProgress while a wallet payment is pending, or AlreadySettled.
+    PaymentInProgress while a wallet payment is pending or support must decide about
+    one, or AlreadySettled.
     """
     rows = lock_invoices(payment_request.stripe_invoice_id)
-    _require_no_attempt(rows)
+    _require_none_undecided(payment_request.stripe_invoice_id)
     require_unsettled(rows, payment_request)
     now = timezone.now()
     current = (r for r in rows if r.state == State.OPEN and r.expires_at > now)
@@ -162,12 +163,10 @@ def _has_answer_since(row: LightningInvoice, since: datetime) -> bool:
     return row.answered_at is not None and row.answered_at >= since
 
 
-def _require_no_attempt(rows: list[LightningInvoice]) -> None:
-    attempts = LightningInvoice.objects.filter(pk__in=[row.pk for row in rows])
-    pending = attempts.filter(payment__state="pending").select_related("payment")
-    if row := pending.first():
-        ends = describe(row)
-        raise PaymentInProgress(ends.reason, until=ends.until)
+def _require_none_undecided(stripe_invoice_id: str) -> None:
+    live = live_payments_for_payers([stripe_invoice_id])
+    for payment in live.values():
+        raise PaymentInProgress(payment.reason, until=payment.until)
 
 
 def _build_invoice(

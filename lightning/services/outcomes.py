@@ -5,7 +5,6 @@ payer's wallet (ADR 26), the payer's proof decides if payer and receiver are cer
 different nodes; otherwise a person does.
 """
 
-import re
 from datetime import datetime, timedelta
 
 import structlog
@@ -50,11 +49,11 @@ OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
 #: The same once a person must decide: an answer may still come.
 _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
-#: How long our wallet may answer with errors past `final_at` before a person is asked.
+#: How long our wallet may answer with errors past `final_at` before a person is asked,
+#: or be silent before support is alerted.
 ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
-_NODE = re.compile(r"0[23][0-9a-f]{64}")
 
 
 def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
@@ -81,10 +80,6 @@ def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
     """Leave an invoice to the next poll: its wallet has not failed."""
     columns = {**error_columns(error), "enqueued_at": None}
     LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
-
-
-def is_node_pubkey(text: str) -> bool:
-    return bool(_NODE.fullmatch(text))
 
 
 def _watch(
@@ -129,6 +124,19 @@ def _decide(
         _contradict(invoice, answer, asked_at)
     else:
         _reschedule(invoice, answer, asked_at)
+        _alert_of_silence(invoice, asked_at)
+
+
+def _alert_of_silence(invoice: LightningInvoice, asked_at: datetime) -> None:
+    """Alert support to an outage that keeps invoices from being paid otherwise."""
+    if asked_at < invoice.final_at + ERROR_TIMEOUT:
+        return
+    alert_support(
+        "own_wallet_silent",
+        "Our wallet does not answer about invoices that may have been paid. No other "
+        "payment of them starts until it does, or someone decides on their pages.",
+        wallet=invoice.wallet_pubkey,
+    )
 
 
 def _is_proven(payment: NwcPayment) -> bool:
@@ -144,9 +152,8 @@ def are_different_nodes(invoice: LightningInvoice, payment: NwcPayment) -> bool:
         payee = decode(invoice.bolt11).payee
     except InvalidBolt11:
         return False
-    is_known = is_node_pubkey(payment.node_pubkey)
-    is_same_service = payment.wallet_pubkey == invoice.wallet_pubkey
-    return is_known and payment.node_pubkey != payee and not is_same_service
+    is_other_node = payment.node_pubkey not in ("", payee)
+    return is_other_node and payment.wallet_pubkey != invoice.wallet_pubkey
 
 
 def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) -> bool:

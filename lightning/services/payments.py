@@ -20,7 +20,7 @@ from lightning.exceptions import (
     WalletRefused,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import endings, invoice_status, invoices, outcomes
+from lightning.services import endings, invoice_status, invoices
 from lightning.services.invoices import PaymentRequest
 from lightning.services.live_payments import live_payment
 from lightning.services.wallets import set_wallet_error
@@ -222,7 +222,7 @@ def _store_node(payment: NwcPayment) -> None:
     try:
         wallet = Wallet(_uri(payment.nwc_url.reveal()))
         node_pubkey = wallet.get_info().pubkey
-        if not outcomes.is_node_pubkey(node_pubkey):
+        if not node_pubkey:
             raise InvalidWalletReply("The tenant's wallet does not name its node.")
     except CaravelError as exc:
         columns = failure_columns(exc, failures=payment.failures, now=timezone.now())

@@ -150,6 +150,15 @@ def test_decision_is_shown_on_the_pages_of_invoice_and_payment(admin_client, und
         assert undecided.preimage.reveal() not in page
 
 
+def test_no_outcome_is_chosen_before_the_person_chooses(admin_client, undecided):
+    page = admin_client.get(resolve_url(undecided))
+
+    options = page.context["form"]["outcome"].subwidgets
+    # A browser preselects the first one.
+    assert options[0].data["value"] == ""
+    assert [option.data["value"] for option in options[1:]] == ["settled", "dead"]
+
+
 @pytest.mark.parametrize("missing", ["outcome", "reason", "evidence"])
 def test_incomplete_decision_is_shown_again(admin_client, undecided, missing):
     answer = admin_client.post(resolve_url(undecided), {**DECISION, missing: " "})

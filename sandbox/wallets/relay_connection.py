@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between two attempts to connect.
 RECONNECT_DELAY = 0.1
 AUTH = 22242
+DUPLICATE = "duplicate:"
 Filter = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
@@ -160,6 +161,9 @@ class RelayConnection:
             case ["EVENT", str(name), data, *_]:
                 self._handle_event(name, data)
             case ["EOSE", str(name), *_] | ["OK", str(name), True, *_]:
+                self._resolve(name, None)
+            # Some relays answer false to an event that they have.
+            case ["OK", str(name), _, str(reason), *_] if reason.startswith(DUPLICATE):
                 self._resolve(name, None)
             case ["OK", str(event_id), _, reason, *_]:
                 self._resolve(event_id, RelayRefused(reason))

@@ -1,11 +1,12 @@
 """Payments that our wallet does not show: nothing else pays, nobody is suspended."""
 
+import itertools
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from billing.models import InvoiceCollection
+from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.notices import notify_invoice_due
 from billing.services.dunning.suspension import review_tenant, tenants_to_review
@@ -19,12 +20,15 @@ from billing.tests.support.collection import (
     collection_of,
     pay_by_wallet,
 )
-from lightning.exceptions import PaymentInProgress
+from billing.tests.support.threads import in_threads
+from lightning.clients.nwc_replies import Lookup, Status
+from lightning.exceptions import NotResolvable, PaymentInProgress
 from lightning.models import NwcPayment, Resolution
-from lightning.services.invoice_status import check_invoice
+from lightning.services.invoice_status import check_decided_invoices, check_invoice
+from lightning.services.outcomes import apply_answer
 from lightning.services.resolutions import resolve_invoice
 from lightning.services.wallets import connect_wallet
-from lightning.tests.support.answers import UNPAID, answer_lookups
+from lightning.tests.support.answers import SILENCE, UNPAID, answer_lookups
 from relays.models import Relay
 from sandbox.wallets.behaviour import refuses, settles_late
 from tenants.models import Notice
@@ -32,6 +36,7 @@ from tenants.models import Notice
 pytestmark = pytest.mark.django_db
 
 State = InvoiceCollection.State
+PAID = Lookup(Status.SETTLED, answer="incoming, state settled, right preimage")
 
 
 @pytest.fixture
@@ -173,6 +178,24 @@ def test_relays_stay_on_while_a_proven_payment_is_awaited(paying, clock, monkeyp
     assert relay_status(paying) == "active"
 
 
+def test_relays_stay_on_while_our_silent_wallet_keeps_the_card_from_being_charged(
+    paying, clock, monkeypatch, alice
+):
+    alice.behaviour = refuses("INSUFFICIENT_BALANCE")
+    answer_lookups(monkeypatch, SILENCE)
+    payment = pay_by_wallet()
+    clock.move(days=8)
+    check_invoice(invoice_id=payment.invoice_id)
+    assert collect(paying).state == State.PENDING
+
+    assert tenants_to_review(timezone.now()) == []
+    assert relay_status(paying) == "active"
+
+    answer_lookups(monkeypatch, UNPAID)
+    check_invoice(invoice_id=payment.invoice_id)
+    assert collect(paying).paid_by == "card"
+
+
 def test_payment_after_the_suspension_does_not_switch_relays_on_before_it_is_decided(
     paying, contradicted
 ):
@@ -221,4 +244,46 @@ def test_invoice_is_paid_by_the_proof_of_another_node(paying, clock, monkeypatch
     check_invoice(invoice_id=payment.invoice_id)
 
     assert collect(paying).paid_by == "wallet"
+    assert card_codes() == []
+
+
+def test_money_that_support_missed_becomes_credit_after_the_card(
+    paying, clock, contradicted, monkeypatch
+):
+    decide(contradicted, Resolution.Outcome.DEAD)
+    assert collect(paying).paid_by == "card"
+    monkeypatch.undo()
+
+    for _ in range(2):
+        clock.move(hours=1)
+        check_decided_invoices()
+        collect(paying)
+
+    credit = Credit.objects.get()
+    assert credit.reason == Credit.Reason.SURPLUS
+    assert credit.amount_cents == collection_of(paying).amount_paid_cents
+    assert card_codes() == [""]
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.parametrize("outcome", Resolution.Outcome)
+def test_decision_and_late_answer_at_once_count_the_payment_once(
+    paying, contradicted, monkeypatch, outcome
+):
+    invoice_id, tenant_id = contradicted.stripe_invoice_id, paying.pk
+    works = itertools.cycle(
+        (
+            lambda: decide(contradicted, outcome),
+            lambda: apply_answer(contradicted.invoice_id, PAID, timezone.now()),
+            lambda: review_tenant(tenant_id=tenant_id),
+            lambda: collect_now(invoice_id=invoice_id),
+        )
+    )
+
+    raised = in_threads(8, lambda: next(works)())
+
+    assert {type(exc) for exc in raised} <= {NotResolvable}
+    assert collect(paying).paid_by == "wallet"
+    assert Settlement.objects.count() == 1
+    assert not Credit.objects.exists()
     assert card_codes() == []

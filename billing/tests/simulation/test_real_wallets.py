@@ -28,6 +28,7 @@ from lightning.tests.factories import make_invoices
 from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     PAYS,
+    PAYS_WITHOUT_ANSWER,
     STAYS_SILENT,
     Amounts,
     LookupBehaviour,
@@ -155,10 +156,11 @@ def test_absurd_amount_settles_the_invoice_and_alerts_support_without_a_credit(
     assert final_faults(system) == []
 
 
-def test_unreadable_answers_end_no_watch(system, actions, own_wallet):
+def test_unreadable_answers_end_no_watch(system, actions, own_wallet, settings):
     """Days later the wallet is repaired: the payment counts, not the card."""
+    settings.NWC_TIMEOUT = 0.5
     own_wallet.lookup_behaviour = LookupBehaviour(wrong_hash=True)
-    add_payer(actions, PAYS)
+    add_payer(actions, PAYS_WITHOUT_ANSWER)
     system.advance(timedelta(days=2))
     assert LightningInvoice.objects.watched().count() == 1
     assert captured(system)[0] == 0

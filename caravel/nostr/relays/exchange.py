@@ -88,7 +88,7 @@ async def _check_sent(
     """Raise an error if no relay has the event."""
     errors = [error for error in results if error]
     if not request.sent:
-        raise next(iter(errors), RelayUnreachable("The wallet names no relay."))
+        raise next(iter(errors), RelayUnreachable("No relay is given."))
     refusals = [error for error in errors if isinstance(error, EventRefused)]
     if refusals and len(errors) == len(results):
         await asyncio.wait([request.reply], timeout=_REFUSED_GRACE)

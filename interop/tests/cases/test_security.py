@@ -7,6 +7,7 @@ import pytest
 
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
+from caravel.tests.support.waiting import LIMIT
 from interop.tests.support.clients import ClientError
 from lightning.clients import nwc
 from sandbox.common.nostr import (
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.interop
 def publish(relay, event, *, key):
     """Publish an event, with a key for relays that require authentication."""
     endpoints = [Endpoint(relay.url, private_allowed=True)]
-    return get_pool().publish(endpoints, event, timeout=5, secret_key=key)
+    return get_pool().publish(endpoints, event, timeout=LIMIT, secret_key=key)
 
 
 def test_wrong_secret_gets_nothing(monkeypatch, service, connect):

@@ -133,6 +133,27 @@ def test_click_on_a_contradicted_invoice_gets_no_time_in_the_past(
             check(presented)
 
 
+def test_answer_before_the_contradiction_lets_no_other_invoice_be_presented(
+    own_wallet, presented, monkeypatch
+):
+    """Our wallet has said no after the expiry, but not when that is final."""
+    own_wallet.list_behaviour = ListBehaviour(error="NOT_IMPLEMENTED")
+    request = make_payment_request(
+        presented.tenant, stripe_invoice_id=presented.stripe_invoice_id
+    )
+    with at(presented.expires_at + timedelta(minutes=2)):
+        assert check(presented).answered_at
+    answer_lookups(monkeypatch, OUTGOING)
+
+    with at(presented.final_at + timedelta(seconds=1)):
+        assert check(presented).contradicted_at
+        with pytest.raises(PaymentInProgress, match="our support") as caught:
+            get_or_issue_invoice(request)
+
+    assert caught.value.until is None
+    assert LightningInvoice.objects.count() == 1
+
+
 def test_contradiction_ends_with_a_readable_no(own_wallet, presented, monkeypatch):
     own_wallet.list_behaviour = ListBehaviour(error="NOT_IMPLEMENTED")
     with monkeypatch.context() as patched, at(presented.final_at):
@@ -156,13 +177,19 @@ def test_errors_are_left_to_support_only_when_they_last(presented, monkeypatch, 
     assert alerts.call_count == 1
 
 
-def test_silence_of_our_wallet_is_never_a_contradiction(presented, monkeypatch, alerts):
+def test_silence_of_our_wallet_is_an_outage_and_no_contradiction(
+    presented, monkeypatch, alerts
+):
     answer_lookups(monkeypatch, SILENCE)
 
-    with at(presented.final_at + timedelta(days=3)):
+    with at(presented.final_at + timedelta(minutes=59)):
+        check(presented)
+    assert not alerts.called
+    with at(presented.final_at + timedelta(minutes=61)):
         assert check(presented).contradicted_at is None
 
-    assert not alerts.called
+    assert alerts.call_args.args[0] == "own_wallet_silent"
+    assert alerts.call_args.kwargs == {"wallet": presented.wallet_pubkey}
 
 
 def test_unclear_answer_is_no_answer(own_wallet, presented, monkeypatch):

@@ -12,6 +12,7 @@ from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.services.resolutions import resolve_invoice
+from lightning.tasks import check_decided_invoices
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.answers import UNPAID, answer_lookups
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
@@ -144,6 +145,33 @@ def test_money_that_arrives_after_dead_by_support_counts(contradicted):
 
     contradicted.refresh_from_db()
     assert contradicted.state == NwcPayment.State.PAID
+
+
+def test_money_that_was_there_when_support_said_dead_is_found_without_a_notification(
+    contradicted,
+):
+    with later(contradicted.invoice, hours=1):
+        resolve(contradicted.invoice, DEAD)
+    with later(contradicted.invoice, days=3):
+        check_decided_invoices()
+
+    contradicted.refresh_from_db()
+    assert contradicted.state == NwcPayment.State.PAID
+
+
+def test_dead_by_support_is_asked_about_for_a_month(
+    own_wallet, contradicted, monkeypatch
+):
+    answer_lookups(monkeypatch, UNPAID)
+    with later(contradicted.invoice, hours=1):
+        resolve(contradicted.invoice, DEAD)
+    with later(contradicted.invoice, days=1):
+        assert invoice_status.check_decided_invoices() == 1
+    with later(contradicted.invoice, days=32):
+        assert invoice_status.check_decided_invoices() == 0
+
+    contradicted.invoice.refresh_from_db()
+    assert contradicted.invoice.state == State.DEAD
 
 
 def test_presented_invoice_can_be_decided_without_an_attempt(tenant):

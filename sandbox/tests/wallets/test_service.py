@@ -19,6 +19,7 @@ from sandbox.common.nostr import (
     sign_event,
 )
 from sandbox.common.secrets import tracked
+from sandbox.nostr.faults import RelayFault
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import Renewal, Terms, running_wallets
 from sandbox.wallets.behaviour import Protocol, pays_after
@@ -329,6 +330,15 @@ def test_wallets_reconnect_after_dropped_connections(relay, client, alice, walle
     with wallet_client(alice.url) as again:
         wait_until(lambda: relay.subscriptions == 2)
         assert again.call("get_balance")
+
+
+def test_event_that_the_relay_has_already_counts_as_published(relay, alice):
+    duplicate = RelayFault("reject", on="event", kinds=[13194], reason="duplicate: x")
+    fault = relay.add_fault(duplicate)
+
+    alice.protocol = dataclasses.replace(alice.protocol, notifies=False)
+
+    assert relay.hits(fault.id) == 1
 
 
 def test_wallets_resubscribe_after_a_refused_subscription(relay, alice, platform):
