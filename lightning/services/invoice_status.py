@@ -14,6 +14,7 @@ import structlog
 from django.db.models import F
 from django.utils import timezone
 
+from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.clients.pace import Pace, Share
 from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
@@ -184,7 +185,9 @@ def _look_up(
     answers: dict[str, Answer] = dict(found)
     if timeout is None:  # else somebody waits
         unclear = [i for i in invoices if _is_unclear(found[i.payment_hash])]
-        answers |= _search(wallet_pubkey, unclear)
+        # The polls of a busy hour use up their own share.
+        share = Share.BACKGROUND if share is Share.POLL else share
+        answers |= _search(own_wallets.wallet_of(wallet_pubkey, share), unclear)
     return [answers[payment_hash] for payment_hash in hashes]
 
 
@@ -196,15 +199,11 @@ def _is_unclear(answer: Answer) -> bool:
     return isinstance(answer, Lookup) and answer.status is Status.UNKNOWN
 
 
-def _search(
-    wallet_pubkey: str, unclear: Sequence[LightningInvoice]
-) -> dict[str, Answer]:
+def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, Answer]:
     """Search invoices in the wallet's list; returns what is clearer than before.
 
     A few at random, so that one that is never listed keeps no other from its turn.
     """
-    # The polls of a busy hour use up their own share.
-    wallet = own_wallets.wallet_of(wallet_pubkey, Share.BACKGROUND)
     clear: dict[str, Answer] = {}
     for invoice in random.sample(unclear, min(len(unclear), _MAX_SEARCHES)):
         payment_hash = invoice.payment_hash

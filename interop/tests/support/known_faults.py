@@ -125,7 +125,7 @@ _fault(
 
 _NO_NIP42 = Fault(
     "nostr-relay",
-    "it names neither what it refuses nor the key that it accepts, so that cases pass"
+    "its refusals name no subscription, and it confirms no key, so that cases pass"
     " by chance: test_relays.py",
 )
 #: By counterpart: none of the cases is run.
