@@ -231,7 +231,8 @@ def _incoming_status(result: dict[str, Any], *, is_proven: bool) -> Status:
 
 
 def _settled_at(result: dict[str, Any]) -> object:
-    return result.get("settled_at", result.get("settledAt"))
+    settled_at = result.get("settled_at")
+    return settled_at if has_time(settled_at) else result.get("settledAt", settled_at)
 
 
 def _describe(result: dict[str, Any], *, is_proven: bool) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 from django.utils import timezone
 
+from caravel.core.db.encrypted_text import Secret
 from caravel.core.db.work_items import NO_FAILURE
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import clear_wallet_error
@@ -30,7 +31,7 @@ def settle(
     *,
     settled_at: datetime,
     received_msat: int,
-    preimage: str,
+    preimage: Secret | str,
 ) -> None:
     """Record that a locked invoice was paid, and by the locked attempt if any."""
     was, now = invoice.state, timezone.now()

@@ -14,7 +14,6 @@ import structlog
 from django.db.models import F
 from django.utils import timezone
 
-from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.clients.pace import Pace, Share
 from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
@@ -24,7 +23,12 @@ from lightning.models import (
     Resolution,
 )
 from lightning.services import own_wallets
-from lightning.services.outcomes import NO_ANSWER_ERRORS, Answer, apply_answer
+from lightning.services.outcomes import (
+    ERROR_TIMEOUT,
+    NO_ANSWER_ERRORS,
+    Answer,
+    apply_answer,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -129,7 +133,7 @@ def poll_invoices(
     """
     rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
     unsettled = rows.exclude(state=State.SETTLED)
-    invoices = list(unsettled.only("payment_hash", "issued_at"))
+    invoices = list(unsettled.only("payment_hash", "issued_at", "expires_at"))
     if not invoices:
         return 0
     asked_at = timezone.now()
@@ -179,9 +183,8 @@ def _look_up(
         return [exc for _ in invoices]
     answers: dict[str, Answer] = dict(found)
     if timeout is None:  # else somebody waits
-        answers |= _search(
-            wallet, [i for i in invoices if _is_unclear(found[i.payment_hash])]
-        )
+        unclear = [i for i in invoices if _is_unclear(found[i.payment_hash])]
+        answers |= _search(wallet_pubkey, unclear)
     return [answers[payment_hash] for payment_hash in hashes]
 
 
@@ -193,18 +196,24 @@ def _is_unclear(answer: Answer) -> bool:
     return isinstance(answer, Lookup) and answer.status is Status.UNKNOWN
 
 
-def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, Answer]:
+def _search(
+    wallet_pubkey: str, unclear: Sequence[LightningInvoice]
+) -> dict[str, Answer]:
     """Search invoices in the wallet's list; returns what is clearer than before.
 
     A few at random, so that one that is never listed keeps no other from its turn.
     """
+    # The polls of a busy hour use up their own share.
+    wallet = own_wallets.wallet_of(wallet_pubkey, Share.BACKGROUND)
     clear: dict[str, Answer] = {}
     for invoice in random.sample(unclear, min(len(unclear), _MAX_SEARCHES)):
         payment_hash = invoice.payment_hash
         try:
             answer = wallet.find_incoming(payment_hash, issued_at=invoice.issued_at)
         except WalletBusy as exc:
-            clear[payment_hash] = exc
+            # Try again later, but not for ever: then a person decides.
+            if timezone.now() < invoice.final_at + ERROR_TIMEOUT:
+                clear[payment_hash] = exc
             continue
         except WalletError as exc:
             logger.info("not_listed", payment_hash=payment_hash, reason=exc.message)

@@ -51,7 +51,7 @@ _MAX_POLL_INTERVAL = timedelta(minutes=10)
 _CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
 #: How long our wallet may answer with errors past `final_at` before a person is asked,
 #: or be silent before support is alerted.
-_ERROR_TIMEOUT = timedelta(hours=1)
+ERROR_TIMEOUT = timedelta(hours=1)
 #: A reported amount beyond this multiple is an error of the wallet, not an overpayment.
 _MAX_OVERPAYMENT = 2
 
@@ -129,7 +129,7 @@ def _decide(
 
 def _alert_of_silence(invoice: LightningInvoice, asked_at: datetime) -> None:
     """Alert support to an outage that keeps invoices from being paid otherwise."""
-    if asked_at < invoice.final_at + _ERROR_TIMEOUT:
+    if asked_at < invoice.final_at + ERROR_TIMEOUT:
         return
     alert_support(
         "own_wallet_silent",
@@ -163,7 +163,7 @@ def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) ->
     """
     if isinstance(answer, Lookup):
         return True
-    is_lasting = asked_at >= invoice.final_at + _ERROR_TIMEOUT
+    is_lasting = asked_at >= invoice.final_at + ERROR_TIMEOUT
     return is_lasting and not isinstance(answer, NO_ANSWER_ERRORS)
 
 
@@ -209,7 +209,7 @@ def _settle_as_proven(invoice: LightningInvoice, payment: NwcPayment) -> None:
         payment,
         settled_at=payment.proven_at or timezone.now(),
         received_msat=invoice.amount_msat,
-        preimage=payment.preimage.reveal(),
+        preimage=payment.preimage,
     )
     alert_support(
         "settled_by_proof",
@@ -224,10 +224,16 @@ def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
     """Leave an invoice to a person, and go on asking our wallet."""
     invoice.contradicted_at = invoice.contradicted_at or asked_at
     _reschedule(invoice, answer, asked_at)
+    is_live = LightningInvoice.objects.live().filter(pk=invoice.pk).exists()
+    effect = (
+        "Until then no other payment of its Stripe invoice starts."
+        if is_live
+        else "Its Stripe invoice does not wait for it: money that came is a credit."
+    )
     alert_support(
         "payment_contradicted",
-        "Nobody knows whether this Lightning invoice was paid. Until someone decides "
-        "it on its page in the admin, no other payment of the invoice starts.",
+        "Nobody knows whether this Lightning invoice was paid: someone must decide it "
+        f"on its page in the admin. {effect}",
         payment_hash=invoice.payment_hash,
         stripe_invoice=invoice.stripe_invoice_id,
     )

@@ -61,8 +61,14 @@ def resolve_invoice(
 
 
 def receiver_answer(invoice: LightningInvoice) -> str:
-    """Return our wallet's answer about an invoice, in one line."""
-    return (invoice.answer or invoice.last_error or "no answer")[:240]
+    """Return our wallet's answer about an invoice, in one line.
+
+    A later error comes first: the answer is then of another time.
+    """
+    answer = invoice.answer or "no answer"
+    if not invoice.last_error or answer in invoice.last_error:
+        return answer[:240]
+    return f"{invoice.last_error[:100]} Last answer: {answer}"[:240]
 
 
 def payer_answer(payment: NwcPayment | None) -> str:
@@ -114,7 +120,7 @@ def _end(
         payment,
         settled_at=(payment and payment.proven_at) or now,
         received_msat=invoice.amount_msat,
-        preimage=payment.preimage.reveal() if payment else "",
+        preimage=payment.preimage if payment else "",
     )
 
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services.collection.attempts import collect_now
+from billing.services.customers.closing import close_tenant
 from billing.services.dunning.notices import notify_invoice_due
 from billing.services.dunning.suspension import review_tenant, tenants_to_review
 from billing.services.invoice_views.invoices import get_invoice
@@ -20,6 +21,7 @@ from billing.tests.support.collection import (
     collection_of,
     pay_by_wallet,
 )
+from billing.tests.support.subscriptions import sync
 from billing.tests.support.threads import in_threads
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import NotResolvable, PaymentInProgress
@@ -276,4 +278,32 @@ def test_decision_and_late_answer_at_once_count_the_payment_once(
     assert collect(paying).paid_by == "wallet"
     assert Settlement.objects.count() == 1
     assert not Credit.objects.exists()
+    assert card_codes() == []
+
+
+@pytest.mark.parametrize("outcome", Resolution.Outcome)
+def test_closed_tenant_keeps_its_wallet_until_support_decides(
+    paying, clock, contradicted, monkeypatch, outcome
+):
+    close_tenant(tenant_id=paying.pk)
+    for _ in range(3):
+        clock.move(hours=5)
+        sync(paying)
+        collect(paying)
+    paying.refresh_from_db()
+    assert paying.stripe_subscription_id is None
+    assert paying.nwc_url
+    assert card_codes() == []
+
+    decide(contradicted, outcome)
+    for _ in range(3):
+        clock.move(hours=1)
+        sync(paying)
+        collect(paying)
+        review_tenant(tenant_id=paying.pk)
+
+    row = collection_of(paying)
+    paying.refresh_from_db()
+    assert row.state == State.CLOSED
+    assert not paying.nwc_url
     assert card_codes() == []

@@ -18,8 +18,9 @@ from caravel.nostr.relays.subscriptions import Filter, Subscription
 _MAX_BATCH = 100
 #: Seconds to collect requests before their subscription is sent.
 _BATCH_DELAY = 0.005
-#: Seconds to wait for EOSE before an event is sent all the same.
-_EOSE_TIMEOUT = 5.0
+#: Seconds to wait for EOSE before an event is sent all the same, usually and at a relay
+#: that sent none for the previous subscription.
+_EOSE_TIMEOUT, _SHORT_EOSE_TIMEOUT = 5.0, 0.5
 #: Seconds by which the clock of the author of a reply may be slow.
 _MAX_SKEW = 120
 
@@ -70,6 +71,7 @@ class PendingReplies:
         self._kind = kind
         self._batches: dict[str, _Batch] = {}
         self._open_batch: _Batch | None = None
+        self._eose_timeout = _EOSE_TIMEOUT
 
     @property
     def is_empty(self) -> bool:
@@ -119,7 +121,7 @@ class PendingReplies:
                 self._accept,
                 secret_keys=[r.secret_key for r in batch.requests.values()],
             )
-            await batch.subscription.wait_for_eose(_EOSE_TIMEOUT)
+            await self._wait_for_eose(batch.subscription)
         except RelayUnreachable as exc:
             batch.subscribed.set_exception(exc)
             # Retrieved here, or asyncio logs an error if no request waits any more.
@@ -129,6 +131,17 @@ class PendingReplies:
         # All requests may have been removed meanwhile.
         if not batch.requests and batch.subscription is not None:
             self._connection.unsubscribe(batch.subscription)
+
+    async def _wait_for_eose(self, subscription: Subscription) -> None:
+        """Wait for EOSE, and note whether the relay sends it.
+
+        The wait also ends with the last request, whose time may be short.
+        """
+        started_at = time.monotonic()
+        if await subscription.wait_for_eose(self._eose_timeout):
+            self._eose_timeout = _EOSE_TIMEOUT
+        elif time.monotonic() - started_at >= _SHORT_EOSE_TIMEOUT:
+            self._eose_timeout = _SHORT_EOSE_TIMEOUT
 
     def _accept(self, data: object) -> None:
         """Resolve the requests to which this event is the first valid reply."""

@@ -69,11 +69,16 @@ class Subscription:
             self.repeating.cancel()
             self.repeating = None
 
-    async def wait_for_eose(self, timeout: float) -> None:
-        """Wait at most `timeout` seconds. Raises RelayUnreachable if it fails."""
+    async def wait_for_eose(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds; return False if no EOSE has arrived.
+
+        Raises RelayUnreachable if the subscription fails.
+        """
         await asyncio.wait([self.stored], timeout=timeout)
-        if self.stored.done() and not self.stored.cancelled():
-            self.stored.result()
+        if not self.stored.done() or self.stored.cancelled():
+            return False
+        self.stored.result()
+        return True
 
 
 class Subscriptions:

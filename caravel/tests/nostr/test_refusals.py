@@ -1,6 +1,7 @@
 """Refusals of relays end a request at once, with the relay's reason."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -8,7 +9,7 @@ from caravel.nostr import pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import RelayUnreachable
 from caravel.nostr.relays.pool import EventRefused, NoReply
-from caravel.nostr.relays.subscriptions import SubscriptionRefused
+from caravel.nostr.relays.subscriptions import Subscription, SubscriptionRefused
 from caravel.tests.support.hostile_relay import scripted_relay
 from caravel.tests.support.relay_requests import (
     CLIENT_KEY,
@@ -93,19 +94,41 @@ def test_duplicate_is_accepted_although_the_relay_says_false(relay, pool, peer_p
     assert send_request(pool, [relay]).content == "re ?"
 
 
+def without_eose(client):
+    """Reply to each request without EOSE."""
+    while True:
+        sub = client.receive_until("REQ")[1]
+        message = client.receive()
+        if message[0] == "EVENT":
+            tags = [("e", message[1]["id"])]
+            reply = sign_event(PEER_KEY, kind=REPLY, content="yes", tags=tags)
+            client.send("EVENT", sub, reply.to_dict())
+
+
 def test_request_is_sent_to_relay_that_never_sends_eose(pool, monkeypatch):
     monkeypatch.setattr("caravel.nostr.relays.pending._EOSE_TIMEOUT", 0.2)
 
-    def script(client):
-        sub = client.receive_until("REQ")[1]
-        data = client.receive_until("EVENT")[1]
-        tags = [("e", data["id"])]
-        reply = sign_event(PEER_KEY, kind=REPLY, content="yes", tags=tags)
-        client.send("EVENT", sub, reply.to_dict())
-        client.receive_until("CLOSE")
-
-    with scripted_relay(script) as endpoint:
+    with scripted_relay(without_eose) as endpoint:
         assert request_from(pool, endpoint).content == "yes"
+
+
+@pytest.mark.parametrize("timeout", [1, LIMIT], ids=["in vain", "in full"])
+def test_only_the_first_request_waits_long_for_missing_eose(pool, monkeypatch, timeout):
+    """A payment page, which waits for 3 s only, would never get an answer."""
+    waits, wait_for_eose = [], Subscription.wait_for_eose
+
+    async def record(subscription, seconds):
+        waits.append(seconds)
+        return await wait_for_eose(subscription, seconds)
+
+    monkeypatch.setattr(Subscription, "wait_for_eose", record)
+
+    with scripted_relay(without_eose) as endpoint:
+        with suppress(RelayUnreachable):
+            request_from(pool, endpoint, timeout=timeout)
+        assert request_from(pool, endpoint, timeout=LIMIT).content == "yes"
+
+    assert waits == [5, 0.5]
 
 
 # --- relays that serve some filters only
@@ -168,11 +191,11 @@ def test_old_replies_to_the_same_key_are_not_asked_for(relay, pool, peer_pool):
     assert by_recipient["since"] == request.created_at - 120
 
 
-def request_from(pool, endpoint, *, event=None):
+def request_from(pool, endpoint, *, event=None, timeout=LIMIT):
     return pool.request(
         [endpoint],
         event or new_request(),
         author=pubkey_of(PEER_KEY),
         kind=REPLY,
-        timeout=LIMIT,
+        timeout=timeout,
     )

@@ -21,6 +21,7 @@ from lightning.tests.factories import (
     make_payment_request,
     tenant_with,
 )
+from lightning.tests.support.answers import OUTGOING
 from lightning.tests.support.payments import get_or_issue_invoice
 from sandbox.wallets.behaviour import LookupBehaviour, Protocol
 from tenants.tests.factories import TenantFactory
@@ -214,6 +215,60 @@ def test_batch_sends_only_the_look_ups_that_the_pace_allows(coinos):
     )
     assert {type(answers[each]) for each in hashes[20:]} == {WalletBusy}
     assert len(coinos.requests("lookup_invoice")) == 20
+
+
+@pytest.fixture
+def contradicted_by(coinos, hundred_open, monkeypatch):
+    """Return an invoice past its end, for which the wallet returns a payment."""
+
+    def change(past_final_at):
+        expired_at = timezone.now() - past_final_at
+        row = hundred_open.order_by("pk").first()
+        expires_at = row.expires_at - (row.final_at - expired_at)
+        hundred_open.filter(pk=row.pk).update(
+            expires_at=expires_at, state="expired", next_attempt_at=expires_at
+        )
+        look_up = Wallet.lookup_invoices
+
+        def lookup_invoices(wallet, hashes, *, timeout=None):
+            found = look_up(wallet, hashes, timeout=timeout)
+            if isinstance(found.get(row.payment_hash), Lookup):
+                found[row.payment_hash] = OUTGOING
+            return found
+
+        monkeypatch.setattr(Wallet, "lookup_invoices", lookup_invoices)
+        return row
+
+    return change
+
+
+def test_contradiction_is_searched_although_polls_use_up_their_share(
+    clock, coinos, contradicted_by
+):
+    row = contradicted_by(timedelta(minutes=1))
+
+    tick()
+
+    row.refresh_from_db()
+    assert row.state == LightningInvoice.State.DEAD
+    assert coinos.requests("list_transactions")
+
+
+@pytest.mark.parametrize(
+    ("hours", "is_left_to_person"), [(0, False), (2, True)], ids=["soon", "late"]
+)
+def test_contradiction_that_is_never_searched_is_left_to_a_person_in_the_end(
+    clock, coinos, contradicted_by, hours, is_left_to_person
+):
+    row = contradicted_by(timedelta(hours=hours))
+    Pace(coinos.pubkey, Share.BACKGROUND).take(10)
+
+    tick()
+
+    row.refresh_from_db()
+    assert bool(row.contradicted_at) is is_left_to_person
+    assert row.is_watched
+    assert not coinos.requests("list_transactions")
 
 
 # --- a wallet that allows less than the setting

@@ -7,6 +7,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from caravel.core.db.encrypted_text import Secret
 from lightning.clients import nwc
 from lightning.clients.bolt11 import decode
 from lightning.exceptions import PaymentInProgress, WalletFailed
@@ -16,7 +17,11 @@ from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
-from lightning.tests.factories import make_payment_request, tenant_with
+from lightning.tests.factories import (
+    make_invoice,
+    make_payment_request,
+    tenant_with,
+)
 from lightning.tests.support.answers import (
     ERROR,
     HELD,
@@ -233,3 +238,23 @@ def test_sweep_asks_again_for_a_node_that_was_not_named(payment_request, monkeyp
     payment = reload(payment)
     assert payment.node_pubkey
     assert payment.failures == 0
+
+
+def test_proof_settles_though_the_key_of_its_preimage_is_lost(
+    payment_request, monkeypatch
+):
+    """Otherwise the polls of all invoices in its batch would end with it."""
+    payment = pay(payment_request, monkeypatch, UNPAID)
+    store_node(payment, OTHER_NODE)
+    other = make_invoice(payment.tenant, payment.invoice.wallet_pubkey)
+    NwcPayment.objects.filter(pk=payment.pk).update(preimage=Secret("gAAAAAB-lost"))
+
+    with later(payment):
+        invoice_status.poll_invoices(
+            wallet_pubkey=other.wallet_pubkey,
+            invoice_ids=[payment.invoice_id, other.pk],
+        )
+
+    other.refresh_from_db()
+    assert reload(payment).state == State.PAID
+    assert other.answer == UNPAID.answer

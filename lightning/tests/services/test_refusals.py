@@ -8,7 +8,7 @@ import time_machine
 
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status
+from lightning.services import invoice_status, outcomes
 from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.tasks import poll_wallet, watch_invoices
@@ -155,6 +155,24 @@ def test_refusal_stays_unconfirmed_without_a_clear_word_of_our_wallet(
         beat()
     payment.refresh_from_db()
     assert payment.state == State.REFUSED
+
+
+def test_alert_about_an_ended_attempt_does_not_say_that_the_invoice_waits(
+    own_wallet, alice, payment_request, monkeypatch
+):
+    own_wallet.list_behaviour = ListBehaviour(error="NOT_IMPLEMENTED")
+    alice.behaviour = refuses("UNAUTHORIZED")
+    invoice = run(payment_request).invoice
+    answer_lookups(monkeypatch, OUTGOING)
+
+    with (
+        time_machine.travel(invoice.final_at + timedelta(seconds=1), tick=True),
+        patch.object(outcomes, "alert_support") as alert,
+    ):
+        beat()
+
+    assert live_payment(payment_request.stripe_invoice_id) is None
+    assert "does not wait" in alert.call_args.args[1]
 
 
 def test_second_worker_neither_sends_again_nor_ends_a_refused_attempt(

@@ -13,7 +13,7 @@ from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.tasks import check_decided_invoices
 from lightning.tests.factories import make_payment_request
-from lightning.tests.support.answers import UNPAID, answer_lookups
+from lightning.tests.support.answers import SILENCE, UNPAID, answer_lookups
 from lightning.tests.support.decisions import decide
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from tenants.models import Activity
@@ -168,6 +168,19 @@ def test_presented_invoice_can_be_decided_without_an_attempt(tenant):
     presented.refresh_from_db()
     assert presented.state == State.SETTLED
     assert "no wallet was asked" in resolution.payer_answer
+
+
+def test_decision_shows_that_the_last_answer_is_older_than_the_silence(
+    tenant, monkeypatch
+):
+    presented = get_or_issue_invoice(make_payment_request(tenant))
+    for answer in (UNPAID, SILENCE):
+        answer_lookups(monkeypatch, answer)
+        invoice_status.check_invoice(invoice_id=presented.pk)
+
+    resolution = resolve(presented, SETTLED)
+
+    assert resolution.receiver_answer == f"{SILENCE} Last answer: {UNPAID.answer}"
 
 
 @pytest.mark.parametrize("missing", ["reason", "evidence"])
