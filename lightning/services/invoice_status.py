@@ -24,12 +24,8 @@ from lightning.models import (
     Resolution,
 )
 from lightning.services import own_wallets
-from lightning.services.outcomes import (
-    ERROR_TIMEOUT,
-    NO_ANSWER_ERRORS,
-    Answer,
-    apply_answer,
-)
+from lightning.services.outcomes import ERROR_TIMEOUT, apply_answer
+from lightning.services.polls import NO_ANSWER_ERRORS, Answer
 
 logger = structlog.get_logger(__name__)
 

@@ -295,7 +295,7 @@ def test_closed_tenant_keeps_its_wallet_until_support_decides(
     assert paying.nwc_url
     assert card_codes() == []
 
-    decide(contradicted, outcome)
+    decide(contradicted.invoice_id, outcome)
     for _ in range(3):
         clock.move(hours=1)
         sync(paying)

@@ -32,14 +32,13 @@ from lightning.tests.support.decisions import decide
 from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     PAYS,
-    PAYS_WITHOUT_ANSWER,
-    STAYS_SILENT,
     Amounts,
     LookupBehaviour,
     Network,
     PaymentBehaviour,
     Protocol,
     Times,
+    pays_but_says,
     refuses,
     settles_late,
 )
@@ -160,11 +159,10 @@ def test_absurd_amount_settles_the_invoice_and_alerts_support_without_a_credit(
     assert final_faults(system) == []
 
 
-def test_unreadable_answers_end_no_watch(system, actions, own_wallet, settings):
+def test_unreadable_answers_end_no_watch(system, actions, own_wallet):
     """Days later the wallet is repaired: the payment counts, not the card."""
-    settings.NWC_TIMEOUT = 0.5
     own_wallet.lookup_behaviour = LookupBehaviour(wrong_hash=True)
-    add_payer(actions, PAYS_WITHOUT_ANSWER)
+    add_payer(actions, pays_but_says("INTERNAL"))
     system.advance(timedelta(days=2))
     assert LightningInvoice.objects.watched().count() == 1
     assert captured(system)[0] == 0
@@ -361,11 +359,10 @@ def test_click_during_a_contradiction_names_no_time_in_the_past(
 
 
 def test_support_cannot_declare_a_payment_dead_that_may_still_arrive(
-    system, actions, own_wallet, settings
+    system, actions, own_wallet
 ):
-    settings.NWC_TIMEOUT = 0.5
     own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
-    add_payer(actions, STAYS_SILENT)
+    add_payer(actions, refuses("INTERNAL"))
     invoice = LightningInvoice.objects.get()
 
     with pytest.raises(NotResolvable):
