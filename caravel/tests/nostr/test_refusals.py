@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_reply_arrives_over_relay_that_serves_by_one_field(pool, name):
 
 
 def test_old_replies_to_the_same_key_are_not_asked_for(relay, pool, peer_pool):
-    filters = []
+    filters: list[Any] = []
 
     def script(client):
         while True:
