@@ -30,9 +30,9 @@ from lightning.services.live_payments import live_payment
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import make_payment_request
 from lightning.tests.support.decisions import decide_by_ledger
-from lightning.tests.support.nwc import reconnect_wallets
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.scripts import SCRIPTS, Receiver, Script
+from sandbox.nostr import SandboxRelay
 from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import LookupBehaviour
 from tenants.services.tenants import set_wallet
@@ -81,6 +81,13 @@ def requires_auth() -> bool:
 
 
 @pytest.fixture
+def relay(relay: SandboxRelay, requires_auth: bool) -> SandboxRelay:
+    # Some real relays keep expired events: wallets that come back will get them.
+    relay.change_settings(honours_expiration=False, requires_auth=requires_auth)
+    return relay
+
+
+@pytest.fixture
 def receivers(wallets) -> dict[Receiver, Wallet]:
     """Our own wallets by their behaviour, which they do not have yet."""
     scripted = dict.fromkeys(script.receiver for script in SCRIPTS.values())
@@ -91,14 +98,11 @@ def receivers(wallets) -> dict[Receiver, Wallet]:
 
 
 @pytest.fixture
-def cases(settings, relay, wallets, receivers, requires_auth) -> list[Case]:
+def cases(settings, wallets, receivers) -> list[Case]:
     """Attempts that are due; the broker has their messages."""
     settings.NWC_TIMEOUT = 5
     # Refusals that come true wait for it, as in production.
     settings.LIGHTNING_REFUSAL_PAUSE = 60
-    # Some real relays keep expired events: wallets that come back will get them.
-    relay.change_settings(honours_expiration=False, requires_auth=requires_auth)
-    reconnect_wallets(relay)
     cases = []
     for name, script in SCRIPTS.items():
         wallet = wallets.create(
