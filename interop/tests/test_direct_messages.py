@@ -9,11 +9,11 @@ from caravel.nostr.private_messages import GIFT_WRAP, wrap_message
 from caravel.nostr.relay_lists import MESSAGE_RELAYS
 from caravel.nostr.relays.pool import close_pool
 from interop.tests.support.counterparts import RELAYS
-from interop.tests.support.known_faults import ROWS_WITH_FAULT
+from interop.tests.support.known_faults import UNTESTABLE
 from interop.tests.support.scripts import running_script
 from tenants.services.direct_messages import send_message
 
-WORKING = [each for each in RELAYS if str(each) not in ROWS_WITH_FAULT]
+WORKING = [each for each in RELAYS if str(each) not in UNTESTABLE]
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.django_db,

@@ -14,6 +14,7 @@ import structlog
 from django.db.models import F
 from django.utils import timezone
 
+from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.clients.pace import Pace, Share
 from lightning.exceptions import UnknownOwnWallet, WalletBusy, WalletError
@@ -23,12 +24,8 @@ from lightning.models import (
     Resolution,
 )
 from lightning.services import own_wallets
-from lightning.services.outcomes import (
-    ERROR_TIMEOUT,
-    NO_ANSWER_ERRORS,
-    Answer,
-    apply_answer,
-)
+from lightning.services.outcomes import ERROR_TIMEOUT, apply_answer
+from lightning.services.polls import NO_ANSWER_ERRORS, Answer
 
 logger = structlog.get_logger(__name__)
 
@@ -184,7 +181,9 @@ def _look_up(
     answers: dict[str, Answer] = dict(found)
     if timeout is None:  # else somebody waits
         unclear = [i for i in invoices if _is_unclear(found[i.payment_hash])]
-        answers |= _search(wallet_pubkey, unclear)
+        # The polls of a busy hour use up their own share.
+        share = Share.BACKGROUND if share is Share.POLL else share
+        answers |= _search(own_wallets.wallet_of(wallet_pubkey, share), unclear)
     return [answers[payment_hash] for payment_hash in hashes]
 
 
@@ -196,15 +195,11 @@ def _is_unclear(answer: Answer) -> bool:
     return isinstance(answer, Lookup) and answer.status is Status.UNKNOWN
 
 
-def _search(
-    wallet_pubkey: str, unclear: Sequence[LightningInvoice]
-) -> dict[str, Answer]:
+def _search(wallet: Wallet, unclear: Sequence[LightningInvoice]) -> dict[str, Answer]:
     """Search invoices in the wallet's list; returns what is clearer than before.
 
     A few at random, so that one that is never listed keeps no other from its turn.
     """
-    # The polls of a busy hour use up their own share.
-    wallet = own_wallets.wallet_of(wallet_pubkey, Share.BACKGROUND)
     clear: dict[str, Answer] = {}
     for invoice in random.sample(unclear, min(len(unclear), _MAX_SEARCHES)):
         payment_hash = invoice.payment_hash

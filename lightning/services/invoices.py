@@ -18,7 +18,7 @@ from lightning.exceptions import (
     PaymentInProgress,
 )
 from lightning.models import LightningInvoice
-from lightning.services import endings, invoice_status, outcomes, own_wallets
+from lightning.services import endings, invoice_status, own_wallets, polls
 from lightning.services.live_payments import live_payments_for_payers
 from lightning.services.rates import Quote, quote
 
@@ -189,5 +189,5 @@ def _build_invoice(
         wallet_pubkey=wallet_pubkey,
         issued_at=now,
         expires_at=decoded.expires_at,
-        next_attempt_at=now + outcomes.OPEN_POLL_INTERVAL,
+        next_attempt_at=now + polls.OPEN_POLL_INTERVAL,
     )

@@ -12,43 +12,25 @@ from django.db import transaction
 from django.utils import timezone
 
 from caravel.core.alerts import alert_support
-from caravel.core.db.work_items import (
-    NO_FAILURE,
-    backoff,
-    error_columns,
-    failure_columns,
-)
 from lightning.clients.bolt11 import decode
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
     InvalidBolt11,
-    InvalidWalletReply,
-    NoWalletReply,
-    RequestNotSent,
-    UnknownOwnWallet,
     WalletBusy,
-    WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.endings import (
     end_attempt,
-    expire,
     lock_with_payment,
     mark_dead,
     settle,
 )
+from lightning.services.polls import NO_ANSWER_ERRORS, Answer, keep_due, reschedule
 from lightning.services.wallets import set_wallet_error
 
 logger = structlog.get_logger(__name__)
 
 State = LightningInvoice.State
-Answer = Lookup | WalletError | UnknownOwnWallet
-NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, WalletBusy, UnknownOwnWallet)
-#: Pause before the first poll of an invoice, and between two while it is open.
-OPEN_POLL_INTERVAL = timedelta(seconds=15)
-_MAX_POLL_INTERVAL = timedelta(minutes=10)
-#: The same once a person must decide: an answer may still come.
-_CONTRADICTED_POLL_INTERVAL = timedelta(hours=1)
 #: How long our wallet may answer with errors past `final_at` before a person is asked,
 #: or be silent before support is alerted.
 ERROR_TIMEOUT = timedelta(hours=1)
@@ -63,7 +45,7 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
         if invoice.state == State.SETTLED:
             return
         if isinstance(answer, WalletBusy):
-            _keep_due(invoice, answer)
+            keep_due(invoice, answer)
             return
         if isinstance(answer, Lookup):
             invoice.answer = answer.answer
@@ -76,12 +58,6 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
             _watch(invoice, payment, answer, asked_at)
 
 
-def _keep_due(invoice: LightningInvoice, error: WalletBusy) -> None:
-    """Leave an invoice to the next poll: its wallet has not failed."""
-    columns = {**error_columns(error), "enqueued_at": None}
-    LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
-
-
 def _watch(
     invoice: LightningInvoice,
     payment: NwcPayment | None,
@@ -92,7 +68,7 @@ def _watch(
     refusal_final_at = payment.refusal_final_at if payment is not None else None
     if _says_unpaid(answer) and payment is not None:
         _confirm_refusal(payment, asked_at)
-    _reschedule(invoice, answer, asked_at, not_after=refusal_final_at)
+    reschedule(invoice, answer, asked_at, not_after=refusal_final_at)
 
 
 def _confirm_refusal(payment: NwcPayment, asked_at: datetime) -> None:
@@ -123,7 +99,7 @@ def _decide(
     elif _is_answer(answer, invoice, asked_at):
         _contradict(invoice, answer, asked_at)
     else:
-        _reschedule(invoice, answer, asked_at)
+        reschedule(invoice, answer, asked_at)
         _alert_of_silence(invoice, asked_at)
 
 
@@ -223,7 +199,7 @@ def _settle_as_proven(invoice: LightningInvoice, payment: NwcPayment) -> None:
 def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -> None:
     """Leave an invoice to a person, and go on asking our wallet."""
     invoice.contradicted_at = invoice.contradicted_at or asked_at
-    _reschedule(invoice, answer, asked_at)
+    reschedule(invoice, answer, asked_at)
     is_live = LightningInvoice.objects.live().filter(pk=invoice.pk).exists()
     effect = (
         "Until then no other payment of its Stripe invoice starts."
@@ -237,64 +213,3 @@ def _contradict(invoice: LightningInvoice, answer: Answer, asked_at: datetime) -
         payment_hash=invoice.payment_hash,
         stripe_invoice=invoice.stripe_invoice_id,
     )
-
-
-def _reschedule(
-    invoice: LightningInvoice,
-    answer: Answer,
-    asked_at: datetime,
-    *,
-    not_after: datetime | None = None,
-) -> None:
-    """Keep watching an invoice, and record our wallet's answer or its error.
-
-    The next poll is due at `not_after`, if that is ahead, or earlier.
-    """
-    if invoice.state == State.OPEN and asked_at >= invoice.expires_at:
-        expire(invoice)
-    error = _error_of(answer)
-    if error is None:
-        interval = _poll_interval(invoice, asked_at)
-        columns: dict[str, object] = {**NO_FAILURE, "answered_at": asked_at}
-    else:
-        interval = min(backoff(invoice.failures + 1), _MAX_POLL_INTERVAL)
-        columns = failure_columns(error, failures=invoice.failures, now=asked_at)
-    if invoice.contradicted_at:
-        interval = _CONTRADICTED_POLL_INTERVAL
-    if not_after and not_after > asked_at:
-        interval = min(interval, not_after - asked_at)
-    LightningInvoice.objects.filter(pk=invoice.pk).update(
-        **{
-            **columns,
-            "answer": invoice.answer,
-            "contradicted_at": invoice.contradicted_at,
-            "next_attempt_at": asked_at + interval,
-            "enqueued_at": None,
-        }
-    )
-
-
-def _error_of(answer: Answer) -> WalletError | UnknownOwnWallet | None:
-    """Return the error that an answer is, or is recorded as; None for «not paid»."""
-    if not isinstance(answer, Lookup):
-        return answer
-    if answer.status is Status.HELD:
-        return WalletError("A payment is arriving; our wallet has not taken it yet.")
-    if answer.status is Status.UNKNOWN:
-        return InvalidWalletReply(
-            f"Our wallet's answer decides nothing: {answer.answer}"
-        )
-    return None
-
-
-def _poll_interval(invoice: LightningInvoice, now: datetime) -> timedelta:
-    """Return the pause until the next poll: 15 s until expiry, then up to 10 min.
-
-    It never reaches far past `final_at`, from which an answer is final.
-    """
-    if now < invoice.expires_at:
-        return OPEN_POLL_INTERVAL
-    pause = min(
-        max(timedelta(minutes=1), (now - invoice.expires_at) / 6), _MAX_POLL_INTERVAL
-    )
-    return min(pause, max(invoice.final_at - now, OPEN_POLL_INTERVAL))

@@ -28,9 +28,9 @@ from lightning.exceptions import NotResolvable, PaymentInProgress
 from lightning.models import NwcPayment, Resolution
 from lightning.services.invoice_status import check_decided_invoices, check_invoice
 from lightning.services.outcomes import apply_answer
-from lightning.services.resolutions import resolve_invoice
 from lightning.services.wallets import connect_wallet
 from lightning.tests.support.answers import SILENCE, UNPAID, answer_lookups
+from lightning.tests.support.decisions import decide
 from relays.models import Relay
 from sandbox.wallets.behaviour import refuses, settles_late
 from tenants.models import Notice
@@ -61,16 +61,6 @@ def contradicted(paying, clock, monkeypatch):
     assert check_invoice(invoice_id=payment.invoice_id).contradicted_at
     collect(paying)
     return payment
-
-
-def decide(payment, outcome):
-    resolve_invoice(
-        invoice_id=payment.invoice_id,
-        outcome=outcome,
-        reason="Looked it up.",
-        evidence="The hub's history",
-        actor="ann",
-    )
 
 
 def relay_status(tenant):
@@ -163,7 +153,7 @@ def test_relays_stay_on_until_support_decides(paying, clock, contradicted):
     assert relay_status(paying) == "active"
 
     clock.move(hours=1)
-    decide(contradicted, Resolution.Outcome.DEAD)
+    decide(contradicted.invoice_id, Resolution.Outcome.DEAD)
     assert tenants_to_review(timezone.now()) == [paying.pk]
 
 
@@ -223,7 +213,7 @@ def test_nobody_is_reminded_until_support_decides(paying, clock, contradicted):
 
 
 def test_card_is_charged_after_support_found_no_payment(paying, contradicted):
-    decide(contradicted, Resolution.Outcome.DEAD)
+    decide(contradicted.invoice_id, Resolution.Outcome.DEAD)
 
     assert collect(paying).paid_by == "card"
 
@@ -231,7 +221,7 @@ def test_card_is_charged_after_support_found_no_payment(paying, contradicted):
 def test_invoice_is_paid_by_the_wallet_after_support_found_the_payment(
     paying, contradicted
 ):
-    decide(contradicted, Resolution.Outcome.SETTLED)
+    decide(contradicted.invoice_id, Resolution.Outcome.SETTLED)
 
     assert collect(paying).paid_by == "wallet"
     assert card_codes() == []
@@ -252,7 +242,7 @@ def test_invoice_is_paid_by_the_proof_of_another_node(paying, clock, monkeypatch
 def test_money_that_support_missed_becomes_credit_after_the_card(
     paying, clock, contradicted, monkeypatch
 ):
-    decide(contradicted, Resolution.Outcome.DEAD)
+    decide(contradicted.invoice_id, Resolution.Outcome.DEAD)
     assert collect(paying).paid_by == "card"
     monkeypatch.undo()
 
@@ -275,7 +265,7 @@ def test_decision_and_late_answer_at_once_count_the_payment_once(
     invoice_id, tenant_id = contradicted.stripe_invoice_id, paying.pk
     works = itertools.cycle(
         (
-            lambda: decide(contradicted, outcome),
+            lambda: decide(contradicted.invoice_id, outcome),
             lambda: apply_answer(contradicted.invoice_id, PAID, timezone.now()),
             lambda: review_tenant(tenant_id=tenant_id),
             lambda: collect_now(invoice_id=invoice_id),
@@ -305,7 +295,7 @@ def test_closed_tenant_keeps_its_wallet_until_support_decides(
     assert paying.nwc_url
     assert card_codes() == []
 
-    decide(contradicted, outcome)
+    decide(contradicted.invoice_id, outcome)
     for _ in range(3):
         clock.move(hours=1)
         sync(paying)

@@ -27,19 +27,18 @@ from billing.tests.support.simulation.real_wallets import (
 from billing.tests.support.simulation.system import System
 from lightning.exceptions import NotResolvable, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
-from lightning.services.resolutions import resolve_invoice
 from lightning.tests.factories import make_invoices
+from lightning.tests.support.decisions import decide
 from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import (
     PAYS,
-    PAYS_WITHOUT_ANSWER,
-    STAYS_SILENT,
     Amounts,
     LookupBehaviour,
     Network,
     PaymentBehaviour,
     Protocol,
     Times,
+    pays_but_says,
     refuses,
     settles_late,
 )
@@ -160,11 +159,10 @@ def test_absurd_amount_settles_the_invoice_and_alerts_support_without_a_credit(
     assert final_faults(system) == []
 
 
-def test_unreadable_answers_end_no_watch(system, actions, own_wallet, settings):
+def test_unreadable_answers_end_no_watch(system, actions, own_wallet):
     """Days later the wallet is repaired: the payment counts, not the card."""
-    settings.NWC_TIMEOUT = 0.5
     own_wallet.lookup_behaviour = LookupBehaviour(wrong_hash=True)
-    add_payer(actions, PAYS_WITHOUT_ANSWER)
+    add_payer(actions, pays_but_says("INTERNAL"))
     system.advance(timedelta(days=2))
     assert LightningInvoice.objects.watched().count() == 1
     assert captured(system)[0] == 0
@@ -219,7 +217,7 @@ def test_payers_proof_is_shown_to_support_if_it_may_be_the_same_service(
     assert subjects_to_support()
     assert {relay.status for relay in payer.relays} == {"active"}
 
-    decide("settled")
+    decide_contradicted("settled")
     system.advance(timedelta(days=9))
 
     assert captured(system) == (0, PRICE)
@@ -233,16 +231,10 @@ def test_payers_proof_is_shown_to_support_if_it_may_be_the_same_service(
     assert Activity.objects.filter(type=Activity.Type.RESOLVE_INVOICE).count() == 1
 
 
-def decide(outcome: str) -> None:
+def decide_contradicted(outcome: str) -> None:
     """Decide the only contradicted invoice, as support."""
     invoice = LightningInvoice.objects.exclude(contradicted_at=None).get()
-    resolve_invoice(
-        invoice_id=invoice.pk,
-        outcome=Resolution.Outcome(outcome),
-        reason="The tenant has written to us.",
-        evidence="Ticket 17, with the history of our wallet.",
-        actor="sam",
-    )
+    decide(invoice.pk, Resolution.Outcome(outcome))
 
 
 def connect_without_info(actions: Actions, payer: Payer) -> None:
@@ -343,7 +335,7 @@ def test_contradiction_without_a_list_waits_for_support(system, actions, own_wal
     assert subjects_to_support()
     assert {relay.status for relay in payer.relays} == {"active"}
 
-    decide("dead")
+    decide_contradicted("dead")
     system.recover()
 
     assert captured(system) == (PRICE, 0)
@@ -367,21 +359,14 @@ def test_click_during_a_contradiction_names_no_time_in_the_past(
 
 
 def test_support_cannot_declare_a_payment_dead_that_may_still_arrive(
-    system, actions, own_wallet, settings
+    system, actions, own_wallet
 ):
-    settings.NWC_TIMEOUT = 0.5
     own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
-    add_payer(actions, STAYS_SILENT)
+    add_payer(actions, refuses("INTERNAL"))
     invoice = LightningInvoice.objects.get()
 
     with pytest.raises(NotResolvable):
-        resolve_invoice(
-            invoice_id=invoice.pk,
-            outcome=Resolution.Outcome.DEAD,
-            reason="The tenant is in a hurry.",
-            evidence="Ticket 18.",
-            actor="sam",
-        )
+        decide(invoice.pk, Resolution.Outcome.DEAD)
 
     assert captured(system) == (0, 0)
     assert not Resolution.objects.exists()

@@ -1,7 +1,7 @@
 """Connection to one relay, shared by all users of the relay in the process.
 
-It opens on first use. If it is lost while there are subscriptions, it reconnects.
-Whoever opens it, the subscriptions are repeated first. Events are never sent again.
+It opens on first use. If it is lost while there are subscriptions, it reconnects. On
+each new connection the subscriptions are repeated first; events are never sent again.
 """
 
 import asyncio

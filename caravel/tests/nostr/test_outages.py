@@ -1,4 +1,4 @@
-"""Subscriptions come back together with the connection, whoever opens it."""
+"""Subscriptions come back with the connection, for whatever reason it is opened."""
 
 import pytest
 

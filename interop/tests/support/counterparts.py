@@ -36,7 +36,7 @@ RunningRelay = Callable[[], AbstractContextManager[Relay]]
 
 @dataclass(frozen=True)
 class Counterpart:
-    """One row of the matrix."""
+    """One column of the matrix: by default all parts are our own."""
 
     name: str
     client: Callable[[str], Client] = CaravelClient

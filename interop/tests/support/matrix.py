@@ -9,13 +9,13 @@ import pytest
 from interop.tests.support.counterparts import COUNTERPARTS
 from interop.tests.support.known_faults import (
     KNOWN_FAULTS,
-    ROWS_WITH_FAULT,
+    UNTESTABLE,
     Cell,
     Fault,
 )
 
 _NODE = re.compile(
-    r"interop/tests/cases/test_\w+\.py::test_(?P<case>\w+)\[(?P<row>[^]]+)\]"
+    r"interop/tests/cases/test_\w+\.py::test_(?P<case>\w+)\[(?P<name>[^]]+)\]"
 )
 _PASSED, _FAILED, _NOT_RUN = "✓", "✗", " "
 
@@ -24,9 +24,9 @@ def case_of(nodeid: str) -> Cell | None:
     """Return the cell that a test fills, None for a test that is not a case."""
     match = _NODE.fullmatch(nodeid)
     names = [str(each) for each in COUNTERPARTS]
-    if match is None or match["row"] not in names:
+    if match is None or match["name"] not in names:
         return None
-    return match["case"], match["row"]
+    return match["case"], match["name"]
 
 
 class Matrix:
@@ -60,23 +60,23 @@ class Matrix:
             terminalreporter.write_line(line)
 
     def lines(self) -> Iterator[str]:
-        ran = {row for _, row in self.cells} | ROWS_WITH_FAULT.keys()
-        rows = [str(each) for each in COUNTERPARTS if str(each) in ran]
+        shown = {name for _, name in self.cells} | UNTESTABLE.keys()
+        columns = [str(each) for each in COUNTERPARTS if str(each) in shown]
         cases = sorted({case for case, _ in self.cells})
         width = max(map(len, cases))
-        for letter, row in zip(ascii_uppercase, rows, strict=False):
-            yield f"{letter}  {row}"
+        for letter, name in zip(ascii_uppercase, columns, strict=False):
+            yield f"{letter}  {name}"
         yield ""
-        yield f"{'':{width}}  {' '.join(ascii_uppercase[: len(rows)])}"
+        yield f"{'':{width}}  {' '.join(ascii_uppercase[: len(columns)])}"
         for case in cases:
-            marks = " ".join(self._mark(case, row) for row in rows)
+            marks = " ".join(self._mark(case, name) for name in columns)
             yield f"{case.replace('_', ' '):{width}}  {marks}".rstrip()
         yield ""
         for fault, letter in self.faults.items():
             yield f"{letter}  {fault}"
 
-    def _mark(self, case: str, row: str) -> str:
-        result = self.cells.get((case, row), ROWS_WITH_FAULT.get(row, _NOT_RUN))
+    def _mark(self, case: str, name: str) -> str:
+        result = self.cells.get((case, name), UNTESTABLE.get(name, _NOT_RUN))
         if isinstance(result, Fault):
             return self.faults.setdefault(result, ascii_lowercase[len(self.faults)])
         return result

@@ -15,7 +15,7 @@ from caravel.tests.support.waiting import wait_until
 from lightning.clients import nwc_notifications
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_uri import parse_nwc_url
-from lightning.tests.support.nwc import client, issue, pay
+from lightning.tests.support.nwc import client, issue, pay, reconnect_wallets
 from sandbox.common.nostr import Scheme, encrypt
 
 
@@ -52,9 +52,7 @@ def test_repeated_notification_is_passed_on_once(relay, own_wallet, alice):
     first = pay_new(own_wallet, alice)
     wait_until(lambda: received == [[first]])
 
-    before = relay.requests
-    relay.drop_connections()
-    wait_until(lambda: relay.requests > before)
+    reconnect_wallets(relay)
     second = pay_new(own_wallet, alice)
 
     wait_until(lambda: len(received) > 1)

@@ -1,23 +1,20 @@
 """Wallets over relays that require authentication, serve some filters, or refuse."""
 
-from datetime import timedelta
-
 import pytest
-from django.utils import timezone
 
 from caravel.nostr import pubkey_of
 from caravel.nostr.relays.pool import close_pool
 from caravel.tests.support.waiting import wait_until
 from lightning.clients import nwc_info
-from lightning.clients.nwc import REQUEST, Wallet
+from lightning.clients.nwc import REQUEST, RESPONSE
 from lightning.clients.nwc_replies import Status
-from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import (
     NoWalletReply,
     RelayRefused,
     RequestNotSent,
     WalletRefused,
 )
+from lightning.tests.support.nwc import client, issue, pay, reconnect_wallets
 
 STRICT = [
     {"requires_auth": True},
@@ -27,31 +24,12 @@ STRICT = [
 ]
 
 
-def client(wallet):
-    return Wallet(parse_nwc_url(wallet.url, private_allowed=True), private_allowed=True)
-
-
 @pytest.fixture(params=STRICT, ids=lambda changes: "-".join(changes))
 def strict_relay(request, relay, wallets, own_wallet, alice):
     relay.change_settings(**request.param)
-    relay.drop_connections()
-    wait_until(lambda: relay.subscriptions == 1, "the wallets are back")
+    reconnect_wallets(relay)
     nwc_info.clear_scheme_cache()
     return relay
-
-
-def issue(own_wallet):
-    return client(own_wallet).make_invoice(
-        amount_msat=5_000_000, description="Caravel", expiry=900
-    )
-
-
-def pay(wallet, issued):
-    expires_at = timezone.now() + timedelta(minutes=2)
-    request = client(wallet).prepare_payment(
-        bolt11=issued.bolt11, expires_at=expires_at
-    )
-    return client(wallet).pay_invoice(request, payment_hash=issued.payment_hash)
 
 
 def test_payment_is_made_found_and_notified(strict_relay, own_wallet, alice):
@@ -60,12 +38,12 @@ def test_payment_is_made_found_and_notified(strict_relay, own_wallet, alice):
     client(own_wallet).on_payment_received(received.append)
     wait_until(lambda: strict_relay.subscriptions > before)
 
-    issued = issue(own_wallet)
-    assert pay(alice, issued)
+    bolt11, payment_hash = issue(own_wallet)
+    assert pay(alice, bolt11, payment_hash)
 
-    lookup = client(own_wallet).lookup_invoice(issued.payment_hash)
+    lookup = client(own_wallet).lookup_invoice(payment_hash)
     assert lookup.status is Status.SETTLED
-    wait_until(lambda: received == [[issued.payment_hash]])
+    wait_until(lambda: received == [[payment_hash]])
 
 
 def test_info_event_is_found(strict_relay, alice):
@@ -78,8 +56,7 @@ def test_info_event_is_found(strict_relay, alice):
 
 def test_each_wallet_authenticates_with_its_own_key(relay, own_wallet, alice):
     relay.change_settings(requires_auth=True)
-    relay.drop_connections()
-    wait_until(lambda: relay.subscriptions == 1)
+    reconnect_wallets(relay)
 
     for wallet in (own_wallet, alice):
         client(wallet).get_info()
@@ -93,11 +70,11 @@ def test_payment_that_the_relay_refuses_ends_early_and_stays_unknown(
     relay, settings, own_wallet, alice
 ):
     settings.NWC_TIMEOUT = 3_600
-    issued = issue(own_wallet)
+    bolt11, payment_hash = issue(own_wallet)
     relay.fault("reject", kinds={REQUEST}, reason="rate-limited: slow down")
 
     with pytest.raises(RelayRefused, match="rate-limited: slow down") as refused:
-        pay(alice, issued)
+        pay(alice, bolt11, payment_hash)
 
     assert isinstance(refused.value, NoWalletReply)
     assert not isinstance(refused.value, WalletRefused | RequestNotSent)
@@ -105,11 +82,11 @@ def test_payment_that_the_relay_refuses_ends_early_and_stays_unknown(
 
 
 def test_payment_is_not_sent_if_its_reply_could_not_be_heard(relay, own_wallet, alice):
-    issued = issue(own_wallet)
+    bolt11, payment_hash = issue(own_wallet)
     close_pool()
-    relay.fault("closed", on="req", kinds={23195}, reason="rate-limited: slow down")
+    relay.fault("closed", on="req", kinds={RESPONSE}, reason="rate-limited: slow down")
 
     with pytest.raises(RequestNotSent, match="rate-limited: slow down"):
-        pay(alice, issued)
+        pay(alice, bolt11, payment_hash)
 
     assert "pay_invoice" not in [request.method for request in alice.requests()]

@@ -1,7 +1,6 @@
 """Answers of our wallet that decide nothing, and the ways out of them."""
 
 from datetime import timedelta
-from unittest.mock import patch
 
 import pytest
 import time_machine
@@ -10,7 +9,7 @@ from django.utils import timezone
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, outcomes
+from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
 from lightning.services.outcomes import apply_answer
 from lightning.services.payments import run_payment
@@ -35,12 +34,6 @@ from tenants.tests.factories import TenantFactory
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 State = LightningInvoice.State
-
-
-@pytest.fixture
-def alerts():
-    with patch.object(outcomes, "alert_support") as alert:
-        yield alert
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from billing.tests.support import processes
 from caravel.tests.support.waiting import wait_until
 from lightning.clients import nwc, nwc_info
 from lightning.exceptions import AlreadySettled, PaymentInProgress
-from lightning.models import LightningInvoice, NwcPayment, Resolution
+from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status
 from lightning.services.invoices import PaymentRequest
 from lightning.services.live_payments import live_payment
-from lightning.services.resolutions import resolve_invoice
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import make_payment_request
+from lightning.tests.support.decisions import decide_by_ledger
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.scripts import SCRIPTS, Receiver, Script
 from sandbox.nostr import SandboxRelay
@@ -334,15 +334,7 @@ def decide_as_support(wallets: Any, case: Case) -> None:
     # A worker that was killed may not have asked for the payer's node.
     assert case.script.needs_support or case.script.needs_proof, case.name
     assert_no_other_payment_starts(case, State.PENDING)
-    is_paid = wallets.ledger.is_settled(invoice.payment_hash)
-    outcome = Resolution.Outcome.SETTLED if is_paid else Resolution.Outcome.DEAD
-    resolve_invoice(
-        invoice_id=invoice.pk,
-        outcome=outcome,
-        reason="Nobody else can tell.",
-        evidence="The ledger of the wallets.",
-        actor="support",
-    )
+    decide_by_ledger(wallets, invoice)
 
 
 def assert_no_other_payment_starts(case: Case, before: str) -> None:

@@ -21,7 +21,7 @@ from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
-from lightning.tests.factories import make_payment_request, tenant_with
+from lightning.tests.factories import make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import (
@@ -41,16 +41,6 @@ from sandbox.wallets.behaviour import (
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 State = NwcPayment.State
-
-
-@pytest.fixture
-def tenant(alice):
-    return tenant_with(alice)
-
-
-@pytest.fixture
-def payment_request(tenant):
-    return make_payment_request(tenant)
 
 
 def start(payment_request):

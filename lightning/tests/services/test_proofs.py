@@ -12,7 +12,7 @@ from lightning.clients import nwc
 from lightning.clients.bolt11 import decode
 from lightning.exceptions import PaymentInProgress, WalletFailed
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, outcomes
+from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
@@ -43,22 +43,6 @@ OTHER_NODE = "02" + "ab" * 32
 def no_list(own_wallet):
     """Our wallet cannot be asked otherwise than by a look-up."""
     own_wallet.list_behaviour = ListBehaviour(error="NOT_IMPLEMENTED")
-
-
-@pytest.fixture
-def tenant(alice):
-    return tenant_with(alice)
-
-
-@pytest.fixture
-def payment_request(tenant):
-    return make_payment_request(tenant)
-
-
-@pytest.fixture
-def alerts():
-    with patch.object(outcomes, "alert_support") as alert:
-        yield alert
 
 
 def pay(payment_request, monkeypatch, answer):

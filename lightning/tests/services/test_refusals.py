@@ -12,7 +12,6 @@ from lightning.services import invoice_status, outcomes
 from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
 from lightning.tasks import poll_wallet, watch_invoices
-from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.answers import (
     ERROR,
     HELD,
@@ -32,16 +31,6 @@ PAUSE = 60
 @pytest.fixture(autouse=True)
 def pause(settings):
     settings.LIGHTNING_REFUSAL_PAUSE = PAUSE
-
-
-@pytest.fixture
-def tenant(alice):
-    return tenant_with(alice)
-
-
-@pytest.fixture
-def payment_request(tenant):
-    return make_payment_request(tenant)
 
 
 def run(payment_request):

@@ -11,10 +11,10 @@ from lightning.models import LightningInvoice, NwcPayment, Resolution
 from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
 from lightning.services.payments import run_payment
-from lightning.services.resolutions import resolve_invoice
 from lightning.tasks import check_decided_invoices
-from lightning.tests.factories import make_payment_request, tenant_with
+from lightning.tests.factories import make_payment_request
 from lightning.tests.support.answers import SILENCE, UNPAID, answer_lookups
+from lightning.tests.support.decisions import decide
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from tenants.models import Activity
 
@@ -22,11 +22,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "pric
 
 State = LightningInvoice.State
 SETTLED, DEAD = Resolution.Outcome.SETTLED, Resolution.Outcome.DEAD
-
-
-@pytest.fixture
-def tenant(alice):
-    return tenant_with(alice)
 
 
 @pytest.fixture
@@ -49,16 +44,7 @@ def later(invoice, **delta):
 
 
 def resolve(invoice, outcome, **fields):
-    return resolve_invoice(
-        **{
-            "invoice_id": invoice.pk,
-            "outcome": outcome,
-            "reason": "Found in the history of our hub.",
-            "evidence": "Ticket 4711",
-            "actor": "ann",
-            **fields,
-        }
-    )
+    return decide(invoice.pk, outcome, **fields)
 
 
 def test_settled_by_support_counts_as_paid(contradicted):

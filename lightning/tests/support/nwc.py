@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from caravel.tests.support.waiting import wait_until
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_uri import parse_nwc_url
 
@@ -25,3 +26,16 @@ def pay(wallet, bolt11, payment_hash):
         bolt11=bolt11, expires_at=timezone.now() + timedelta(minutes=2)
     )
     return payer.pay_invoice(request, payment_hash=payment_hash)
+
+
+def reconnect_wallets(relay):
+    """Break the wallets' connection to a relay, and wait until they listen again.
+
+    A request that the relay gets meanwhile would be lost.
+    """
+    accepted, subscriptions = relay.accepted, relay.subscriptions
+    relay.drop_connections()
+    wait_until(
+        lambda: relay.accepted > accepted and relay.subscriptions >= subscriptions,
+        "the wallets are back",
+    )

@@ -10,8 +10,8 @@ from billing.tests.support.simulation.actions import Actions
 from billing.tests.support.simulation.balances import tenant_invoices
 from billing.tests.support.simulation.system import System
 from lightning.exceptions import NotResolvable
-from lightning.models import LightningInvoice, NwcPayment, Resolution
-from lightning.services.resolutions import resolve_invoice
+from lightning.models import LightningInvoice, NwcPayment
+from lightning.tests.support.decisions import decide_by_ledger
 from sandbox.stripe.store.records import Record
 from sandbox.wallets.behaviour import (
     PAYS,
@@ -103,16 +103,8 @@ def decide_contradictions(system: System) -> int:
     """
     decided = 0
     for invoice in LightningInvoice.objects.watched().exclude(contradicted_at=None):
-        is_paid = system.wallets.ledger.is_settled(invoice.payment_hash)
-        outcome = Resolution.Outcome.SETTLED if is_paid else Resolution.Outcome.DEAD
         try:
-            resolve_invoice(
-                invoice_id=invoice.pk,
-                outcome=outcome,
-                reason="Our wallet's operator has looked.",
-                evidence="The list of its payments.",
-                actor="support",
-            )
+            decide_by_ledger(system.wallets, invoice)
         except NotResolvable:
             continue
         decided += 1
