@@ -21,7 +21,7 @@ from billing.services.customers.catalog import ensure_prices
 from billing.tests.support.saved_state import MAX_AGE, SavedState
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
-from caravel.tests.support import initial_rows, secret_scanner
+from caravel.tests.support import initial_rows, search, secret_scanner
 from lightning.clients import nwc_uri
 from relays.models import Plan
 from sandbox.common.secrets import tracked
@@ -36,8 +36,17 @@ Prices = dict[str, str]
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the longest tests, so that no worker ends long after the others."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out what only `make search` runs, and start with the longest tests.
+
+    No worker ends long after the others.
+    """
+    if not search.IS_LARGE:
+        too_long = [item for item in items if item.get_closest_marker("only_large")]
+        config.hook.pytest_deselected(items=too_long)
+        items[:] = [item for item in items if item not in too_long]
     items.sort(key=lambda item: item.get_closest_marker("search") is None)
 
 

@@ -129,7 +129,7 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     def payer_answer(self, invoice: LightningInvoice) -> str:
         return resolutions.payer_answer(_payment_of(invoice))
 
-    @action(  # type: ignore[untyped-decorator]
+    @action(
         description="Decide whether it was paid",
         url_path="resolve",
         permissions=["operate"],

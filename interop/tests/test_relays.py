@@ -1,4 +1,4 @@
-"""What foreign relays answer where it differs from NIP-01 and NIP-42.
+"""Answers of foreign relays that differ from NIP-01 and NIP-42.
 
 https://github.com/nostr-protocol/nips/blob/master/42.md
 """

@@ -42,7 +42,10 @@ def clear_scheme_cache() -> None:
 
 
 def capabilities_of(uri: NwcUri, endpoints: Sequence[Endpoint]) -> Capabilities:
-    """Return what a wallet's info event says. Raises RequestNotSent without a relay."""
+    """Return the content of a wallet's info event.
+
+    Raises RequestNotSent if no relay answers.
+    """
     cached = _cache.get(_key(uri))
     if cached is not None and time.monotonic() <= cached[1]:
         return cached[0]

@@ -65,7 +65,10 @@ class Client:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the wallet's info event says. Raises RequestNotSent without a relay."""
+        """The content of the wallet's info event.
+
+        Raises RequestNotSent if no relay answers.
+        """
         return capabilities_of(self._uri, self._endpoints)
 
     def call(

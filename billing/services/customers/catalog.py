@@ -26,7 +26,7 @@ class PlanPrice:
 
 @dataclass(frozen=True)
 class PriceCheck:
-    """Why a plan's price cannot be sold; `problem` is "" if it can."""
+    """The check of a plan's price; `problem` is "" if the plan can be sold."""
 
     plan_id: str
     price_id: str | None

@@ -1,4 +1,4 @@
-"""Which plans can be sold: as Stripe says, by webhook or within the hour."""
+"""Plans that can be sold: as Stripe says, by webhook or within the hour."""
 
 import pytest
 from structlog.testing import capture_logs

@@ -1,4 +1,4 @@
-"""Which subscriptions and invoices are ours, whatever others do to their metadata."""
+"""Ownership of subscriptions and invoices, whatever others do to their metadata."""
 
 import pytest
 from structlog.testing import capture_logs

@@ -11,11 +11,8 @@ T = TypeVar("T")
 FACTOR = int(os.environ.get("SEARCH", "1"))
 #: Whether to search at random where a usual run has the same examples each time.
 IS_LARGE = FACTOR > 1
-#: Marks of a long test that only `make search` runs.
-ONLY_LARGE = (
-    pytest.mark.search,
-    pytest.mark.skipif(not IS_LARGE, reason="a long test of `make search`"),
-)
+#: Marks of a test that is too long for a usual run: it is left out there.
+ONLY_LARGE = (pytest.mark.search, pytest.mark.only_large)
 
 
 def examples(usual: int) -> int:

@@ -82,8 +82,9 @@ class Client(ABC):
     def listen(self) -> None:
         """Subscribe to notifications, for `received`."""
 
-    def close(self) -> None:  # noqa: B027
-        """Close the connection; Caravel's pool stays open."""
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connection."""
 
 
 class CaravelClient(Client):
@@ -143,6 +144,9 @@ class CaravelClient(Client):
             raise ClientError(exc.nwc_code, exc.message) from exc
         except WalletError as exc:
             raise ClientError("", exc.message) from exc
+
+    def close(self) -> None:
+        """Do nothing: Caravel's pool stays open."""
 
 
 class ForeignClient(Client):

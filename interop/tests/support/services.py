@@ -51,8 +51,9 @@ class WalletService(ABC):
     def stop(self) -> None:
         """Stop serving."""
 
-    def reconnect(self) -> None:  # noqa: B027
-        """Serve again after a broken connection; libraries do so by themselves."""
+    @abstractmethod
+    def reconnect(self) -> None:
+        """Serve again after a broken connection."""
 
     def requests_of(self, method: str) -> list[Json]:
         """Return the parameters of a method's requests, oldest first."""
@@ -134,6 +135,9 @@ class ForeignService(WalletService):
     def stop(self) -> None:
         if self._script.handlers.pop(self._key, None) and self._script.is_running:
             self._script.call("close_service", key=self._key)
+
+    def reconnect(self) -> None:
+        """Do nothing: libraries reconnect by themselves."""
 
     def _on_call(self, call: str, arguments: Json) -> Json:
         assert call == "run", call

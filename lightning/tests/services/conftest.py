@@ -1,4 +1,4 @@
-"""What the tests of payments start from: a tenant with a wallet, and what it owes."""
+"""Fixtures of payment tests: a tenant with a wallet, and a request to pay."""
 
 from unittest.mock import patch
 
