@@ -49,6 +49,14 @@ class Tenant(models.Model):
     )
     display_name = models.CharField(max_length=100, blank=True, default="")
     email = models.EmailField(blank=True, default="")
+    email_confirmed_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="The owner of the address has followed the link in our e-mail.",
+    )
+    payment_notices = models.BooleanField(
+        default=False, help_text="Send a notice for each payment."
+    )
     nwc_url = EncryptedTextField()
     nwc_error = models.CharField(max_length=240, blank=True, default="")
     wallet_alias = models.CharField(
@@ -87,6 +95,9 @@ class Tenant(models.Model):
     )
     dunning_exempt = models.BooleanField(
         default=False, help_text="Never suspend relays for unpaid invoices."
+    )
+    first_paid_at = models.DateTimeField(
+        null=True, blank=True, help_text="First payment: until then, quotas are lower."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(
