@@ -5,6 +5,9 @@ import subprocess
 import sys
 
 import structlog
+from django_structlog.celery.receivers import CeleryReceiver
+
+from caravel.tasks import mail_alert
 
 
 def test_configured_secrets_are_masked_in_all_loggers_and_tracebacks(settings):
@@ -57,3 +60,13 @@ def test_console_traceback_shows_no_local_variables(tmp_path):
 
     assert "ZeroDivisionError" in process.stderr + process.stdout
     assert "not-to-be-shown" not in process.stderr + process.stdout
+
+
+def test_log_lines_of_a_task_name_it():
+    CeleryReceiver().receiver_task_prerun("an id", mail_alert)
+    try:
+        bound = structlog.contextvars.get_contextvars()
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+    assert bound == {"task_id": "an id", "task": "caravel.tasks.mail_alert"}
