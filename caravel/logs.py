@@ -86,6 +86,9 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
             # django-structlog logs the same events with more context.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
+            "django.request": {"level": "ERROR"},
+            # At INFO it logs each message that it sends, every few seconds.
+            "celery.beat": {"level": "WARNING"},
             "django.server": {"handlers": [], "propagate": True},
         },
     }

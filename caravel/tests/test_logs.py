@@ -70,3 +70,12 @@ def test_log_lines_of_a_task_name_it():
         structlog.contextvars.clear_contextvars()
 
     assert bound == {"task_id": "an id", "task": "caravel.tasks.mail_alert"}
+
+
+def test_refused_request_is_logged_once(client, caplog):
+    with caplog.at_level("INFO"):
+        client.get("/api/tenants")
+
+    assert [record.name for record in caplog.records] == [
+        "django_structlog.middlewares.request"
+    ]
