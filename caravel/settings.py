@@ -320,6 +320,8 @@ STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
 
 BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")
 BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, minimum=1)
+#: Days after finalization beyond which staff cannot extend a grace period.
+BILLING_MAX_GRACE_DAYS = env.integer("BILLING_MAX_GRACE_DAYS", 60, minimum=1)
 #: Seconds to collect a tenant's changes before one sync applies them all.
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")

@@ -75,7 +75,9 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     readonly_fields = ("id", "status", "created_at")
-    actions = ("activate", "deactivate", "mark_delinquent", "reactivate")
+    # Only billing makes relays delinquent and active again: its next review would undo
+    # what a person did. Extending the grace period or an exemption switches them on.
+    actions = ("activate", "deactivate")
 
     def get_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -115,14 +117,6 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     @admin.action(description="Deactivate", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
         self._apply_to_each(request, queryset, lifecycle.deactivate_relay)
-
-    @admin.action(description="Mark delinquent", permissions=["change"])
-    def mark_delinquent(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._apply_to_each(request, queryset, lifecycle.mark_relay_delinquent)
-
-    @admin.action(description="Reactivate (delinquent only)", permissions=["change"])
-    def reactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._apply_to_each(request, queryset, lifecycle.reactivate_relay)
 
     def _apply_to_each(
         self,

@@ -154,6 +154,18 @@ def test_grace_period_is_extended_for_open_invoices(
     assert invoice.suspend_at == before + timedelta(days=days)
 
 
+def test_extension_beyond_the_limit_is_refused_with_what_to_do(admin_client, invoice):
+    created_at = timezone.now() - timedelta(days=58)
+    InvoiceCollection.objects.update(finalized_at=created_at, suspend_at=created_at)
+
+    response = run_action(admin_client, InvoiceCollection, "three_days_more", invoice)
+
+    refusal, summary = message_texts(response)
+    assert "[grace-limit-exceeded]" in refusal
+    assert "make the tenant exempt" in refusal
+    assert "0 invoices" in summary
+
+
 def test_ending_the_grace_period_suspends_the_relays(admin_client, invoice):
     relay = RelayFactory(tenant=invoice.tenant)
 
