@@ -19,7 +19,6 @@ from billing.services.dunning.suspension import (
     review_tenant,
     tenants_to_review,
 )
-from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.subscriptions.diff import is_in_sync
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
@@ -759,20 +758,6 @@ def test_suspension_ends_the_subscription_and_payment_restores_it(sandbox, subsc
         assert subscriber.payment_overdue_since is None
         (live,) = _subscriptions(sandbox, status="active")
         assert live.id == subscriber.stripe_subscription_id
-
-
-def test_more_time_brings_relays_back_while_their_credit_waits_for_a_bolt11(
-    open_invoice,
-):
-    tenant = open_invoice.tenant
-    get_or_issue_bolt11(invoice_id=open_invoice.pk)
-    end_grace_now(tenant_id=tenant.pk, invoice_ids=[open_invoice.pk])
-    sync_tenant(tenant_id=tenant.pk)
-    assert Credit.objects.unblocked().filter(tenant=tenant).exists()
-
-    extend_grace(invoice_id=open_invoice.pk, by=timedelta(days=3))
-
-    assert tenant.relays.get().status == ACTIVE
 
 
 def test_blocked_tenants_quantity_is_raised_only_after_payment(
