@@ -46,6 +46,8 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_subscription_id",
     )
     list_select_related = ("tenant",)
+    # Whoever has the link can see and pay the invoice at Stripe.
+    exclude = ("hosted_invoice_url",)
     date_hierarchy = "created_at"
     actions = (
         "collect",

@@ -17,7 +17,7 @@ from billing.models import (
     SubscriptionSync,
 )
 from billing.services.sync.queue import mark_stale
-from billing.tests.factories import InvoiceCollectionFactory
+from billing.tests.factories import InvoiceCollectionFactory, StripeEventFactory
 from billing.tests.support.admin import admin_url, message_texts, run_action
 from lightning.tests.factories import make_invoice
 from relays.tests.factories import RelayFactory
@@ -102,6 +102,17 @@ def test_held_invoices_are_listed_with_the_reason(admin_client, invoice):
 
     assert [row.pk for row in page.context["cl"].result_list] == [held.pk]
     assert "customer_tax_location_invalid" in details.content.decode()
+
+
+def test_links_with_which_anyone_can_pay_are_on_no_page(admin_client, invoice):
+    link = "https://invoice.stripe.com/i/acct_1/live_secret"
+    InvoiceCollection.objects.update(hosted_invoice_url=link)
+    event = StripeEventFactory(object={"hosted_invoice_url": link, "id": invoice.pk})
+
+    for row in (invoice, event):
+        page = admin_client.get(admin_url(type(row), "change", quote(row.pk)))
+        assert invoice.pk in page.content.decode()
+        assert "live_secret" not in page.content.decode()
 
 
 def test_pauses_are_listed_with_the_syncs(admin_client, invoice):
