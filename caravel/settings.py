@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "caravel.core.web.admin_access.AdminHeadersMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
 ]
 
@@ -165,7 +166,22 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": True}
+# --- The admin
+
+UNFOLD = {
+    "SITE_TITLE": "Caravel",
+    "SITE_HEADER": "Caravel",
+    "SHOW_HISTORY": True,
+    "LOGIN": {"form": "caravel.core.web.admin_access.LoginForm"},
+}
+# A working day, and no longer than the browser is open.
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+#: Rates of attempts to log in, right or wrong: each costs most of a second of CPU time.
+LOGIN_RATE_PER_ADDRESS = env.optional("LOGIN_RATE_PER_ADDRESS", "10/minute")
+LOGIN_RATE_PER_NAME = env.optional("LOGIN_RATE_PER_NAME", "10/minute")
+env.require_format("LOGIN_RATE_PER_ADDRESS", [LOGIN_RATE_PER_ADDRESS], _RATE)
+env.require_format("LOGIN_RATE_PER_NAME", [LOGIN_RATE_PER_NAME], _RATE)
 
 # --- PostgreSQL
 
