@@ -340,6 +340,14 @@ BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, minimum=1)
 BILLING_MAX_GRACE_DAYS = env.integer("BILLING_MAX_GRACE_DAYS", 60, minimum=1)
 #: Seconds to collect a tenant's changes before one sync applies them all.
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
+#: Maximum numbers of a tenant's relays, on or off; staff can add more in the admin.
+QUOTA_FREE_RELAYS = env.integer("QUOTA_FREE_RELAYS", 5)
+#: Those on paid plans before the tenant's first payment, and what they cost a month.
+QUOTA_UNPAID_RELAYS = env.integer("QUOTA_UNPAID_RELAYS", 5)
+QUOTA_UNPAID_CENTS = env.integer("QUOTA_UNPAID_CENTS", 10000)
+#: Rate at which the callers at one address may open accounts.
+NEW_TENANT_RATE = env.optional("NEW_TENANT_RATE", "20/hour")
+env.require_format("NEW_TENANT_RATE", [NEW_TENANT_RATE], _RATE)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
 #: The management API of zooid, the server that hosts the relays.
 ZOOID_API_URL = env.http_url("ZOOID_API_URL")

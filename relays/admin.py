@@ -105,7 +105,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
             _update(obj, changed)
             return
         created = lifecycle.create_relay(
-            tenant_id=obj.tenant_id, plan_id=obj.plan_id, **fields
+            tenant_id=obj.tenant_id, plan_id=obj.plan_id, ignore_quotas=True, **fields
         )
         # The service has inserted the row, so the admin must not insert it again.
         obj.pk, obj._state.adding = created.pk, False
@@ -139,6 +139,6 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
 def _update(relay: Relay, fields: dict[str, Any]) -> None:
     relay_id: UUID = relay.pk
     # The plan first, since it decides which switches are allowed.
-    lifecycle.change_plan(relay_id=relay_id, plan_id=relay.plan_id)
+    lifecycle.change_plan(relay_id=relay_id, plan_id=relay.plan_id, ignore_quotas=True)
     if fields:
         lifecycle.update_relay(relay_id=relay_id, **fields)

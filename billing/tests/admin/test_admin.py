@@ -145,6 +145,19 @@ def test_change_of_plan_switches_off_features_that_it_lacks(admin_client):
     assert (relay.plan_id, relay.name, relay.livekit_enabled) == ("basic", "New", False)
 
 
+def test_staff_add_and_upgrade_relays_beyond_the_quotas(admin_client, settings):
+    settings.QUOTA_FREE_RELAYS = settings.QUOTA_UNPAID_RELAYS = 0
+    form = relay_form(tenant=TenantFactory().pk, plan="free")
+
+    admin_client.post(reverse("admin:relays_relay_add"), form)
+    relay = Relay.objects.get()
+    url = reverse("admin:relays_relay_change", args=[relay.pk])
+    admin_client.post(url, relay_form(plan="growth"))
+
+    relay.refresh_from_db()
+    assert relay.plan_id == "growth"
+
+
 def test_delinquent_relay_cannot_be_upgraded_by_the_form(admin_client):
     relay = RelayFactory(status="delinquent")
 
