@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin, counted
+from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub_prefix_to_hex, parse_pubkey
 from tenants.models import Activity, Notice, Tenant, validate_pubkey
@@ -28,15 +28,30 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+class SuperuserOnly:
+    """Part of the admin page of a model that only superusers can change."""
+
+    # Whoever can change a user or a group can give itself every permission.
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin[User], ModelAdmin):
+class UserAdmin(SuperuserOnly, DjangoUserAdmin[User], ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(SuperuserOnly, DjangoGroupAdmin, ModelAdmin):
     pass
 
 
@@ -169,7 +184,7 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     fields = (
         *list_display,
         "subject",
-        "text",
+        "text_without_links",
         "event_id",
         "relays",
         "dm_sent_at",
@@ -185,6 +200,11 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     search_fields = ("subject", "title", "tenant__pubkey", "message_id")
     list_select_related = ("tenant",)
     actions = ("send_again",)
+
+    @admin.display(description="text")
+    def text_without_links(self, notice: Notice) -> str:
+        # A payment link is as good as the tenant's own login to the payment page.
+        return mask_links(notice.text)
 
     @admin.action(description="Send again", permissions=["operate"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Notice]) -> None:

@@ -4,6 +4,7 @@ The docstrings are published as the meanings of the codes.
 """
 
 from caravel.core.exceptions import CaravelError, Conflict, NotFound
+from caravel.core.web.throttling import Throttled
 
 
 class UnknownTenant(NotFound):
@@ -16,6 +17,12 @@ class TenantClosed(Conflict):
     """The tenant's account is closed."""
 
     code = "tenant-closed"
+
+
+class NewTenantQuota(Throttled):
+    """Too many accounts were opened from this address; see `Retry-After`."""
+
+    code = "new-tenant-quota"
 
 
 class NotDelivered(CaravelError):

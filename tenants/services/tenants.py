@@ -3,12 +3,16 @@
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from limits import parse
 
 from caravel.core.exceptions import UnknownField
+from caravel.core.rate_limit import delay_after_hit
 from caravel.core.validation import validate_fields
 from caravel.nostr import parse_pubkey
+from tenants.exceptions import NewTenantQuota
 from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
 
@@ -30,6 +34,24 @@ def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
         if created:
             _record(tenant, Activity.Type.CREATE_TENANT)
     return tenant, created
+
+
+def open_account(*, pubkey: str, address: str) -> tuple[Tenant, bool]:
+    """Like `get_or_create_tenant`, for a caller at an address.
+
+    Raises NewTenantQuota: an address can open only so many accounts. A key costs
+    nothing, so whatever is limited per account needs this limit, too.
+    """
+    rate = parse(settings.NEW_TENANT_RATE)
+    if Tenant.objects.filter(pk=parse_pubkey(pubkey)).exists():
+        return get_or_create_tenant(pubkey=pubkey)
+    if seconds := delay_after_hit(rate, "new tenants", address):
+        raise NewTenantQuota(
+            "Too many accounts were opened from your network. Try again later, or ask "
+            "support to open yours.",
+            retry_after=seconds,
+        )
+    return get_or_create_tenant(pubkey=pubkey)
 
 
 def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
