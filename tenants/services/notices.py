@@ -147,6 +147,8 @@ def _send_message(notice: Notice) -> None:
 def _send_email(notice: Notice) -> None:
     tenant = notice.tenant
     address = tenant.mail_address if settings.EMAIL_ENABLED else ""
+    if tenant.email and not tenant.email_confirmed:
+        _add_support_note(notice, "The e-mail address is not confirmed.")
     if not address or notice.email_sent_at is not None or not _is_wanted(notice):
         return
     try:

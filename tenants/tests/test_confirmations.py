@@ -79,6 +79,7 @@ def test_notice_is_not_mailed_to_an_address_that_nobody_has_confirmed(
 
     assert mail_server.received == []
     assert (notice.state, notice.email_sent_at) == (Notice.State.SENT, None)
+    assert notice.note == "The e-mail address is not confirmed."
     assert ann.messages(inbox) == ["Please pay."]
 
 
@@ -186,6 +187,16 @@ def test_link_that_the_server_postpones_is_repeated_as_the_same_mail(mail_server
 
     assert [mail["Message-ID"] for mail in mail_server.received] == [row.message_id]
     assert EmailConfirmation.objects.get().state == State.SENT
+
+
+@pytest.mark.parametrize("address", ['"a\x0bb"@x.example', '"a\x0cCc:b@c.d"@x.example'])
+def test_address_with_line_break_gets_no_link(mail_server, address):
+    enter(address)
+
+    send_due()
+
+    assert mail_server.received == []
+    assert EmailConfirmation.objects.get().last_error_code == "email-address-refused"
 
 
 def test_refused_address_is_not_tried_again_within_the_week(mail_server):
