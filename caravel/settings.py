@@ -303,6 +303,7 @@ CELERY_BEAT_SCHEDULE = {
     "check-decided-invoices": _every("lightning.tasks.check_decided_invoices", 3_600),
     "prove-wallets": _every("lightning.tasks.prove_wallets", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
+    "sweep-confirmations": _every("tenants.tasks.sweep_confirmations", 60),
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
     "look-up-names": _every("tenants.tasks.look_up_names", 86400),

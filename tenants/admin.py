@@ -15,7 +15,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub_prefix_to_hex, parse_pubkey
-from tenants.models import Activity, Notice, Tenant, validate_pubkey
+from tenants.models import Activity, EmailConfirmation, Notice, Tenant, validate_pubkey
 from tenants.services.notices import resend
 from tenants.services.tenants import (
     EDITABLE,
@@ -97,6 +97,7 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
     list_filter = ("autopay_paused", "dunning_exempt")
     readonly_fields: tuple[str, ...] = (
         "npub",
+        "email_confirmed_at",
         "wallet",
         "nwc_error",
         "stripe_customer_id",
@@ -112,6 +113,8 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
             "pubkey",
             "display_name",
             "email",
+            "time_zone",
+            "payment_notices",
             "autopay_paused",
             "dunning_exempt",
         )
@@ -167,6 +170,24 @@ class ActivityAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     @admin.display(ordering="subject_id")
     def subject(self, activity: Activity) -> str:
         return f"{activity.subject_type} {activity.subject_id}"
+
+
+@admin.register(EmailConfirmation)
+class EmailConfirmationAdmin(NpubSearchAdmin, ReadOnlyAdmin):
+    list_display = (
+        "address",
+        "state",
+        "tenant",
+        "asked_at",
+        "sent_at",
+        "next_attempt_at",
+        "last_error",
+    )
+    fields = (*list_display, "mailbox", "message_id", "failures")
+    readonly_fields = fields
+    list_filter = ("state", "last_error_code")
+    search_fields = ("address", "mailbox", "tenant__pubkey")
+    list_select_related = ("tenant",)
 
 
 @admin.register(Notice)

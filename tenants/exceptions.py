@@ -39,6 +39,19 @@ class AddressRefused(CaravelError):
     status = 422
 
 
+class EmailLinkInvalid(NotFound):
+    """The token of a link in an e-mail is not valid."""
+
+    code = "email-link-invalid"
+
+
+class EmailLinkExpired(CaravelError):
+    """The token of a link in an e-mail has expired."""
+
+    code = "email-link-expired"
+    status = 410
+
+
 class IdentityNotPublished(CaravelError):
     """No relay accepted one of the events of our identity."""
 

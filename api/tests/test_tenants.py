@@ -87,11 +87,19 @@ def test_other_tenants_are_not_found(ann, ben, admin):
 
 
 def test_tenant_updates_its_own_fields(ann, tenant):
-    changes = {"email": "ann@example.com", "autopay_paused": True}
+    changes = {
+        "email": "ann@example.com",
+        "autopay_paused": True,
+        "payment_notices": True,
+        "time_zone": "Europe/Berlin",
+    }
 
     response = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
 
     assert response.data["email"] == "ann@example.com"
+    assert response.data["email_confirmed"] is False
+    assert response.data["payment_notices"] is True
+    assert response.data["time_zone"] == "Europe/Berlin"
     assert response.data["autopay_paused"] is True
     tenant.refresh_from_db()
     assert (tenant.email, tenant.autopay_paused) == ("ann@example.com", True)
@@ -112,6 +120,9 @@ def test_only_an_operator_sets_dunning_exempt(ann, admin, tenant):
     [
         ({"email": "no address"}, "email-invalid"),
         ({"email": None}, "email-invalid"),
+        ({"time_zone": "Mars/Olympus"}, "time-zone-invalid"),
+        ({"time_zone": "../../etc/passwd"}, "time-zone-invalid"),
+        ({"payment_notices": "often"}, "payment-notices-invalid"),
         ({"email": "a\0@example.com"}, "email-invalid"),
         ({"email": ["x"]}, "email-invalid"),
         ({"autopay_paused": "perhaps"}, "autopay-paused-invalid"),

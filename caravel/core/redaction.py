@@ -16,8 +16,12 @@ _PATTERNS = [
     re.compile(
         r"((?:postgres(?:ql)?|pgsql)://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"
     ),
-    # A payment link is a credential. It can also be URL-encoded inside another URL.
-    re.compile(r"((?:/|%2F)pay(?:/|%2F)[\w-]+(?:\.|%2E))[\w.%-]{8,}", re.IGNORECASE),
+    # A link to a payment page, or in an e-mail, is a credential. It can also be
+    # URL-encoded inside another URL.
+    re.compile(
+        r"((?:/|%2F)(?:pay|confirm-email|stop-email)(?:/|%2F)[\w-]+(?:\.|%2E))[\w.%-]{8,}",
+        re.IGNORECASE,
+    ),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
         r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}"

@@ -143,6 +143,9 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
         recheck_at = timezone.now() + _RECHECK_INTERVAL
         return Wait(State.MANUAL, "Disputed: waiting for the customer", recheck_at)
     notices.drop_unpaid_notices(collection)
+    # A closed one was paid before, perhaps before the tenant wanted such notices.
+    if collection.state != State.CLOSED:
+        notices.notify_paid(collection, payer)
     is_paid = collection.stripe_status == Status.PAID
     return Wait(State.CLOSED, str(payer.label) if is_paid else "Void", None)
 

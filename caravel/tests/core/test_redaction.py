@@ -39,6 +39,8 @@ def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
         "GET /pay/in_1%2E1wX2y%2Eabcdefghijkl_-x",
         "return_url=https%3A%2F%2Fa.example%2Fpay%2Fin_1.1wX2y.abcdefghijkl_-x%3Fback",
         "postgres://caravel:hunter2hunter2@db/caravel",
+        f"GET /confirm-email/{'cd' * 32}-{'ef' * 16}.1wX2y.abcdefghijkl_-x",
+        f"POST /stop-email/{'cd' * 32}-{'ef' * 16}.abcdefghijkl_-x",
     ],
 )
 def test_value_with_name_of_secret_is_redacted(line):
