@@ -21,6 +21,7 @@ from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.qr import qr_svg
 from billing.services.payment_page.quote import QuotePreview, preview_quote
 from billing.services.payment_page.receipt import PageReceipt, page_receipt
+from billing.services.payment_page.saved_card import SavedCard, saved_card
 from billing.services.payment_page.timeouts import run_with_timeout
 
 logger = structlog.get_logger(__name__)
@@ -41,17 +42,24 @@ class PageLine:
 
 @dataclass(frozen=True)
 class PageDetails:
-    """`qr` is an SVG element, "" without an open bolt11; `lines` may be missing."""
+    """Content of the page; `lines` and `card` may be missing.
+
+    `qr` is an SVG element, "" without an open bolt11. `card` is charged next.
+    """
 
     quote: QuotePreview
     qr: str = ""
     lines: tuple[PageLine, ...] = ()
     sums: tuple[PageLine, ...] = ()
     receipt: PageReceipt | None = None
+    card: SavedCard | None = None
 
 
-def page_details(page: PaymentPage) -> PageDetails:
-    """Return the page's content besides its state, waiting a few seconds at most."""
+def page_details(page: PaymentPage, *, was_card_added: bool = False) -> PageDetails:
+    """Return the page's content besides its state, waiting a few seconds at most.
+
+    `was_card_added` if the payer comes back from adding a card.
+    """
     invoice = _get_invoice(page)
     return PageDetails(
         quote=_quote(page),
@@ -59,6 +67,7 @@ def page_details(page: PaymentPage) -> PageDetails:
         lines=tuple(_lines(invoice)) if invoice else (),
         sums=tuple(_sums(page, invoice)) if invoice else (),
         receipt=page_receipt(page),
+        card=saved_card(page, was_just_added=was_card_added),
     )
 
 

@@ -2,6 +2,9 @@
 
 import hashlib
 from dataclasses import astuple, dataclass
+from math import ceil
+
+from django.conf import settings
 
 from billing.money import format_amount, format_price
 from billing.services.payment_page.page import (
@@ -39,6 +42,7 @@ class Presentation:
     """Texts of the page. `sats`, `bolt11_amount` and `bitcoin_price` are of its bolt11.
 
     `screen_reader_text` announces a change of the page. `tone` is a CSS class.
+    `lightning_delay` is how long a new bolt11 keeps us from charging.
     """
 
     number: str
@@ -48,6 +52,7 @@ class Presentation:
     tone: str
     tenant: str
     short_npub: str
+    lightning_delay: str
     sats: str = ""
     bolt11_amount: str = ""
     bitcoin_price: str = ""
@@ -72,6 +77,9 @@ def present(page: PaymentPage) -> Presentation:
         tone=_tone(page),
         tenant=str(invoice.tenant),
         short_npub=short_npub(invoice.tenant_id),
+        lightning_delay=_format_duration(
+            settings.LIGHTNING_EXPIRY + settings.LIGHTNING_MARGIN
+        ),
         **texts,
     )
 
@@ -87,6 +95,13 @@ def _screen_reader_text(page: PaymentPage) -> str:
     if page.state == PageState.OFFER_EXPIRED and not page.reissue_at:
         return "You can now get a new Lightning invoice."
     return _headline(page)
+
+
+def _format_duration(seconds: int) -> str:
+    """Format a duration, rounded up to minutes: `2 hours 45 minutes`."""
+    hours, minutes = divmod(ceil(seconds / 60), 60)
+    parts = [(hours, "hour"), (minutes, "minute")]
+    return " ".join(f"{n} {unit}{'s' * (n > 1)}" for n, unit in parts if n)
 
 
 def _tone(page: PaymentPage) -> str:

@@ -33,11 +33,15 @@ _PAYMENT_METHODS = {
 
 @dataclass(frozen=True)
 class ReceiptLine:
-    """Line of a receipt. `is_code` marks long values, for monospaced type."""
+    """Line of a receipt. `is_code` marks long values, for monospaced type.
+
+    A line with a time has it in `at`, and no `value`.
+    """
 
     title: str
-    value: str = field(repr=False)
+    value: str = field(default="", repr=False)
     is_code: bool = False
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _from_receipt(receipt: Receipt) -> Iterator[ReceiptLine]:
     if receipt.disputed_cents:
         disputed = format_amount(receipt.disputed_cents, receipt.currency)
         yield ReceiptLine("Taken back by the bank", disputed)
-    yield ReceiptLine("Date paid", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
+    yield ReceiptLine("Date paid", at=receipt.paid_at)
     yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(receipt.paid_by)])
     yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:
