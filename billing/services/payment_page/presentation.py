@@ -7,6 +7,7 @@ from math import ceil
 from django.conf import settings
 
 from billing.money import format_amount, format_price
+from billing.services.payment_page.open_invoices import total
 from billing.services.payment_page.page import (
     CardOption,
     PageState,
@@ -42,7 +43,8 @@ class Presentation:
     """Texts of the page. `sats`, `bolt11_amount` and `bitcoin_price` are of its bolt11.
 
     `screen_reader_text` announces a change of the page. `tone` is a CSS class.
-    `lightning_delay` is how long a new bolt11 keeps us from charging.
+    `lightning_delay` is how long a new bolt11 keeps us from charging. `others_total`
+    is the sum of the tenant's other open invoices.
     """
 
     number: str
@@ -53,6 +55,7 @@ class Presentation:
     tenant: str
     short_npub: str
     lightning_delay: str
+    others_total: str
     sats: str = ""
     bolt11_amount: str = ""
     bitcoin_price: str = ""
@@ -80,6 +83,7 @@ def present(page: PaymentPage) -> Presentation:
         lightning_delay=_format_duration(
             settings.LIGHTNING_EXPIRY + settings.LIGHTNING_MARGIN
         ),
+        others_total=total(page.others),
         **texts,
     )
 
@@ -133,6 +137,7 @@ def etag(page: PaymentPage) -> str:
         page.is_overdue,
         page.is_written_off,
         page.is_disputed,
+        page.others,
         page.card_option,
         attempt and (attempt.pk, attempt.state),
         page.is_payable and (invoice.suspend_at, page.has_billable_relays),
