@@ -104,6 +104,12 @@ class PaymentPage:
         return self.state not in final
 
     @property
+    def is_settled_without_money(self) -> bool:
+        """Return whether credit covered all of it, or there was nothing to pay."""
+        is_paid = self.state == PageState.PAID and self.payment is None
+        return is_paid and self.invoice.amount_paid_cents <= 0
+
+    @property
     def is_final(self) -> bool:
         """Return whether the page can no longer change."""
         is_complete = self.state == PageState.VOID or bool(self.paid_by)

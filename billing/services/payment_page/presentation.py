@@ -89,6 +89,9 @@ def present(page: PaymentPage) -> Presentation:
 
 
 def _headline(page: PaymentPage) -> str:
+    if page.is_settled_without_money:
+        has_amount = page.invoice.total_cents > 0
+        return "Covered by credit" if has_amount else "There is nothing to pay"
     waiting = _WAITING_HEADLINES.get(page.waiting_for) if page.waiting_for else None
     return waiting or _HEADLINES[page.state]
 

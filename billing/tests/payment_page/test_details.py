@@ -363,6 +363,31 @@ def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, setti
     assert "signed by npub1" in html
 
 
+def test_invoice_that_was_credited_away_is_not_called_paid(
+    client, open_invoice, sandbox
+):
+    note = {"invoice": open_invoice.pk, "amount": 500}
+    sandbox.client().v1.credit_notes.create(note)
+    collect_invoice(invoice_id=open_invoice.pk)
+
+    html = get_html(client, open_invoice)
+
+    assert "Covered by credit" in html
+    assert "nothing was charged" in html
+    assert "<dt>Credit applied</dt><dd>$5.00</dd>" in html
+    assert "$0.00" not in html
+    assert "Thank you" not in html and "Amount paid" not in html
+
+
+def test_invoice_without_an_amount_is_not_called_paid(client, open_invoice):
+    change(stripe_status="paid", amount_remaining_cents=0, total_cents=0)
+
+    html = get_html(client, open_invoice)
+
+    assert "There is nothing to pay" in html
+    assert "Thank you" not in html
+
+
 # --- limits
 
 
