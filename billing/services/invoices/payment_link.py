@@ -3,7 +3,12 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.core.signing import (
+    BadSignature,
+    SignatureExpired,
+    Signer,
+    TimestampSigner,
+)
 from django.urls import reverse
 
 from billing.exceptions import LinkExpired, LinkInvalid
@@ -18,6 +23,16 @@ def payment_url(collection: InvoiceCollection) -> str:
     """Return the URL of an invoice's payment page, valid for 60 days."""
     token = _SIGNER.sign(collection.pk)
     return settings.APP_URL + reverse("pay", args=[token])
+
+
+def token_like(token: str, invoice_id: str) -> str:
+    """Return a token for another invoice that expires together with a valid `token`.
+
+    Otherwise one link would lead to later invoices, and be renewed by them, for ever.
+    """
+    _, timestamp = Signer.unsign(_SIGNER, token).rsplit(_SIGNER.sep, 1)
+    # Not that of TimestampSigner, which would add the present time.
+    return Signer.sign(_SIGNER, f"{invoice_id}{_SIGNER.sep}{timestamp}")
 
 
 def oldest_unpaid_link(pubkey: str) -> str | None:
