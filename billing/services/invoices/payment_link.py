@@ -1,4 +1,7 @@
-"""Signed payment links: anyone who has one can pay the invoice, without a login."""
+"""Signed payment links: anyone who has one can pay the invoice, without a login.
+
+Once the invoice is paid, its links lead to the receipt and do not expire any more.
+"""
 
 from datetime import timedelta
 
@@ -15,7 +18,7 @@ _SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
 
 
 def payment_url(collection: InvoiceCollection) -> str:
-    """Return the URL of an invoice's payment page, valid for 60 days."""
+    """Return the URL of an invoice's page, valid for 60 days, and longer if paid."""
     token = _SIGNER.sign(collection.pk)
     return settings.APP_URL + reverse("pay", args=[token])
 
@@ -32,8 +35,12 @@ def verify_token(token: str) -> str:
     try:
         return _SIGNER.unsign(token, max_age=LIFETIME)
     except SignatureExpired as exc:
+        invoice_id = _SIGNER.unsign(token)
+        if InvoiceCollection.objects.paid().filter(pk=invoice_id).exists():
+            return invoice_id
         raise LinkExpired(
-            "This link is too old: our latest message has a new one."
+            "This link is too old to pay with. A newer message from us may have"
+            " another one; if not, please ask us for it."
         ) from exc
     except BadSignature as exc:
         raise LinkInvalid("This link is incomplete or invalid.") from exc

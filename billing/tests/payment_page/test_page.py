@@ -215,6 +215,35 @@ def test_expired_link_is_gone(client, invoice, method):
     assert bolt11s() == []
 
 
+def mark_as_paid(invoice, **columns):
+    paid = {"stripe_status": "paid", "amount_remaining_cents": 0, "paid_by": "card"}
+    InvoiceCollection.objects.filter(pk=invoice.pk).update(**paid, **columns)
+
+
+def test_link_of_a_paid_invoice_leads_to_its_receipt_years_later(client, invoice):
+    path = path_of(invoice)
+    mark_as_paid(invoice)
+
+    with time_machine.travel(timezone.now() + timedelta(days=3 * 365)):
+        response = client.get(path)
+        status = client.get(f"{path}/status")
+
+    assert response.status_code == status.status_code == 200
+    assert "This is your receipt" in text(response)
+    assert "This link does not expire" in text(response)
+
+
+def test_old_link_does_not_lead_to_a_debt_from_a_dispute(client, invoice):
+    path = path_of(invoice)
+    mark_as_paid(invoice, dispute_debt_cents=500)
+
+    with time_machine.travel(timezone.now() + LIFETIME + timedelta(minutes=1)):
+        response = client.get(path)
+
+    assert response.status_code == 410
+    assert invoice.number not in text(response)
+
+
 def test_link_of_unknown_invoice_is_not_found(client, invoice):
     unsaved = InvoiceCollection(pk="in_gone")
 
