@@ -5,9 +5,11 @@ read each time.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line, Stripe
 from billing.clients.stripe.errors import StripeNotFound
@@ -141,11 +143,30 @@ def get_invoice(invoice_id: str) -> InvoiceDetails:
     Raises UnknownInvoice, also when its customer belongs to no tenant, or a StripeError
     when Stripe is unavailable and nothing is cached.
     """
+    return _details(
+        invoice_id,
+        lambda: get_or_fetch(invoice_id, lambda: [_fetch_with_all_lines(invoice_id)]),
+    )
+
+
+def fetch_invoice(invoice_id: str) -> InvoiceDetails:
+    """Return an invoice as Stripe has it now, never from the cache.
+
+    What we sign must not depend on who can write to Redis. Raises UnknownInvoice or a
+    StripeError, see `get_invoice`.
+    """
+    return _details(
+        invoice_id,
+        lambda: CachedInvoices((_fetch_with_all_lines(invoice_id),), timezone.now()),
+    )
+
+
+def _details(invoice_id: str, read: Callable[[], CachedInvoices]) -> InvoiceDetails:
     # A malformed id could change the path of the request to Stripe.
     if not _INVOICE_ID.fullmatch(invoice_id):
         raise UnknownInvoice("There is no such invoice.")
     try:
-        cached = get_or_fetch(invoice_id, lambda: [_fetch_with_all_lines(invoice_id)])
+        cached = read()
     except StripeNotFound as exc:
         raise UnknownInvoice("There is no such invoice.") from exc
     collections = InvoiceCollection.objects.in_bulk([invoice_id])

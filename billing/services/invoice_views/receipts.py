@@ -17,7 +17,7 @@ from billing.clients.stripe.errors import StripeNotExecuted, StripeUnavailable
 from billing.exceptions import InvoiceChanged, InvoiceNotPaid
 from billing.models import InvoiceCollection, Settlement
 from billing.services.collection.settlements import lightning_payment_for, value_cents
-from billing.services.invoice_views.invoices import InvoiceDetails, get_invoice
+from billing.services.invoice_views.invoices import InvoiceDetails, fetch_invoice
 from billing.services.invoices import locks
 from billing.services.invoices.amounts import refunded_cents, taken_back_cents
 from billing.services.invoices.payer import lightning_payer, paid_by, payer_elsewhere
@@ -102,7 +102,8 @@ def build_receipt(invoice_id: str) -> Receipt:
     """Return the signed receipt of a paid invoice.
 
     A settled Lightning payment counts before it is marked in Stripe, but not if it
-    became credit. Raises UnknownInvoice, InvoiceNotPaid, or a StripeError when Stripe
+    became credit. What we sign was read from Stripe or from our own rows now, never
+    from the cache. Raises UnknownInvoice, InvoiceNotPaid, or a StripeError when Stripe
     is needed and unavailable.
     """
     collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
@@ -111,7 +112,7 @@ def build_receipt(invoice_id: str) -> Receipt:
     payment = _settled_payment(collection) if collection else None
     if collection and payment:
         return _sign(_paid_by_lightning(collection, payment))
-    return _sign(_paid_in_stripe(get_invoice(invoice_id), collection))
+    return _sign(_paid_in_stripe(fetch_invoice(invoice_id), collection))
 
 
 def _require_kept(collection: InvoiceCollection) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import bolt11
 import nostr_sdk
 import pytest
+import redis
 import requests
 import time_machine
 from django.utils import timezone
@@ -17,6 +18,7 @@ from billing.exceptions import InvoiceNotPaid, UnknownInvoice
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
+from billing.services.invoice_views.invoices import get_invoice
 from billing.services.invoice_views.receipts import build_receipt
 from billing.services.payment_page import receipt as page_receipt
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
@@ -367,6 +369,20 @@ def test_no_receipt_for_open_invoice(invoice):
 
     assert error.value.code == "invoice-not-paid"
     assert error.value.status == 409
+
+
+def test_forged_cache_entry_gets_no_receipt(invoice, sandbox, settings):
+    """With write access to Redis, an open invoice can be made to look paid."""
+    get_invoice(invoice.pk)
+    with redis.from_url(settings.REDIS_URL) as client:
+        (key,) = client.keys(f"caravel-cache:*:invoices:*:{invoice.pk}")
+        entry = json.loads(client.get(key))
+        entry["invoices"][0] |= {"status": "paid", "amount_paid": 500}
+        client.set(key, json.dumps(entry))
+    assert get_invoice(invoice.pk).status == "paid"
+
+    with pytest.raises(InvoiceNotPaid):
+        build_receipt(invoice.pk)
 
 
 def test_no_receipt_for_draft(subscriber):
