@@ -35,6 +35,15 @@ class ProofSerializer(serializers.Serializer[Any]):
     rate_sources = RateSourceSerializer(many=True)
 
 
+class SellerSerializer(serializers.Serializer[Any]):
+    """Whom the invoice was paid to; all but the name may be empty."""
+
+    name = serializers.CharField()
+    address = serializers.CharField()
+    tax_id = serializers.CharField(help_text="Number for taxes, with its name.")
+    contact = serializers.CharField(help_text="An e-mail address, or a page.")
+
+
 class EventSerializer(serializers.Serializer[Any]):
     """A Nostr event (NIP-01)."""
 
@@ -53,6 +62,7 @@ class EventSerializer(serializers.Serializer[Any]):
 class ReceiptSerializer(serializers.Serializer[Any]):
     """A signed receipt. Amounts are in the currency's smallest unit."""
 
+    seller = SellerSerializer()
     invoice = serializers.CharField(source="invoice_id", help_text="Stripe invoice id.")
     number = serializers.CharField(help_text="Stripe invoice number.")
     tenant = serializers.CharField(source="tenant_pubkey")

@@ -352,3 +352,35 @@ def test_click_makes_no_stripe_request_while_wallet_payment_is_pending(
     assert client.post(path_of(invoice)).status_code == 409
 
     assert len(sandbox.requests()) == before
+
+
+# --- the seller
+
+
+@pytest.mark.parametrize(
+    ("contact", "link"),
+    [
+        ("help@relays.example", 'href="mailto:help@relays.example"'),
+        ("https://relays.example/help", 'href="https://relays.example/help"'),
+        ("+48 123 456", "Questions: +48 123 456"),
+        ("javascript:alert(1)", "Questions: javascript:alert(1)"),
+    ],
+)
+def test_page_names_the_seller_and_links_to_their_contact(
+    client, invoice, settings, contact, link
+):
+    settings.SELLER_NAME, settings.SELLER_ADDRESS = "Ada & Co", "1 High Street, Leeds"
+    settings.SELLER_CONTACT = contact
+
+    html = text(client.get(path_of(invoice)))
+
+    assert "Sold by Ada &amp; Co, 1 High Street, Leeds" in html
+    assert link in html
+
+
+def test_page_of_a_link_that_is_too_old_says_whom_to_ask(client, invoice, settings):
+    settings.SELLER_CONTACT = "help@relays.example"
+    path = path_of(invoice)
+
+    with time_machine.travel(timezone.now() + LIFETIME + timedelta(minutes=1)):
+        assert "help@relays.example" in text(client.get(path))
