@@ -3,6 +3,8 @@ from typing import Any
 from rest_framework import serializers
 
 from billing.models import InvoiceCollection
+from billing.services.invoice_views.receipts import Receipt
+from billing.services.invoices.payment_link import receipt_pdf_url
 
 
 class RateSourceSerializer(serializers.Serializer[Any]):
@@ -81,8 +83,14 @@ class ReceiptSerializer(serializers.Serializer[Any]):
         help_text="Payment method of the money, or of its last part.",
     )
     lightning = ProofSerializer(allow_null=True)
+    pdf_url = serializers.SerializerMethodField(
+        help_text="The receipt as a PDF, without a login."
+    )
     event = EventSerializer(
         source="signed",
         help_text="The same facts as a Nostr event of kind 30078, signed by the "
         "service's key; `content` has them as JSON.",
     )
+
+    def get_pdf_url(self, receipt: Receipt) -> str:
+        return receipt_pdf_url(receipt.invoice_id)

@@ -19,8 +19,16 @@ _SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
 
 def payment_url(collection: InvoiceCollection) -> str:
     """Return the URL of an invoice's page, valid for 60 days, and longer if paid."""
-    token = _SIGNER.sign(collection.pk)
-    return settings.APP_URL + reverse("pay", args=[token])
+    return _url("pay", collection.pk)
+
+
+def receipt_pdf_url(invoice_id: str) -> str:
+    """Return the URL of the receipt as a PDF, valid as long as the page's."""
+    return _url("receipt-pdf", invoice_id)
+
+
+def _url(name: str, invoice_id: str) -> str:
+    return settings.APP_URL + reverse(name, args=[_SIGNER.sign(invoice_id)])
 
 
 def oldest_unpaid_link(pubkey: str) -> str | None:

@@ -56,7 +56,7 @@ def page_details(page: PaymentPage) -> PageDetails:
     return PageDetails(
         quote=_quote(page),
         qr=qr_svg(page.open_bolt11.bolt11) if page.open_bolt11 else "",
-        lines=tuple(_lines(invoice)) if invoice else (),
+        lines=tuple(page_lines(invoice)) if invoice else (),
         sums=tuple(_sums(page, invoice)) if invoice else (),
         receipt=page_receipt(page),
     )
@@ -77,7 +77,8 @@ def _get_invoice(page: PaymentPage) -> InvoiceDetails | None:
         return None
 
 
-def _lines(invoice: InvoiceDetails) -> Iterator[PageLine]:
+def page_lines(invoice: InvoiceDetails) -> Iterator[PageLine]:
+    """Yield the formatted lines of an invoice."""
     for line in invoice.lines:
         yield _line(line, invoice.currency)
 

@@ -213,7 +213,7 @@ def test_partial_payment_in_stripe_reduces_lightning_part(
     assert after.lightning
     assert after.lightning.amount_cents == bolt11_cents
     assert after.lightning.paid_cents == 300
-    lines = list(page_receipt._from_receipt(after))
+    lines = list(page_receipt.receipt_lines(after))
     assert ReceiptLine("Paid with Lightning", "$3.00") in lines
 
 
