@@ -3,6 +3,7 @@ from django.urls import path
 from billing.views.open_invoices import OpenInvoicesView
 from billing.views.payment_page import CardView, PaymentPageView
 from billing.views.payment_status import PaymentStatusView
+from billing.views.receipt_files import ReceiptFileView
 from billing.views.webhooks import StripeWebhookView
 
 urlpatterns = [
@@ -10,5 +11,15 @@ urlpatterns = [
     path("pay/<str:token>/all", OpenInvoicesView.as_view(), name="pay-all"),
     path("pay/<str:token>/card", CardView.as_view(), name="pay-card"),
     path("pay/<str:token>/status", PaymentStatusView.as_view(), name="pay-status"),
+    path(
+        "pay/<str:token>/receipt.pdf",
+        ReceiptFileView.as_view(extension="pdf"),
+        name="receipt-pdf",
+    ),
+    path(
+        "pay/<str:token>/receipt.json",
+        ReceiptFileView.as_view(extension="json"),
+        name="receipt-json",
+    ),
     path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
 ]

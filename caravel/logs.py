@@ -97,6 +97,8 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
             "stripe": {"level": "WARNING"},
             # At INFO it logs each connection that the pool opens or closes.
             "psycopg.pool": {"level": "WARNING"},
+            # At INFO it logs every step of embedding a font in a PDF.
+            "fontTools": {"level": "WARNING"},
             # At DEBUG: each frame of a relay, and each missing template variable.
             "websockets": {"level": "INFO"},
             "django.template": {"level": "INFO"},

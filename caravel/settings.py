@@ -86,6 +86,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "caravel.core.seller.seller_context",
             ],
         },
     },
@@ -414,6 +415,11 @@ ROBOT_NAME = env.optional("ROBOT_NAME", "Caravel")
 ROBOT_DESCRIPTION = env.optional("ROBOT_DESCRIPTION")
 ROBOT_PICTURE = env.optional("ROBOT_PICTURE")
 env.require_format("ROBOT_PICTURE", [ROBOT_PICTURE], r"https?://\S+")
+#: Who tenants pay, as named on pages, messages and receipts.
+SELLER_NAME = env.optional("SELLER_NAME", ROBOT_NAME)
+SELLER_ADDRESS = env.optional("SELLER_ADDRESS")
+SELLER_TAX_ID = env.optional("SELLER_TAX_ID")
+SELLER_CONTACT = env.optional("SELLER_CONTACT")
 #: Relays where we publish, and fallback for recipients without relays for messages.
 ROBOT_OUTBOX_RELAYS = env.required_list("ROBOT_OUTBOX_RELAYS")
 #: Relays where users' relay lists and profiles are looked up.

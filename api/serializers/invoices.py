@@ -61,7 +61,8 @@ class CollectionSerializer(serializers.Serializer[Any]):
     refunded_cents = serializers.IntegerField(help_text="Amount that was refunded.")
     payment_url = serializers.URLField(
         allow_null=True,
-        help_text="Payment page without a login; null if there is nothing to pay.",
+        help_text="Payment page without a login, and the receipt once paid; null if "
+        "there is nothing to pay and nothing was paid.",
     )
 
 

@@ -3,6 +3,8 @@ from typing import Any
 from rest_framework import serializers
 
 from billing.models import InvoiceCollection
+from billing.services.invoice_views.receipts import Receipt
+from billing.services.invoices.payment_link import receipt_pdf_url
 
 
 class RateSourceSerializer(serializers.Serializer[Any]):
@@ -35,6 +37,15 @@ class ProofSerializer(serializers.Serializer[Any]):
     rate_sources = RateSourceSerializer(many=True)
 
 
+class SellerSerializer(serializers.Serializer[Any]):
+    """Whom the invoice was paid to; all but the name may be empty."""
+
+    name = serializers.CharField()
+    address = serializers.CharField()
+    tax_id = serializers.CharField(help_text="Number for taxes, with its name.")
+    contact = serializers.CharField(help_text="An e-mail address, or a page.")
+
+
 class EventSerializer(serializers.Serializer[Any]):
     """A Nostr event (NIP-01)."""
 
@@ -53,6 +64,7 @@ class EventSerializer(serializers.Serializer[Any]):
 class ReceiptSerializer(serializers.Serializer[Any]):
     """A signed receipt. Amounts are in the currency's smallest unit."""
 
+    seller = SellerSerializer()
     invoice = serializers.CharField(source="invoice_id", help_text="Stripe invoice id.")
     number = serializers.CharField(help_text="Stripe invoice number.")
     tenant = serializers.CharField(source="tenant_pubkey")
@@ -71,8 +83,14 @@ class ReceiptSerializer(serializers.Serializer[Any]):
         help_text="Payment method of the money, or of its last part.",
     )
     lightning = ProofSerializer(allow_null=True)
+    pdf_url = serializers.SerializerMethodField(
+        help_text="The receipt as a PDF, without a login."
+    )
     event = EventSerializer(
         source="signed",
         help_text="The same facts as a Nostr event of kind 30078, signed by the "
         "service's key; `content` has them as JSON.",
     )
+
+    def get_pdf_url(self, receipt: Receipt) -> str:
+        return receipt_pdf_url(receipt.invoice_id)

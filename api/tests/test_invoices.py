@@ -260,7 +260,7 @@ def test_no_bolt11_for_an_invoice_paid_by_lightning(
     }
     paid = ann.get(path).data
     assert (paid["status"], paid["collection"]["paid_by"]) == ("paid", "lightning")
-    assert paid["collection"]["payment_url"] is None
+    assert urlsplit(paid["collection"]["payment_url"]).path.startswith("/pay/")
 
 
 def test_no_bolt11_for_an_invoice_paid_at_stripe(
@@ -316,6 +316,19 @@ def test_receipt_can_be_verified_by_anyone(
     assert lightning["payment_hash"] in event.content
     assert ann.get(f"{path}/receipt").data["event"]["id"] == event.id
     assert ben.get(f"{path}/receipt").error == (404, "invoice-not-found")
+
+
+def test_receipt_can_be_downloaded_as_a_pdf_without_a_signature(
+    ann, client, invoice, path, own_wallet, rates, wallets
+):
+    pay(wallets, ann.post(f"{path}/bolt11").data["bolt11"])
+
+    url = urlsplit(ann.get(f"{path}/receipt").data["pdf_url"])
+
+    assert f"{url.scheme}://{url.netloc}" == settings.APP_URL
+    response = client.get(url.path)
+    assert response["Content-Type"] == "application/pdf"
+    assert response.content.startswith(b"%PDF-")
 
 
 # --- Stripe's portal

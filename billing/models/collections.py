@@ -20,6 +20,11 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         """
         return self.filter(is_chargeable_q() | Q(dispute_debt_cents__gt=0))
 
+    def paid(self) -> Self:
+        """Those that are paid at Stripe, with no disputed money to be paid again."""
+        paid = InvoiceCollection.Status.PAID
+        return self.filter(stripe_status=paid, dispute_debt_cents=0)
+
     def chargeable(self) -> Self:
         """Invoices with an amount remaining that Stripe lets us charge."""
         return self.filter(is_chargeable_q())

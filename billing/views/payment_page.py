@@ -19,6 +19,7 @@ from billing.exceptions import (
     CsrfFailed,
     InvoiceChanged,
     InvoiceNotOpen,
+    InvoiceNotPaid,
     LinkExpired,
     LinkInvalid,
     UnknownInvoice,
@@ -46,6 +47,7 @@ CLICK_RATE = "10/minute"
 _HEADLINES = {
     403: "Please try again",
     404: "There is no such invoice",
+    409: "There is no receipt",
     410: "This link has expired",
     429: "One moment, please",
 }
@@ -58,6 +60,7 @@ _PUBLIC_ERRORS = (
     CsrfFailed,
     InvoiceChanged,
     InvoiceNotOpen,
+    InvoiceNotPaid,
     LinkExpired,
     LinkInvalid,
     PaymentInProgress,

@@ -9,6 +9,7 @@ from django.utils import timezone
 from billing.models import CardAttempt, InvoiceCollection
 from billing.money import format_amount
 from billing.services.invoices.payment_link import payment_url
+from caravel.core.seller import get_seller
 from lightning.models import NwcPayment
 from relays.models import Relay
 from tenants.models import Tenant
@@ -51,13 +52,16 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
 
 
 def render(kind: str, context: dict[str, str]) -> tuple[str, str]:
-    """Return the title (first line of the template) and the text of a notice."""
+    """Return the title (first line of the template) and the text of a notice.
+
+    The text ends with the seller's name, address and contact.
+    """
     # Notices are plain text, so HTML escaping would garble them.
     rendered = _ENGINE.get_template(f"{kind}.txt").render(
         Context(context, autoescape=False)
     )
     title, _, text = rendered.strip().partition("\n")
-    return title, text.strip()
+    return title, f"{text.strip()}\n\n{get_seller().signature}"
 
 
 def shorten(text: str) -> str:

@@ -52,9 +52,9 @@ class CollectionDetails:
     `next_try_at` is the next attempt to charge wallet and card. `waiting` is a pending
     payment or reduction that blocks other payments. `lightning` is a Lightning payment
     that may still arrive. `owed_cents` is to be paid, with
-    `dispute_debt_cents`, which Stripe's amounts do not have. `payment_url` is None when
-    there is nothing to pay. `hold` is what keeps it from being finalized or owed at
-    Stripe.
+    `dispute_debt_cents`, which Stripe's amounts do not have. `payment_url` leads to the
+    receipt once paid; it is None when there is neither. `hold` is what keeps it from
+    being finalized or owed at Stripe.
     """
 
     state: str
@@ -284,6 +284,8 @@ def _collection_details(
 ) -> CollectionDetails | None:
     if collection is None:
         return None
+    is_paid = collection.stripe_status == InvoiceCollection.Status.PAID
+    has_page = collection.is_unpaid or is_paid
     return CollectionDetails(
         state=collection.state,
         hold=collection.hold,
@@ -295,5 +297,5 @@ def _collection_details(
         owed_cents=collection.owed_cents,
         dispute_debt_cents=collection.dispute_debt_cents,
         refunded_cents=refunded_cents,
-        payment_url=payment_url(collection) if collection.is_unpaid else None,
+        payment_url=payment_url(collection) if has_page else None,
     )

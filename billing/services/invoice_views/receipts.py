@@ -23,6 +23,7 @@ from billing.services.invoices.amounts import refunded_cents, taken_back_cents
 from billing.services.invoices.payer import lightning_payer, paid_by, payer_elsewhere
 from billing.services.invoices.records import read_invoice
 from billing.services.reversals.debts import is_taken_back
+from caravel.core.seller import Seller, get_seller
 from caravel.nostr import npub
 from caravel.nostr.events import Event, sign_event
 from lightning.models import LightningInvoice
@@ -63,6 +64,7 @@ class ReceiptData:
     `disputed_cents` was taken back by the payer's bank and not paid again.
     """
 
+    seller: Seller
     invoice_id: str
     number: str
     tenant_pubkey: str
@@ -214,6 +216,7 @@ def _receipt_data(
     lightning: Proof | None,
 ) -> ReceiptData:
     return ReceiptData(
+        seller=get_seller(),
         invoice_id=invoice_id,
         number=number,
         tenant_pubkey=pubkey,

@@ -1,4 +1,7 @@
-"""Signed payment links: anyone who has one can pay the invoice, without a login."""
+"""Signed payment links: anyone who has one can pay the invoice, without a login.
+
+Once the invoice is paid, its links lead to the receipt and do not expire any more.
+"""
 
 from datetime import timedelta
 
@@ -20,9 +23,17 @@ _SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
 
 
 def payment_url(collection: InvoiceCollection) -> str:
-    """Return the URL of an invoice's payment page, valid for 60 days."""
-    token = _SIGNER.sign(collection.pk)
-    return settings.APP_URL + reverse("pay", args=[token])
+    """Return the URL of an invoice's page, valid for 60 days, and longer if paid."""
+    return _url("pay", collection.pk)
+
+
+def receipt_pdf_url(invoice_id: str) -> str:
+    """Return the URL of the receipt as a PDF, valid as long as the page's."""
+    return _url("receipt-pdf", invoice_id)
+
+
+def _url(name: str, invoice_id: str) -> str:
+    return settings.APP_URL + reverse(name, args=[_SIGNER.sign(invoice_id)])
 
 
 def token_like(token: str, invoice_id: str) -> str:
@@ -47,8 +58,12 @@ def verify_token(token: str) -> str:
     try:
         return _SIGNER.unsign(token, max_age=LIFETIME)
     except SignatureExpired as exc:
+        invoice_id = _SIGNER.unsign(token)
+        if InvoiceCollection.objects.paid().filter(pk=invoice_id).exists():
+            return invoice_id
         raise LinkExpired(
-            "This link is too old: our latest message has a new one."
+            "This link is too old to pay with. A newer message from us may have"
+            " another one; if not, please ask us for it."
         ) from exc
     except BadSignature as exc:
         raise LinkInvalid("This link is incomplete or invalid.") from exc

@@ -72,7 +72,7 @@ def page_details(page: PaymentPage, *, was_card_added: bool = False) -> PageDeta
     return PageDetails(
         quote=_quote(page),
         qr=qr_svg(page.open_bolt11.bolt11) if page.open_bolt11 else "",
-        lines=tuple(_lines(invoice)) if invoice else (),
+        lines=tuple(page_lines(invoice)) if invoice else (),
         sums=tuple(_sums(page, invoice)) if invoice else (),
         receipt=page_receipt(page),
         card=saved_card(page, was_just_added=was_card_added),
@@ -94,7 +94,8 @@ def _get_invoice(page: PaymentPage) -> InvoiceDetails | None:
         return None
 
 
-def _lines(invoice: InvoiceDetails) -> Iterator[PageLine]:
+def page_lines(invoice: InvoiceDetails) -> Iterator[PageLine]:
+    """Yield the formatted lines of an invoice, with the relays that they are for."""
     starts = [line.period_start for line in invoice.lines]
     until = max(starts, default=invoice.created_at)
     history = RelayHistory(invoice.tenant_pubkey, until=until)

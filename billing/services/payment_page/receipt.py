@@ -43,6 +43,11 @@ class ReceiptLine:
     is_code: bool = False
     at: datetime | None = None
 
+    @property
+    def text(self) -> str:
+        """The value, or the time in UTC."""
+        return self.value or (f"{self.at:%-d %B %Y, %H:%M} UTC" if self.at else "")
+
 
 @dataclass(frozen=True)
 class PageReceipt:
@@ -70,7 +75,7 @@ def page_receipt(page: PaymentPage) -> PageReceipt | None:
         logger.warning("no_receipt", error=str(exc) or "timeout")
         return PageReceipt(tuple(_from_database(page)))
     return PageReceipt(
-        lines=tuple(_from_receipt(receipt)),
+        lines=tuple(receipt_lines(receipt)),
         paid_at=receipt.paid_at,
         proof=receipt.lightning,
         signer=npub(receipt.signed.pubkey),
@@ -89,7 +94,8 @@ def _from_database(page: PaymentPage) -> Iterator[ReceiptLine]:
         yield ReceiptLine("Payment hash", page.payment.payment_hash, is_code=True)
 
 
-def _from_receipt(receipt: Receipt) -> Iterator[ReceiptLine]:
+def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
+    """Yield the formatted facts of a receipt."""
     if receipt.paid_cents:
         paid = format_amount(receipt.paid_cents, receipt.currency)
         yield ReceiptLine("Amount paid", paid)

@@ -272,3 +272,16 @@ def test_every_template_renders_without_gaps(invoice):
         assert notice.title and notice.text
         assert "{" not in notice.title + notice.text
         assert "  " not in notice.text
+
+
+def test_messages_end_with_the_seller_and_how_to_reach_them(invoice, settings):
+    settings.SELLER_NAME = "Łódź Relays"
+    settings.SELLER_ADDRESS = "ul. Długa 1, Łódź"
+    settings.SELLER_TAX_ID = "NIP 123"
+    settings.SELLER_CONTACT = "help@relays.example"
+
+    notice = notices.notify_invoice_due(invoice)
+
+    assert notice.text.endswith(
+        "\n\nŁódź Relays\nul. Długa 1, Łódź\nNIP 123\nhelp@relays.example"
+    )

@@ -156,7 +156,9 @@ def test_paid_invoice_names_payment_method(invoice, sandbox):
     )
     collection = details.collection
     assert collection and (collection.state, collection.paid_by) == ("closed", "card")
-    assert collection.payment_url is None
+    # The page is the receipt now.
+    assert collection.payment_url
+    assert verify_token(collection.payment_url.rsplit("/", 1)[1]) == invoice.pk
     assert collection.next_try_at is None
 
 

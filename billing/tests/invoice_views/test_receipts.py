@@ -213,7 +213,7 @@ def test_partial_payment_in_stripe_reduces_lightning_part(
     assert after.lightning
     assert after.lightning.amount_cents == bolt11_cents
     assert after.lightning.paid_cents == 300
-    lines = list(page_receipt._from_receipt(after))
+    lines = list(page_receipt.receipt_lines(after))
     assert ReceiptLine("Paid with Lightning", "$3.00") in lines
 
 
@@ -222,6 +222,20 @@ def test_preimage_is_not_in_repr(invoice, settled_payment):
 
     assert receipt.lightning and len(receipt.lightning.preimage) == 64
     assert receipt.lightning.preimage not in repr(receipt)
+
+
+def test_receipt_names_the_seller(invoice, settled_payment, robot, settings):
+    settings.SELLER_NAME, settings.SELLER_CONTACT = "Ada & Co", "help@ada.example"
+    settings.SELLER_ADDRESS, settings.SELLER_TAX_ID = "1 High Street", "VAT 1"
+
+    content = verify(build_receipt(invoice.pk), robot)
+
+    assert content["seller"] == {
+        "name": "Ada & Co",
+        "address": "1 High Street",
+        "tax_id": "VAT 1",
+        "contact": "help@ada.example",
+    }
 
 
 # --- payments that became credit

@@ -215,6 +215,35 @@ def test_expired_link_is_gone(client, invoice, method):
     assert bolt11s() == []
 
 
+def mark_as_paid(invoice, **columns):
+    paid = {"stripe_status": "paid", "amount_remaining_cents": 0, "paid_by": "card"}
+    InvoiceCollection.objects.filter(pk=invoice.pk).update(**paid, **columns)
+
+
+def test_link_of_a_paid_invoice_leads_to_its_receipt_years_later(client, invoice):
+    path = path_of(invoice)
+    mark_as_paid(invoice)
+
+    with time_machine.travel(timezone.now() + timedelta(days=3 * 365)):
+        response = client.get(path)
+        status = client.get(f"{path}/status")
+
+    assert response.status_code == status.status_code == 200
+    assert "This is your receipt" in text(response)
+    assert "This link does not expire" in text(response)
+
+
+def test_old_link_does_not_lead_to_a_debt_from_a_dispute(client, invoice):
+    path = path_of(invoice)
+    mark_as_paid(invoice, dispute_debt_cents=500)
+
+    with time_machine.travel(timezone.now() + LIFETIME + timedelta(minutes=1)):
+        response = client.get(path)
+
+    assert response.status_code == 410
+    assert invoice.number not in text(response)
+
+
 def test_link_of_unknown_invoice_is_not_found(client, invoice):
     unsaved = InvoiceCollection(pk="in_gone")
 
@@ -323,3 +352,35 @@ def test_click_makes_no_stripe_request_while_wallet_payment_is_pending(
     assert client.post(path_of(invoice)).status_code == 409
 
     assert len(sandbox.requests()) == before
+
+
+# --- the seller
+
+
+@pytest.mark.parametrize(
+    ("contact", "link"),
+    [
+        ("help@relays.example", 'href="mailto:help@relays.example"'),
+        ("https://relays.example/help", 'href="https://relays.example/help"'),
+        ("+48 123 456", "Questions: +48 123 456"),
+        ("javascript:alert(1)", "Questions: javascript:alert(1)"),
+    ],
+)
+def test_page_names_the_seller_and_links_to_their_contact(
+    client, invoice, settings, contact, link
+):
+    settings.SELLER_NAME, settings.SELLER_ADDRESS = "Ada & Co", "1 High Street, Leeds"
+    settings.SELLER_CONTACT = contact
+
+    html = text(client.get(path_of(invoice)))
+
+    assert "Sold by Ada &amp; Co, 1 High Street, Leeds" in html
+    assert link in html
+
+
+def test_page_of_a_link_that_is_too_old_says_whom_to_ask(client, invoice, settings):
+    settings.SELLER_CONTACT = "help@relays.example"
+    path = path_of(invoice)
+
+    with time_machine.travel(timezone.now() + LIFETIME + timedelta(minutes=1)):
+        assert "help@relays.example" in text(client.get(path))
