@@ -110,6 +110,12 @@ def test_invalid_relay_is_refused(ann, body, error):
     assert Relay.objects.count() == 1
 
 
+def test_error_of_an_empty_relay_names_all_missing_fields(ann):
+    message = ann.post("/api/relays", {}).body["error"]
+
+    assert message == "subdomain: This field is required. plan: This field is required."
+
+
 def test_plan_and_its_features_change_in_one_request(ann, birds):
     path = f"/api/relays/{birds.pk}"
 
