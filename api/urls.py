@@ -11,6 +11,7 @@ urlpatterns = [
     path("identity", tenants.IdentityView.as_view()),
     path("tenants", tenants.TenantsView.as_view()),
     path("tenants/<str:pubkey>", tenants.TenantView.as_view()),
+    path("tenants/<str:pubkey>/close", tenants.TenantCloseView.as_view()),
     path("tenants/<str:pubkey>/relays", tenants.TenantRelaysView.as_view()),
     path("tenants/<str:pubkey>/invoices", invoices.TenantInvoicesView.as_view()),
     path("tenants/<str:pubkey>/activity", tenants.TenantActivityView.as_view()),

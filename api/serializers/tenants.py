@@ -69,6 +69,13 @@ class TenantDetailSerializer(TenantSerializer):
 class TenantUpdateSerializer(StrictSerializer):
     """Fields of a tenant to update; omitted fields keep their values."""
 
+    display_name = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=100,
+        help_text="Name on invoices, receipts and the payment page, in one line. If "
+        "empty, the name of the Nostr profile is used.",
+    )
     email = serializers.EmailField(
         required=False,
         allow_blank=True,

@@ -27,7 +27,7 @@ class ApiView(APIView):
 
     authentication_classes = [NostrAuthentication]
     content_negotiation_class = AlwaysJson
-    http_method_names = ["get", "head", "post", "patch"]
+    http_method_names = ["get", "head", "post", "patch", "delete"]
     #: HTTP methods that call a wallet, an exchange or Stripe; these have a rate limit
     #: of their own.
     costly_methods: frozenset[str] = frozenset()

@@ -114,6 +114,21 @@ class RelayView(ApiView):
         )
         return success(serializers.RelaySerializer(relay).data)
 
+    @describe(
+        "Delete a relay",
+        response=serializers.RelaySerializer,
+        errors=[exceptions.UnknownRelay],
+    )
+    def delete(self, request: Request, relay_id: UUID) -> Response:
+        """Delete a relay for good. Its subdomain becomes free.
+
+        The rest of a paid period is credited, and no further one is billed.
+        """
+        self.forbid_query()
+        relay = relay_for(self.caller, relay_id)
+        relay = lifecycle.delete_relay(relay_id=relay.pk)
+        return success(serializers.RelaySerializer(relay).data)
+
 
 class RelayActivateView(ApiView):
     permission_classes = [IsAuthenticated]
