@@ -4,6 +4,7 @@ from rest_framework import serializers
 
 from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
+from billing.services.customers.credit import TenantCredit
 from billing.services.invoices.payment_link import oldest_unpaid_link
 from tenants.models import Activity, Tenant
 
@@ -64,6 +65,19 @@ class TenantDetailSerializer(TenantSerializer):
 
     def get_payment_url(self, tenant: Tenant) -> str | None:
         return oldest_unpaid_link(tenant.pk)
+
+
+class CreditSerializer(serializers.Serializer[TenantCredit]):
+    """The tenant's credit."""
+
+    currency = serializers.CharField(help_text="Empty before the first invoice.")
+    credit_cents = serializers.IntegerField(
+        help_text="Reduces the next invoices; if negative, it is added to the next one."
+    )
+    pending_cents = serializers.IntegerField(
+        help_text="Credit for unused time or an overpayment that is about to be added, "
+        "or to reduce an open invoice."
+    )
 
 
 class TenantUpdateSerializer(StrictSerializer):

@@ -15,6 +15,7 @@ from api.views.base import ApiView
 from api.views.filters import activity_page, filter_relays
 from billing.exceptions import CustomerGone, ReturnUrlInvalid, WriteUnresolved
 from billing.services.customers.closing import close_tenant
+from billing.services.customers.credit import get_credit
 from billing.services.customers.portal import portal_session
 from caravel.core.exceptions import Forbidden
 from caravel.core.web.envelope import success
@@ -170,6 +171,24 @@ class TenantCloseView(ApiView):
             raise TenantClosed("This account is closed.")
         tenant.refresh_from_db()
         return success(serializers.TenantDetailSerializer(tenant).data)
+
+
+class TenantCreditView(ApiView):
+    permission_classes = [IsAuthenticated]
+    costly_methods = frozenset({"GET", "HEAD"})
+
+    @describe(
+        "Get a tenant's credit",
+        response=serializers.CreditSerializer,
+        errors=[UnknownTenant, *STRIPE_ERRORS, Overloaded],
+    )
+    def get(self, request: Request, pubkey: str) -> Response:
+        """Return the credit that will reduce the tenant's next invoices."""
+        self.forbid_query()
+        tenant = tenant_for(self.caller, pubkey)
+        with self.concurrency_limit():
+            credit = get_credit(tenant_id=tenant.pk)
+        return success(serializers.CreditSerializer(credit).data)
 
 
 class TenantRelaysView(ApiView):
