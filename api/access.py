@@ -32,8 +32,8 @@ def tenant_for(caller: Caller, pubkey: str) -> Tenant:
 
 
 def relays_for(caller: Caller) -> RelayQuerySet:
-    """Return the relays visible to the caller, with their plans."""
-    relays = Relay.objects.select_related("plan")
+    """Return the relays visible to the caller, with their plans; no deleted ones."""
+    relays = Relay.objects.existing().select_related("plan")
     return relays if caller.is_admin else relays.filter(tenant=caller.pubkey)
 
 

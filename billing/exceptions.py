@@ -44,6 +44,31 @@ class CreditBlocked(CreditPending):
     code = "credit-waits"
 
 
+class InvalidQuote(Invalid):
+    """The quote is not one for this relay and plan."""
+
+    code = "quote-invalid"
+
+
+class QuoteExpired(Conflict):
+    """The quote is older than ten minutes."""
+
+    code = "quote-expired"
+
+
+class QuoteChanged(Conflict):
+    """The change would now cost another amount than was quoted: ask again."""
+
+    code = "quote-changed"
+
+
+class QuoteNotReady(Conflict):
+    """An earlier change has not reached Stripe yet: ask again in some seconds."""
+
+    code = "quote-not-ready"
+    retry_after = 5.0
+
+
 class LeaseLost(Conflict):
     """Another worker holds the tenant's lease now and does the rest."""
 

@@ -69,12 +69,12 @@ class RelayForm(ModelForm[Relay]):
 class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     form = RelayForm
     list_display = ("subdomain", "tenant", "plan", "status", "created_at")
-    list_filter = ("status", "plan")
+    list_filter = ("status", "plan", ("deleted_at", admin.EmptyFieldListFilter))
     search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
     list_select_related = ("tenant", "plan")
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
-    readonly_fields = ("id", "status", "created_at")
+    readonly_fields = ("id", "status", "created_at", "deleted_at")
     # Only billing makes relays delinquent and active again: its next review would undo
     # what a person did. Extending the grace period or an exemption switches them on.
     actions = ("activate", "deactivate")

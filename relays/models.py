@@ -111,6 +111,10 @@ class Plan(models.Model):
 
 
 class RelayQuerySet(models.QuerySet["Relay"]):
+    def existing(self) -> Self:
+        """Return relays that were not deleted."""
+        return self.filter(deleted_at=None)
+
     def active(self) -> Self:
         return self.filter(status=Relay.Status.ACTIVE)
 
@@ -159,6 +163,8 @@ class Relay(models.Model):
     synced = models.BooleanField(default=False, editable=False)
     sync_error = models.TextField(blank=True, default="", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # The row stays: invoices, activities and zooid refer to it.
+    deleted_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = RelayQuerySet.as_manager()
 
@@ -167,9 +173,16 @@ class Relay(models.Model):
         constraints = [
             models.UniqueConstraint(
                 Lower("subdomain"),
+                # The name of a deleted relay is free.
+                condition=Q(deleted_at=None),
                 name="relay_subdomain_unique",
                 violation_error_message="This subdomain is taken.",
                 violation_error_code="subdomain-exists",
+            ),
+            # Billing and zooid treat a deleted relay like any that is off.
+            models.CheckConstraint(
+                condition=Q(deleted_at=None) | Q(status="inactive"),
+                name="relay_deleted_is_inactive",
             ),
         ]
         indexes = [models.Index(fields=["tenant", "status", "plan"])]

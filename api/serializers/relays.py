@@ -5,6 +5,8 @@ from rest_framework import serializers
 
 from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
+from billing.services.subscriptions.previews import Cost
+from billing.services.subscriptions.quotes import in_sats
 from relays.models import Relay
 from relays.services.lifecycle import EDITABLE
 
@@ -62,6 +64,60 @@ class RelayUpdateSerializer(StrictSerializer):
     livekit_enabled = serializers.BooleanField(
         required=False, help_text="Only if the plan includes it."
     )
+
+
+class RelayChangeSerializer(RelayUpdateSerializer):
+    quote = serializers.CharField(
+        required=False,
+        max_length=500,
+        help_text="Id of a quote for this plan: another amount is refused.",
+    )
+
+
+class QuoteQuerySerializer(serializers.Serializer[Any]):
+    plan = serializers.CharField(max_length=32, help_text="Id of the new plan.")
+
+
+class QuoteLineSerializer(serializers.Serializer[Any]):
+    description = serializers.CharField()
+    amount_cents = serializers.IntegerField(help_text="With discounts and taxes.")
+
+
+class QuoteCostSerializer(serializers.Serializer[Any]):
+    """An amount with its lines."""
+
+    amount_cents = serializers.IntegerField(help_text="Negative for a credit.")
+    amount_sats = serializers.SerializerMethodField(
+        help_text="The same at the present rate; null for a credit or without a rate."
+    )
+    at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When it is invoiced; null if there is nothing to invoice, or if "
+        "the subscription has not begun.",
+    )
+    lines = QuoteLineSerializer(many=True)
+
+    def get_amount_sats(self, cost: Cost) -> int | None:
+        return in_sats(cost.amount_cents, self.context["currency"])
+
+
+class QuoteSerializer(serializers.Serializer[Any]):
+    """The cost of a change of plan."""
+
+    id = serializers.CharField(help_text="To be sent with the change of plan.")
+    relay = serializers.UUIDField(source="relay_id")
+    plan = serializers.CharField(source="plan_id")
+    currency = serializers.CharField(source="preview.currency")
+    now = QuoteCostSerializer(
+        source="preview.now",
+        help_text="For the rest of the current period, or for the first period of a "
+        "new subscription. If the change ends the subscription, its final invoice.",
+    )
+    renewal = QuoteCostSerializer(
+        source="preview.renewal",
+        help_text="For each period from the next renewal on, for all relays.",
+    )
+    expires_at = serializers.DateTimeField()
 
 
 class RelayCreateSerializer(RelayUpdateSerializer):

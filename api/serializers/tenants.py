@@ -4,6 +4,7 @@ from rest_framework import serializers
 
 from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
+from billing.services.customers.credit import TenantCredit
 from billing.services.invoices.payment_link import oldest_unpaid_link
 from tenants.models import Activity, Tenant
 
@@ -73,9 +74,29 @@ class TenantDetailSerializer(TenantSerializer):
         return oldest_unpaid_link(tenant.pk)
 
 
+class CreditSerializer(serializers.Serializer[TenantCredit]):
+    """The tenant's credit."""
+
+    currency = serializers.CharField(help_text="Empty before the first invoice.")
+    credit_cents = serializers.IntegerField(
+        help_text="Reduces the next invoices; if negative, it is added to the next one."
+    )
+    pending_cents = serializers.IntegerField(
+        help_text="Credit for unused time or an overpayment that is about to be added, "
+        "or to reduce an open invoice."
+    )
+
+
 class TenantUpdateSerializer(StrictSerializer):
     """Fields of a tenant to update; omitted fields keep their values."""
 
+    display_name = serializers.CharField(
+        required=False,
+        allow_blank=True,
+        max_length=100,
+        help_text="Name on invoices, receipts and the payment page, in one line. If "
+        "empty, the name of the Nostr profile is used.",
+    )
     email = serializers.EmailField(
         required=False,
         allow_blank=True,

@@ -91,7 +91,7 @@ def path_of(route: str) -> str:
 
 @pytest.mark.parametrize("route", sorted(set(ALL) - PUBLIC))
 def test_unsigned_request_is_refused_everywhere(route):
-    for method in ("GET", "POST", "PATCH"):
+    for method in ("GET", "POST", "PATCH", "DELETE"):
         response = call(Client(), method, path_of(route), b"{}")
 
         assert response.error == (401, "auth-missing")
@@ -113,8 +113,10 @@ def test_stranger_gets_no_data_of_another_tenant(route, ann, prices):
         return
     stranger = ApiClient()
 
-    for method in ("GET", "POST", "PATCH"):
-        response = stranger.call(method, path, None if method == "GET" else {})
+    for method in ("GET", "POST", "PATCH", "DELETE"):
+        response = stranger.call(
+            method, path, {} if method in ("POST", "PATCH") else None
+        )
         assert response.status in {404, 405}, (method, path, response)
         assert ann.pubkey not in json.dumps(response.body)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from django.test import Client
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
@@ -53,8 +54,8 @@ def test_description_of_the_schema_explains_signing(schema, settings):
 def test_every_operation_is_fully_documented(schema):
     operations = [op for path in schema["paths"].values() for op in path.values()]
 
-    assert len(operations) == 23
-    assert len({op["operationId"] for op in operations}) == 23
+    assert len(operations) == 27
+    assert len({op["operationId"] for op in operations}) == 27
     for op in operations:
         assert op["summary"] and op["description"]
         assert "429" in op["responses"]
@@ -136,4 +137,53 @@ def test_documented_example_opens_an_account(live_server, settings):
     assert opened["data"]["pubkey"] == key.public_key.hex()
     assert changed["data"]["email"] == "ann@example.com"
     assert Tenant.objects.get().email == "ann@example.com"
-    assert len(EXAMPLE.read_text().splitlines()) < 30
+    assert len(EXAMPLE.read_text().splitlines()) < 50
+
+
+@pytest.mark.parametrize(
+    ("nsec", "arguments", "message"),
+    [
+        (None, ("GET", "http://127.0.0.1:1/api/identity"), "Usage: NSEC=nsec1"),
+        ("nsec1" + "q" * 58, ("GET",), "Usage: NSEC=nsec1"),
+        ("nsec1" + "q" * 58, ("GET", "http://127.0.0.1:1/"), "not a secret key"),
+        (PrivateKey().bech32(), ("GET", "http://127.0.0.1:1/"), "No response"),
+    ],
+    ids=["no key", "no address", "no key's spelling", "no server"],
+)
+def test_documented_example_explains_a_mistake_without_a_traceback(
+    nsec, arguments, message
+):
+    environment = {name: each for name, each in os.environ.items() if name != "NSEC"}
+    if nsec:
+        environment["NSEC"] = nsec
+
+    done = subprocess.run(
+        [sys.executable, EXAMPLE, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_documented_example_sends_only_signed_requests_to_the_api(
+    live_server, settings
+):
+    settings.APP_URL = live_server.url
+    environment = {**os.environ, "NSEC": PrivateKey().bech32()}
+    url = live_server.url + "/api/identity"
+
+    with structlog.testing.capture_logs() as logs:
+        done = subprocess.run(
+            [sys.executable, EXAMPLE, "GET", url],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+        )
+
+    assert done.returncode == 0, done.stderr
+    assert [log for log in logs if log.get("log_level") == "warning"] == []

@@ -211,7 +211,6 @@ def test_undocumented_relay_field_is_refused(ann, ben, birds, name, value):
         "pubkey",
         "nwc_error",
         "wallet_alias",
-        "display_name",
         "stripe_customer_id",
         "past_due_at",
         "payment_overdue_since",

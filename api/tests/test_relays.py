@@ -110,6 +110,12 @@ def test_invalid_relay_is_refused(ann, body, error):
     assert Relay.objects.count() == 1
 
 
+def test_error_of_an_empty_relay_names_all_missing_fields(ann):
+    message = ann.post("/api/relays", {}).body["error"]
+
+    assert message == "subdomain: This field is required. plan: This field is required."
+
+
 def test_plan_and_its_features_change_in_one_request(ann, birds):
     path = f"/api/relays/{birds.pk}"
 
@@ -149,6 +155,21 @@ def test_relay_is_deactivated_and_activated(ann, birds):
     assert ann.post(f"{path}/deactivate", {}).error == (409, "relay-is-inactive")
     assert ann.post(f"{path}/activate").data["status"] == "active"
     assert ann.post(f"{path}/activate", {"now": 1}).error == (422, "field-unknown")
+
+
+def test_deleted_relay_is_gone_for_its_tenant_and_its_name_is_free(ann, birds):
+    path = f"/api/relays/{birds.pk}"
+
+    assert ann.call("DELETE", path).data["status"] == "inactive"
+
+    assert ann.call("DELETE", path).error == (404, "relay-not-found")
+    assert ann.get(path).error == (404, "relay-not-found")
+    assert ann.get("/api/relays").data == []
+    assert ann.post(f"{path}/activate").error == (404, "relay-not-found")
+    again = ann.post("/api/relays", {"subdomain": "birds", "plan": "free"})
+    assert again.status == 201
+    log = ann.get(f"/api/tenants/{ann.pubkey}/activity").data
+    assert [each["type"] for each in log[:2]] == ["create_relay", "delete_relay"]
 
 
 def test_plan_that_cannot_be_billed_is_refused(ann, birds):
@@ -214,6 +235,7 @@ def test_other_tenants_relays_are_not_found(ann, ben, admin, birds):
     for method, suffix in [
         ("GET", ""),
         ("PATCH", ""),
+        ("DELETE", ""),
         ("POST", "/activate"),
         ("POST", "/deactivate"),
         ("GET", "/members"),

@@ -377,3 +377,34 @@ def test_one_address_opens_only_so_many_accounts(settings, ann):
 
 def _caller_at(address: str) -> ApiClient:
     return ApiClient(client=Client(HTTP_X_FORWARDED_FOR=address))
+
+
+def test_tenant_sets_and_clears_its_name(ann, tenant):
+    path = f"/api/tenants/{ann.pubkey}"
+
+    assert ann.patch(path, {"display_name": "Ann's birds"}).data["display_name"] == (
+        "Ann's birds"
+    )
+    assert ann.patch(path, {"display_name": ""}).data["display_name"] == ""
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\u202etxt.exe", "bell\x07", "x" * 101])
+def test_name_that_could_pass_for_other_text_is_refused(ann, tenant, name):
+    refusal = ann.patch(f"/api/tenants/{ann.pubkey}", {"display_name": name})
+
+    assert refusal.error == (422, "display-name-invalid")
+
+
+def test_tenant_closes_its_account_once(ann, ben, tenant):
+    relay = RelayFactory(tenant=tenant)
+    path = f"/api/tenants/{ann.pubkey}"
+    assert ben.post(f"{path}/close").error == (404, "tenant-not-found")
+
+    assert ann.post(f"{path}/close").data["closed_at"]
+
+    relay.refresh_from_db()
+    assert relay.status == "inactive"
+    assert ann.post(f"{path}/close").error == (409, "tenant-closed")
+    body = {"subdomain": "more", "plan": "free"}
+    assert ann.post("/api/relays", body).error == (409, "tenant-closed")
+    assert ann.get(path).status == 200

@@ -27,7 +27,7 @@ class ApiView(APIView):
 
     authentication_classes = [NostrAuthentication]
     content_negotiation_class = AlwaysJson
-    http_method_names = ["get", "head", "post", "patch"]
+    http_method_names = ["get", "head", "post", "patch", "delete"]
     #: HTTP methods that call a wallet, an exchange or Stripe; these have a rate limit
     #: of their own.
     costly_methods: frozenset[str] = frozenset()
@@ -115,7 +115,11 @@ class ApiView(APIView):
             return
         throttle(settings.API_RATE_PER_KEY, "api", "key", self.caller.pubkey)
         if request.method in self.costly_methods:
-            throttle(settings.API_RATE_COSTLY, "api", "costly", self.caller.pubkey)
+            self.throttle_costly()
+
+    def throttle_costly(self) -> None:
+        """Count a request that calls a wallet, an exchange or Stripe."""
+        throttle(settings.API_RATE_COSTLY, "api", "costly", self.caller.pubkey)
 
 
 class PublicView(ApiView):

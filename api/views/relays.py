@@ -5,6 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import relay_for, relays_for, tenant_for
+from api.exceptions import STRIPE_ERRORS
 from api.lists import paginate
 from api.schema import describe
 from api.serializers import relays as serializers
@@ -12,16 +13,35 @@ from api.serializers.base import EmptySerializer
 from api.serializers.tenants import ActivityListQuerySerializer, ActivitySerializer
 from api.views.base import ApiView
 from api.views.filters import activity_page, filter_relays
+from billing.exceptions import (
+    InvalidQuote,
+    QuoteChanged,
+    QuoteExpired,
+    QuoteNotReady,
+)
+from billing.services.subscriptions.quotes import (
+    change_plan_as_quoted,
+    quote_plan_change,
+)
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.envelope import success
 from caravel.core.web.permissions import IsAuthenticated
 from caravel.core.web.throttling import Overloaded
 from relays import exceptions
+from relays.models import Relay
 from relays.services import lifecycle
 from relays.services.members import list_members
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
+_QUOTE_ERRORS: list[type[CaravelError]] = [
+    InvalidQuote,
+    QuoteExpired,
+    QuoteChanged,
+    QuoteNotReady,
+    *STRIPE_ERRORS,
+    Overloaded,
+]
 _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownRelay,
     exceptions.InvalidSubdomain,
@@ -93,8 +113,8 @@ class RelayView(ApiView):
     @describe(
         "Update a relay",
         response=serializers.RelaySerializer,
-        body=serializers.RelayUpdateSerializer,
-        errors=[*_FIELD_ERRORS, exceptions.RelayIsDelinquent],
+        body=serializers.RelayChangeSerializer,
+        errors=[*_FIELD_ERRORS, exceptions.RelayIsDelinquent, *_QUOTE_ERRORS],
         examples={
             "Rename it": {"name": "Birds of the North"},
             "Upgrade it and enable a feature": {
@@ -106,15 +126,80 @@ class RelayView(ApiView):
     def patch(self, request: Request, relay_id: UUID) -> Response:
         """Update the given fields atomically.
 
-        A new plan is billed immediately; features that it lacks are switched off.
+        A new plan is billed immediately; features that it lacks are switched off. With
+        the `quote` of a plan the change is made at the quoted amount only.
         """
         relay = relay_for(self.caller, relay_id)
-        fields = self.validated_body(serializers.RelayUpdateSerializer, partial=True)
-        plan_id = fields.pop("plan", None)
-        relay = lifecycle.update_relay_and_plan(
-            relay_id=relay.pk, plan_id=plan_id, **fields
-        )
+        fields = self.validated_body(serializers.RelayChangeSerializer, partial=True)
+        quote_id, plan_id = fields.pop("quote", None), fields.pop("plan", None)
+        if quote_id is None or plan_id == relay.plan_id:
+            relay = lifecycle.update_relay_and_plan(
+                relay_id=relay.pk, plan_id=plan_id, **fields
+            )
+        else:
+            relay = self._change_as_quoted(relay, quote_id, plan_id or "", fields)
         return success(serializers.RelaySerializer(relay).data)
+
+    def _change_as_quoted(
+        self, relay: Relay, quote_id: str, plan_id: str, fields: dict[str, Any]
+    ) -> Relay:
+        self.throttle_costly()
+        with self.concurrency_limit():
+            return change_plan_as_quoted(
+                quote_id=quote_id, relay_id=relay.pk, plan_id=plan_id, **fields
+            )
+
+    @describe(
+        "Delete a relay",
+        response=serializers.RelaySerializer,
+        errors=[exceptions.UnknownRelay],
+    )
+    def delete(self, request: Request, relay_id: UUID) -> Response:
+        """Delete a relay for good. Its subdomain becomes free.
+
+        The rest of a paid period is credited, and no further one is billed.
+        """
+        self.forbid_query()
+        relay = relay_for(self.caller, relay_id)
+        relay = lifecycle.delete_relay(relay_id=relay.pk)
+        return success(serializers.RelaySerializer(relay).data)
+
+
+class RelayQuoteView(ApiView):
+    permission_classes = [IsAuthenticated]
+    costly_methods = frozenset({"GET", "HEAD"})
+
+    @describe(
+        "Quote a change of plan",
+        response=serializers.QuoteSerializer,
+        query=serializers.QuoteQuerySerializer,
+        errors=[
+            exceptions.UnknownRelay,
+            exceptions.UnknownPlan,
+            exceptions.RelayIsDelinquent,
+            exceptions.PaymentOverdue,
+            exceptions.BillingOnHold,
+            exceptions.PriceMissing,
+            QuoteChanged,
+            QuoteNotReady,
+            *STRIPE_ERRORS,
+            Overloaded,
+        ],
+    )
+    def get(self, request: Request, relay_id: UUID) -> Response:
+        """Return the cost of a change of plan, now and at each renewal.
+
+        Changes nothing. Send the quote's `id` as `quote` with the change, within ten
+        minutes, to be charged this amount and no other. A credit is computed for the
+        time of the change.
+        """
+        query = self.validated_query(serializers.QuoteQuerySerializer)
+        relay = relay_for(self.caller, relay_id)
+        with self.concurrency_limit():
+            quote = quote_plan_change(relay_id=relay.pk, plan_id=query["plan"])
+            context = {"currency": quote.preview.currency}
+            data = serializers.QuoteSerializer(quote, context=context).data
+        return success(data)
 
 
 class RelayActivateView(ApiView):

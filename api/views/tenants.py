@@ -14,6 +14,8 @@ from api.serializers.relays import RelayListQuerySerializer, RelaySerializer
 from api.views.base import ApiView
 from api.views.filters import activity_page, filter_relays
 from billing.exceptions import CustomerGone, ReturnUrlInvalid, WriteUnresolved
+from billing.services.customers.closing import close_tenant
+from billing.services.customers.credit import get_credit
 from billing.services.customers.portal import portal_session
 from caravel.core.exceptions import Forbidden
 from caravel.core.web.envelope import success
@@ -22,7 +24,7 @@ from caravel.core.web.throttling import Overloaded, client_address
 from caravel.nostr import npub
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from tenants.exceptions import NewTenantQuota, UnknownTenant
+from tenants.exceptions import NewTenantQuota, TenantClosed, UnknownTenant
 from tenants.models import Activity, Tenant
 from tenants.services.tenants import open_account, update_tenant
 
@@ -118,6 +120,7 @@ class TenantView(ApiView):
                 "nwc_url": "nostr+walletconnect://<pubkey>?relay=<wss url>&secret=<hex>"
             },
             "Disconnect the wallet": {"nwc_url": ""},
+            "Set the name": {"display_name": "Ann"},
             "Get notices by e-mail": {"email": "ann@example.com"},
         },
     )
@@ -147,6 +150,47 @@ class TenantView(ApiView):
             disconnect_wallet(pubkey=pubkey, **changes)
         elif changes:
             update_tenant(pubkey=pubkey, **changes)
+
+
+class TenantCloseView(ApiView):
+    permission_classes = [IsAuthenticated]
+
+    @describe(
+        "Close my account",
+        response=serializers.TenantDetailSerializer,
+        body=EmptySerializer,
+        errors=[UnknownTenant, TenantClosed],
+    )
+    def post(self, request: Request, pubkey: str) -> Response:
+        """Switch all relays off and close the account; only support can reopen it.
+
+        The rest of paid periods is credited. What is owed stays to be paid; after that
+        the wallet is erased.
+        """
+        tenant = tenant_for(self.caller, pubkey)
+        self.validated_body(EmptySerializer)
+        if not close_tenant(tenant_id=tenant.pk):
+            raise TenantClosed("This account is closed.")
+        tenant.refresh_from_db()
+        return success(serializers.TenantDetailSerializer(tenant).data)
+
+
+class TenantCreditView(ApiView):
+    permission_classes = [IsAuthenticated]
+    costly_methods = frozenset({"GET", "HEAD"})
+
+    @describe(
+        "Get a tenant's credit",
+        response=serializers.CreditSerializer,
+        errors=[UnknownTenant, *STRIPE_ERRORS, Overloaded],
+    )
+    def get(self, request: Request, pubkey: str) -> Response:
+        """Return the credit that will reduce the tenant's next invoices."""
+        self.forbid_query()
+        tenant = tenant_for(self.caller, pubkey)
+        with self.concurrency_limit():
+            credit = get_credit(tenant_id=tenant.pk)
+        return success(serializers.CreditSerializer(credit).data)
 
 
 class TenantRelaysView(ApiView):

@@ -67,6 +67,13 @@ class SubscriptionSync(WorkItem):
         blank=True,
         help_text="Discounts and taxes of its subscription, for the next one.",
     )
+    quoted = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="Items of a change that a tenant has accepted at a quoted amount, "
+        "and the time from which it is prorated.",
+    )
     foreign_ids = models.JSONField(
         "not ours",
         default=list,

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import structlog
 from django_structlog.celery.receivers import CeleryReceiver
 
-from caravel.tasks import mail_alert
-
 from caravel.logs import MAX_TRACEBACK, MAX_VALUE
+from caravel.tasks import mail_alert
 from caravel.tests.support import secret_scanner
 
 

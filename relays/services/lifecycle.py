@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from caravel.core.exceptions import CaravelError, UnknownField
 from caravel.core.validation import invalid_field, reject_coercible, validate_fields
@@ -154,6 +155,15 @@ def deactivate_relay(*, relay_id: UUID) -> Relay:
     return relay
 
 
+def delete_relay(*, relay_id: UUID) -> Relay:
+    """Switch a relay off for good and free its name. Raises UnknownRelay."""
+    with transaction.atomic():
+        relay = _lock(relay_id)
+        relay.status, relay.deleted_at = Status.INACTIVE, timezone.now()
+        _save(relay, Activity.Type.DELETE_RELAY, "status", "deleted_at")
+    return relay
+
+
 def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
     """Switch an active relay on a paid plan off, for a debt or a pause.
 
@@ -213,7 +223,10 @@ def _lock(relay_id: UUID) -> Relay:
         raise exceptions.UnknownRelay("There is no such relay.")
     tenant = _lock_tenant(tenant_id)
     relays = Relay.objects.select_related("plan").select_for_update(of=("self",))
-    relay = relays.get(pk=relay_id)
+    relay = relays.existing().filter(pk=relay_id).first()
+    # Deleted, perhaps by a transaction that held the tenant until now.
+    if relay is None:
+        raise exceptions.UnknownRelay("There is no such relay.")
     # The locked instance, whose overdue and closed dates are up to date.
     relay.tenant = tenant
     return relay

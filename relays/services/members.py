@@ -14,6 +14,6 @@ def list_members(*, relay_id: UUID) -> list[str]:
     ZooidRefused.
     """
     # First, since zooid also answers for relays that are not in our database.
-    if not Relay.objects.filter(pk=relay_id).exists():
+    if not Relay.objects.existing().filter(pk=relay_id).exists():
         raise UnknownRelay("There is no such relay.")
     return sorted({*Zooid().list_members(relay_id)})

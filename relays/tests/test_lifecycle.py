@@ -1,6 +1,7 @@
 from uuid import uuid4
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from caravel.core.exceptions import CaravelError
@@ -399,3 +400,46 @@ def test_plan_in_another_currency_than_the_other_relays_is_not_sold():
     assert code == "plan-price-missing"
     lifecycle.change_plan(relay_id=relay.pk, plan_id="euro")
     assert create(tenant_id=tenant, plan_id="euro", subdomain="euro").status == ACTIVE
+
+
+@pytest.mark.parametrize("status", Relay.Status.values)
+def test_deleted_relay_is_off_for_good_but_its_row_stays(status):
+    relay = RelayFactory(status=status)
+
+    deleted = lifecycle.delete_relay(relay_id=relay.pk)
+
+    row = Relay.objects.get(pk=relay.pk)
+    assert (row.status, row.synced) == (INACTIVE, False)
+    assert row.deleted_at == deleted.deleted_at
+    assert Activity.objects.get().type == "delete_relay"
+    for service in (
+        lifecycle.activate_relay,
+        lifecycle.reactivate_relay,
+        lifecycle.deactivate_relay,
+        lifecycle.delete_relay,
+    ):
+        assert code_of(service, relay_id=relay.pk) == "relay-not-found"
+    assert code_of(lifecycle.change_plan, relay_id=relay.pk, plan_id="growth") == (
+        "relay-not-found"
+    )
+    assert code_of(lifecycle.update_relay, relay_id=relay.pk, name="New") == (
+        "relay-not-found"
+    )
+
+
+def test_name_of_a_deleted_relay_can_be_used_again_and_again():
+    for _ in range(3):
+        lifecycle.delete_relay(relay_id=create(subdomain="nest").pk)
+
+    create(subdomain="Nest")
+
+    assert code_of(create, subdomain="nest") == "subdomain-exists"
+    assert Relay.objects.filter(subdomain="nest").count() == 4
+
+
+def test_database_refuses_to_activate_a_deleted_relay():
+    relay = RelayFactory()
+    lifecycle.delete_relay(relay_id=relay.pk)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Relay.objects.filter(pk=relay.pk).update(status=ACTIVE)

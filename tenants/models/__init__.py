@@ -9,6 +9,7 @@ from tenants.models.tenants import (
     Tenant,
     TenantQuerySet,
     default_give_up_at,
+    validate_one_line,
     validate_pubkey,
     validate_time_zone,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "TenantQuerySet",
     "UsedAuthEvent",
     "default_give_up_at",
+    "validate_one_line",
     "validate_pubkey",
     "validate_time_zone",
 ]

@@ -36,6 +36,12 @@ def _time_zones() -> set[str]:
     return available_timezones()
 
 
+def validate_one_line(value: str) -> None:
+    """Raise ValidationError for line breaks and other characters without a shape."""
+    if not value.isprintable():
+        raise ValidationError("A name has only printable characters.", code="invalid")
+
+
 class TenantQuerySet(models.QuerySet["Tenant"]):
     def by_customer(self, customer_id: str) -> Self:
         return self.filter(stripe_customer_id=customer_id)
@@ -60,7 +66,9 @@ class Tenant(models.Model):
         validators=[validate_pubkey],
         help_text="An npub, or 64 hex digits.",
     )
-    display_name = models.CharField(max_length=100, blank=True, default="")
+    display_name = models.CharField(
+        max_length=100, blank=True, default="", validators=[validate_one_line]
+    )
     email = models.EmailField(blank=True, default="")
     email_confirmed_at = models.DateTimeField(
         null=True,
@@ -184,6 +192,7 @@ class Activity(models.Model):
         DEACTIVATE_RELAY = "deactivate_relay"
         MARK_RELAY_DELINQUENT = "mark_relay_delinquent"
         REACTIVATE_RELAY = "reactivate_relay"
+        DELETE_RELAY = "delete_relay"
         RESOLVE_INVOICE = "resolve_invoice"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="activities")

@@ -43,6 +43,18 @@ class Invoices:
             lambda: v1().invoices.retrieve(invoice_id, _WHOLE), read_invoice
         )
 
+    def create_preview(self, params: Mapping[str, Any]) -> Invoice:
+        """Return the next invoice that a change would lead to. Changes nothing.
+
+        Its `subscription_details[proration_date]`, given to the change itself, leads to
+        the same prorations: they start then. Raises StripeNotFound if there would be no
+        invoice. https://docs.stripe.com/api/invoices/create_preview
+        """
+        args = cast(Any, dict(params))
+        return self._transport.call(
+            lambda: v1().invoices.create_preview(args), read_invoice
+        )
+
     def finalize(self, invoice_id: str) -> Invoice:
         """Finalize a draft, with Stripe's automatic collection off."""
         args = cast(Any, {"auto_advance": False, **_WHOLE})

@@ -147,14 +147,24 @@ def cap_to_current(
     return {price: quantity for price, quantity in capped.items() if quantity}
 
 
+def allowed_items(
+    tenant: Tenant, subscription: Subscription, desired: Mapping[str, int]
+) -> dict[str, int]:
+    """Return those of the desired items that a live subscription can be given now."""
+    own, current_id = [subscription], tenant.stripe_subscription_id
+    allowed = sellable_items(desired, own, current_id)
+    if tenant.is_purchase_blocked:
+        allowed = cap_to_current(allowed, own, current_id=current_id)
+    return allowed
+
+
 def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
     """Return whether a live subscription matches the tenant's relays."""
-    own, current_id = [subscription], tenant.stripe_subscription_id
-    desired = sellable_items(desired_items(tenant.pk), own, current_id)
-    if tenant.is_purchase_blocked:
-        desired = cap_to_current(desired, own, current_id=current_id)
     diff = diff_subscriptions(
-        desired, own, tenant_pubkey=tenant.pubkey, current_id=current_id
+        allowed_items(tenant, subscription, desired_items(tenant.pk)),
+        [subscription],
+        tenant_pubkey=tenant.pubkey,
+        current_id=tenant.stripe_subscription_id,
     )
     return diff.is_in_sync
 

@@ -7,6 +7,7 @@ import structlog
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.clients.stripe.errors import StripeRefused
+from billing.models import SubscriptionSync
 from billing.services.invoices.ownership import TENANT_KEY
 from billing.services.subscriptions.create import is_about_items, send_invoice_params
 from billing.services.subscriptions.diff import (
@@ -74,7 +75,7 @@ class SubscriptionUpdate:
             current_id=self.subscription.id,
         )
         if goal and diff.needs_update:
-            params = self._params(diff)
+            params = {**self._params(diff), **self._quoted_date(goal)}
             self.subscription = self._stripe.subscriptions.update(
                 self.subscription.id, params
             )
@@ -92,6 +93,20 @@ class SubscriptionUpdate:
             self._stop_automatic_collection()
             params |= send_invoice_params()
         return params
+
+    def _quoted_date(self, goal: Mapping[str, int]) -> dict[str, int]:
+        """Return the date from which Stripe prorates a change as it was quoted.
+
+        Not with any other change beside it, which is prorated from its own time, nor
+        once a new period has started: Stripe would refuse the date.
+        """
+        rows = SubscriptionSync.objects.filter(pk=self._tenant.pk)
+        quoted = rows.values_list("quoted", flat=True).first() or {}
+        if quoted.get("items") != goal:
+            return {}
+        at: int = quoted["at"]
+        started = all(item.period_start <= at for item in self.subscription.items)
+        return {"proration_date": at} if started else {}
 
     def _stop_automatic_collection(self) -> None:
         for invoice in self._stripe.invoices.list(subscription=self.subscription.id):

@@ -78,6 +78,8 @@ class Lease:
             sync.lease_token = sync.lease_until = None
             sync.stale_since = now if sync.is_stale else None
             sync.enqueued_at = None
+            if not sync.is_stale:
+                sync.quoted = {}
             for column, value in NO_FAILURE.items():
                 setattr(sync, column, value)
             sync.save()

@@ -59,6 +59,19 @@ def test_first_paid_relay_creates_customer_and_subscription(sandbox, tenant, pri
     assert customer.email == f"{tenant.npub}@tenants.caravel.example"
 
 
+def test_deleted_relay_is_no_longer_billed(sandbox, tenant, prices):
+    first, second = add_relay(tenant), add_relay(tenant)
+    sync(tenant)
+
+    lifecycle.delete_relay(relay_id=first.pk)
+    sync_tenant(tenant_id=tenant.pk)
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    lifecycle.delete_relay(relay_id=second.pk)
+    sync_tenant(tenant_id=tenant.pk)
+
+    assert [each.status for each in all_subscriptions(sandbox)] == ["canceled"]
+
+
 def test_subscription_is_never_charged_by_stripe(sandbox, tenant):
     add_relay(tenant)
 

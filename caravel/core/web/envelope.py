@@ -87,16 +87,20 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _to_invalid(exc: drf.ValidationError) -> Invalid:
-    """Convert a serializer's first field error to Invalid."""
+    """Convert a serializer's errors to Invalid: the code of the first, all messages."""
     if not isinstance(exc.detail, dict):
         return Invalid("The request is invalid.")
-    field, errors = next(iter(exc.detail.items()))
-    first = errors[0] if isinstance(errors, list) else str(errors)
+    by_field = {
+        field: errors[0] if isinstance(errors, list) else str(errors)
+        for field, errors in exc.detail.items()
+    }
+    field, first = next(iter(by_field.items()))
     if field == api_settings.NON_FIELD_ERRORS_KEY:
         return Invalid(str(first))
     is_missing = getattr(first, "code", "") == "required"
     problem = "required" if is_missing else "invalid"
-    return Invalid(f"{field}: {first}", code=f"{field.replace('_', '-')}-{problem}")
+    message = " ".join(f"{name}: {error}" for name, error in by_field.items())
+    return Invalid(message, code=f"{field.replace('_', '-')}-{problem}")
 
 
 def _message(exc: Exception) -> str:

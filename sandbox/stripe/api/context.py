@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sandbox.common.http import dump_json
@@ -45,6 +45,16 @@ class Context:
     idempotency_key: str | None = None
     #: Ids of the deliveries that events of this unit of work have queued.
     queued: list[str] = field(default_factory=list)
+
+    def at(self, now: int) -> "Context":
+        """Return this unit of work at another time."""
+        return replace(self, now=now)
+
+    @contextmanager
+    def preview(self) -> Iterator["Context"]:
+        """Yield a unit of work without effect: its writes and events are discarded."""
+        with self.store.discard():
+            yield replace(self, queued=[])
 
     @property
     def settings(self) -> AccountSettings:

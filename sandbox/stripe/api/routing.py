@@ -113,6 +113,9 @@ class Registry:
             for route in resource.routes:
                 key = (route.method, len(route.segments), route.segments[:2])
                 self._routes.setdefault(key, []).append(route)
+        for routes in self._routes.values():
+            # A fixed name before an id: `/v1/invoices/create_preview`.
+            routes.sort(key=lambda route: route.segments.count("{}"))
 
     @property
     def indexes(self) -> dict[str, tuple[str, ...]]:

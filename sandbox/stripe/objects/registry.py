@@ -24,7 +24,11 @@ from sandbox.stripe.objects.reversals import (
     fraud_warnings,
     refunds,
 )
-from sandbox.stripe.objects.subscriptions import invoice_timer, subscriptions
+from sandbox.stripe.objects.subscriptions import (
+    invoice_timer,
+    preview,
+    subscriptions,
+)
 
 # Here, since the timers also cancel subscriptions, which are built on invoices, and
 # dispute charges, which disputes are built on.
@@ -48,6 +52,7 @@ REGISTRY = Registry(
         invoice_items.resource,
         payment_records.resource,
         invoices.resource,
+        preview.resource,
         payment_intents.resource,
         payment_methods.resource,
         configurations.resource,

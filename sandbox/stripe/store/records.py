@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sandbox.stripe.store.sqlite import Change, SqliteJournal
@@ -125,9 +126,16 @@ class Store:
 
     def rollback(self) -> None:
         """Undo all writes since the last commit."""
-        while self._undo:
-            kind, id, row = self._undo.pop()
-            self._set(kind, id, row)
+        self._undo_to(0)
+
+    @contextmanager
+    def discard(self) -> Iterator[None]:
+        """Undo the writes made inside."""
+        mark = len(self._undo)
+        try:
+            yield
+        finally:
+            self._undo_to(mark)
 
     def clear(self) -> None:
         """Remove all records. Cannot be rolled back."""
@@ -154,6 +162,11 @@ class Store:
         """Close the journal."""
         if self._journal is not None:
             self._journal.close()
+
+    def _undo_to(self, mark: int) -> None:
+        while len(self._undo) > mark:
+            kind, id, row = self._undo.pop()
+            self._set(kind, id, row)
 
     def _clear(self) -> None:
         self._rows: dict[str, dict[str, Row]] = {}

@@ -262,3 +262,113 @@ def test_a_subscription_can_be_switched_to_sent_invoices(account, price):
     )
 
     assert (switched.status, switched.collection_method) == ("active", "send_invoice")
+
+
+def preview(account, **params):
+    return account.api.v1.invoices.create_preview(params)
+
+
+def change_to(subscription, price, **params):
+    """Return the parameters of a change to a price, for the preview and the update."""
+    items = [{"id": first_item_id(subscription), "deleted": True}, {"price": price.id}]
+    return {"items": items, "proration_behavior": "create_prorations", **params}
+
+
+def test_a_preview_has_the_prorations_of_a_change_and_the_next_period(account, price):
+    growth = contract_builders.monthly_price(account, 2_500)
+    subscription = contract_builders.subscription(account, price)
+    at = subscription.items.data[0].current_period_start + 9 * DAY
+    account.advance(10 * DAY)
+
+    found = preview(
+        account,
+        subscription=subscription.id,
+        subscription_details=change_to(subscription, growth, proration_date=at),
+    )
+
+    now = [line for line in found.lines.data if line.period.start == at]
+    later = [line for line in found.lines.data if line.period.start > at]
+    assert found.id.startswith("upcoming_in")
+    assert len(now) == 2 and len(later) == 1
+    assert all(line.parent.subscription_item_details.proration for line in now)
+    assert not later[0].parent.subscription_item_details.proration
+    period = subscription.items.data[0]
+    assert later[0].period.start == period.current_period_end
+    assert later[0].amount == 2_500
+    assert found.total == sum(line.amount for line in [*now, *later])
+
+
+def test_a_preview_changes_nothing(account, price):
+    growth = contract_builders.monthly_price(account, 2_500)
+    subscription = contract_builders.subscription(account, price)
+    account.advance(5 * DAY)
+
+    for details in (change_to(subscription, growth), {"cancel_now": True}):
+        preview(account, subscription=subscription.id, subscription_details=details)
+
+    read = account.api.v1.subscriptions.retrieve(subscription.id)
+    assert [item.price.id for item in read.items.data] == [price.id]
+    assert (read.status, read.latest_invoice) == ("active", subscription.latest_invoice)
+    assert contract_builders.pending(account, str(subscription.customer)) == []
+
+
+def test_an_update_with_the_proration_date_of_a_preview_costs_the_same(account, price):
+    growth = contract_builders.monthly_price(account, 2_500)
+    subscription = contract_builders.subscription(account, price)
+    at = subscription.items.data[0].current_period_start + 9 * DAY
+    account.advance(10 * DAY)
+    change = change_to(subscription, growth, proration_date=at)
+    found = preview(account, subscription=subscription.id, subscription_details=change)
+
+    account.advance(2 * DAY)
+    account.api.v1.subscriptions.update(subscription.id, change)
+
+    items = contract_builders.pending(account, str(subscription.customer))
+    previewed = [line.amount for line in found.lines.data if line.period.start == at]
+    assert sorted(item.amount for item in items) == sorted(previewed)
+    assert {item.period.start for item in items} == {at}
+
+
+def test_a_proration_date_before_the_period_is_refused(account, price):
+    growth = contract_builders.monthly_price(account, 2_500)
+    subscription = contract_builders.subscription(account, price)
+    early = subscription.items.data[0].current_period_start - DAY
+
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        account.api.v1.subscriptions.update(
+            subscription.id, change_to(subscription, growth, proration_date=early)
+        )
+
+    assert refused.value.http_status == 400
+
+
+def test_the_first_invoice_of_a_new_subscription_is_previewed(account, price):
+    payer = account.customer()
+
+    found = preview(
+        account,
+        customer=payer.id,
+        subscription_details={"items": [{"price": price.id, "quantity": 2}]},
+    )
+
+    assert [(line.amount, line.quantity) for line in found.lines.data] == [(2_000, 2)]
+    assert account.api.v1.subscriptions.list({"customer": payer.id}).data == []
+
+
+def test_the_preview_of_a_cancellation_credits_the_unused_time(account, price):
+    subscription = contract_builders.subscription(account, price)
+    contract_builders.first_invoice(account, subscription)
+    account.advance(10 * DAY)
+
+    found = preview(
+        account,
+        subscription=subscription.id,
+        subscription_details={
+            "cancel_now": True,
+            "proration_behavior": "create_prorations",
+        },
+    )
+
+    (line,) = found.lines.data
+    assert -1_000 < line.amount < 0
+    assert found.total == line.amount

@@ -14,7 +14,10 @@ from billing.clients.stripe.types.fields import (
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer, possibly a deleted one. `default_card` is "" if none is set."""
+    """A customer, possibly a deleted one. `default_card` is "" if none is set.
+
+    A negative `balance` is credit; `currency` is "" until the first invoice.
+    """
 
     id: str
     email: str
@@ -22,6 +25,8 @@ class Customer:
     deleted: bool = False
     default_card: str = ""
     name: str = ""
+    balance: int = 0
+    currency: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,8 @@ def read_customer(found: Any) -> Customer:
             optional(found, "invoice_settings", "default_payment_method")
         ),
         name=optional_text(found, "name"),
+        balance=optional(found, "balance") or 0,
+        currency=optional_text(found, "currency"),
     )
 
 

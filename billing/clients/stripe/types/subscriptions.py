@@ -18,6 +18,8 @@ class Item:
     id: str
     price: str
     quantity: int | None
+    period_start: int = 0
+    period_end: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,13 @@ class Subscription:
 
 def read_subscription(found: Any) -> Subscription:
     items = tuple(
-        Item(item.id, item.price.id, optional(item, "quantity"))
+        Item(
+            id=item.id,
+            price=item.price.id,
+            quantity=optional(item, "quantity"),
+            period_start=optional(item, "current_period_start") or 0,
+            period_end=optional(item, "current_period_end") or 0,
+        )
         for item in found.items.data
     )
     return Subscription(

@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.routing import Params
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.money.rounding import prorate
 from sandbox.stripe.objects.discounts.discounts import of_subscription, shares
@@ -22,6 +24,21 @@ from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.invoices import items
 from sandbox.stripe.objects.schemas import invoice_amounts
 from sandbox.stripe.store.records import Record
+
+
+def date_of(context: Context, subscription: Record, params: Params, param: str) -> int:
+    """Return the `proration_date`, or the present. Raises a 400 outside the period.
+
+    Source: SDK, Invoice.create_preview ("within the current subscription period"); the
+    message is assumed.
+    """
+    at: int = params.get("proration_date", context.now)
+    for item in subscription["_items"] if "proration_date" in params else ():
+        if not item["current_period_start"] <= at < item["current_period_end"]:
+            raise invalid(
+                "The `proration_date` must be in the current period.", param=param
+            )
+    return at
 
 
 def full_price(context: Context, item: Record) -> int:

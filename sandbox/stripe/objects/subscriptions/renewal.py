@@ -53,7 +53,7 @@ def start(context: Context, subscription: dict[str, Any]) -> None:
         subscription["status"] = "active"
 
 
-def _renew(context: Context, id: str) -> None:
+def renew(context: Context, id: str) -> None:
     """Move items whose period has ended to their next period, and bill it."""
     with context.update("subscription", id, UPDATED) as subscription:
         anchor = subscription["billing_cycle_anchor"]
@@ -107,7 +107,7 @@ def _next_timer(subscription: Record) -> tuple[int, Action] | None:
     ]
     if subscription["status"] != "paused":
         ends = [item["current_period_end"] for item in subscription["_items"]]
-        timers.append((min(ends), _renew))
+        timers.append((min(ends), renew))
     due = [(at, action) for at, action in timers if at is not None]
     return min(due, key=lambda timer: timer[0], default=None)
 

@@ -31,6 +31,7 @@ from sandbox.stripe.objects.subscriptions import (
     billing,
     changes,
     pause,
+    prorations,
     renewal,
     resumption,
     scheduled_cancellation,
@@ -73,6 +74,7 @@ UPDATE = Shape(
         **FIELDS,
         "items": Array(changes.ITEM_CHANGE),
         "pause_collection": PAUSE_COLLECTION,
+        "proration_date": Integer(0),
     }
 )
 CANCEL = Shape({"invoice_now": Boolean(), "prorate": Boolean()})
@@ -137,7 +139,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         _assign(context, draft, params)
         _pause_collection(context, draft, params)
         changes.apply(
-            context,
+            context.at(prorations.date_of(context, draft, params, "proration_date")),
             draft,
             params.get("items", []),
             # A paused subscription has no period with time to prorate.
