@@ -134,6 +134,12 @@ class InvalidSignature(Invalid):
     status = 400
 
 
+class UnreadableEvent(Invalid):
+    """A signed event lacks what its type has at Stripe: a repetition cannot help."""
+
+    code = "event-unreadable"
+
+
 class InvalidEvent(Invalid):
     code = "event-invalid"
     status = 400

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import stripe
@@ -11,6 +12,9 @@ from billing.exceptions import InvalidEvent, InvalidSignature
 
 _NAME = re.compile(r"[\w.-]{1,100}")
 _MAX_TIMESTAMP = 2**32
+#: Levels of an event's JSON; Stripe's have about a dozen. Python reads several hundred,
+#: but fewer the deeper it is itself: a task could not read what the web has stored.
+_MAX_DEPTH = 64
 #: Seconds for which a signature is valid.
 TOLERANCE = 300
 
@@ -54,9 +58,25 @@ def parse_event(text: str) -> dict[str, Any]:
             and 0 <= event["created"] < _MAX_TIMESTAMP
             and isinstance(event["livemode"], bool)
             and isinstance(event["data"]["object"], dict)
+            and _is_flat_enough(event)
         )
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise InvalidEvent("This is not a Stripe event.") from exc
     if not well_formed:
         raise InvalidEvent("This is not a Stripe event.")
     return dict(event)
+
+
+def _is_flat_enough(value: object) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [child for each in level for child in _children(each)]
+        if not level:
+            return True
+    return False
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

@@ -13,10 +13,11 @@ from billing.clients.stripe.errors import (
     StripeNotFound,
     StripeUnavailable,
 )
-from billing.exceptions import ReversalChanged, UnknownCustomer
+from billing.exceptions import ReversalChanged, UnknownCustomer, UnreadableEvent
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.events import cards, catalog, invoices, reversals
 from billing.services.events.effects import Effect, no_effect
+from billing.services.events.shape import check_shape
 from billing.services.events.subscriptions import (
     subscription_changed,
     subscription_created,
@@ -126,6 +127,8 @@ def requeue_event(*, event_id: str) -> bool:
 
 
 def _process(event: StripeEvent) -> None:
+    if event.type in EVENT_TYPES:
+        check_shape(event.type, event.data)
     if account_handler := ACCOUNT_HANDLERS.get(event.type):
         return _finish(event, None, account_handler(Stripe(), event))
     handler = HANDLERS.get(event.type)
@@ -209,7 +212,10 @@ def _record_failure(event: StripeEvent, error: Exception) -> None:
     columns = failure_columns(error, failures=event.failures, now=timezone.now())
     # Never give up while Stripe is unavailable: the event is still true afterwards.
     is_unavailable = isinstance(error, StripeUnavailable | StripeNotExecuted)
-    given_up = event.failures + 1 >= MAX_FAILURES and not is_unavailable
+    is_hopeless = isinstance(error, UnreadableEvent)
+    given_up = is_hopeless or (
+        event.failures + 1 >= MAX_FAILURES and not is_unavailable
+    )
     if given_up:
         columns["status"] = Status.FAILED
     StripeEvent.objects.received().filter(pk=event.pk).update(**columns)

@@ -21,6 +21,13 @@ EVENT = {
 }
 
 
+def nested(levels):
+    value = "x"
+    for number in range(levels):
+        value = {"x": value} if number % 2 else [value]
+    return value
+
+
 @pytest.fixture
 def enqueued_ids(monkeypatch):
     sent = []
@@ -105,6 +112,9 @@ def test_both_secrets_are_accepted_while_rolling(deliver, enqueued_ids, settings
         ({"body": "[]"}, 400, "event-invalid"),
         ({"body": "{}"}, 400, "event-invalid"),
         ({"body": "null"}, 400, "event-invalid"),
+        ({"body": "[" * 100_000}, 400, "event-invalid"),
+        ({"event": {**EVENT, "pending": nested(64)}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "pending": nested(700)}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": 1}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": "evt_\0"}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": "e" * 256}}, 400, "event-invalid"),
@@ -146,6 +156,10 @@ def test_event_with_an_escaped_nul_is_stored(deliver, enqueued_ids):
 
     assert deliver(body=body).status_code == 200
     assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
+
+
+def test_event_as_deep_as_allowed_is_stored(deliver, enqueued_ids):
+    assert deliver({**EVENT, "pending": nested(60)}).status_code == 200
 
 
 def test_response_is_json_for_any_accept_header(deliver, enqueued_ids):
