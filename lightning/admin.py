@@ -224,7 +224,7 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_select_related = ("tenant",)
     actions = ("resume",)
 
-    @admin.display(description="the wallet's own words, by anyone who runs one")
+    @admin.display(description="the wallet's own words (not to be trusted)")
     def wallet_words(self, payment: NwcPayment) -> str:
         return f"“{payment.message}”" if payment.message else ""
 

@@ -32,8 +32,10 @@ NAMES = {
     "tenants.tasks.look_up_name",
     "tenants.tasks.look_up_names",
     "tenants.tasks.publish_identity",
+    "tenants.tasks.send_confirmation",
     "tenants.tasks.send_notice",
     "tenants.tasks.sweep_auth_events",
+    "tenants.tasks.sweep_confirmations",
     "tenants.tasks.sweep_notices",
 }
 

@@ -17,6 +17,7 @@ from lightning.tests.factories import make_invoice, make_payment_request, tenant
 from lightning.tests.support.answers import UNPAID, answer_lookups
 from lightning.tests.support.payments import start_payment
 from sandbox.common import secrets
+from sandbox.wallets.behaviour import refuses
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
@@ -52,6 +53,18 @@ def test_payment_pages_open_and_show_no_secret(admin_client, payment):
             assert not [secret for secret in secrets.tracked if secret in text]
             assert invoice.preimage.reveal() not in text
             assert invoice.preimage.token not in text
+
+
+def test_words_of_a_wallet_are_escaped_and_marked(admin_client, payment, alice):
+    alice.behaviour = refuses("UNAUTHORIZED", "<b>Call us</b> at evil.example")
+    payments.run_payment(payment_id=payment.pk)
+
+    page = admin_client.get(admin_url(NwcPayment, "change", payment.pk))
+
+    text = page.content.decode()
+    assert "The wallet&#x27;s own words" in text
+    assert "“&lt;b&gt;Call us&lt;/b&gt; at evil.example”" in text
+    assert "<b>Call us" not in text
 
 
 def test_rows_cannot_be_edited_or_deleted(admin_client, payment):

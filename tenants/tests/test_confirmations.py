@@ -92,7 +92,8 @@ def test_link_to_a_new_address_has_no_words_of_the_one_who_entered_it(mail_serve
     assert mail["To"] == ADDRESS
     assert "evil" not in str(mail) + text_of(mail)
     assert tenant.npub in text_of(mail)
-    assert path_in(mail, "confirm-email") in confirmation_url(tenant)
+    token = path_in(mail, "confirm-email").rsplit("/", 1)[1]
+    assert confirm_email(token=token) == tenant
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,7 @@ def test_link_confirms_only_when_its_button_is_pressed(client, mail_server):
     assert client.post(path).status_code == 200
     tenant.refresh_from_db()
     assert tenant.email_confirmed
-    assert Activity.objects.first().snapshot == {"email": "confirmed"}
+    assert Activity.objects.latest("pk").snapshot == {"email": "confirmed"}
 
 
 def test_link_may_be_followed_twice():
@@ -383,7 +384,7 @@ def test_one_click_of_a_mail_program_ends_the_mails(ann, inbox, mail_server):
     assert mail_server.received == []
     tenant.refresh_from_db()
     assert (tenant.email, tenant.email_confirmed_at) == ("", None)
-    assert Activity.objects.first().snapshot == {"email": "unsubscribed"}
+    assert Activity.objects.latest("pk").snapshot == {"email": "unsubscribed"}
 
 
 def test_old_mail_does_not_end_the_mails_to_a_new_address(client):
