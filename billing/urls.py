@@ -1,11 +1,13 @@
 from django.urls import path
 
+from billing.views.home import home
 from billing.views.payment_page import CardView, PaymentPageView
 from billing.views.payment_status import PaymentStatusView
 from billing.views.receipt_files import ReceiptFileView
 from billing.views.webhooks import StripeWebhookView
 
 urlpatterns = [
+    path("", home, name="home"),
     path("pay/<str:token>", PaymentPageView.as_view(), name="pay"),
     path("pay/<str:token>/card", CardView.as_view(), name="pay-card"),
     path("pay/<str:token>/status", PaymentStatusView.as_view(), name="pay-status"),
