@@ -13,7 +13,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test search contract interop bench check lint style types imports clients deploy-check shell manage lock clean
+.PHONY: help setup run demo test search contract interop bench check lint style types imports clients deploy-check shell manage lock reset clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,8 +69,10 @@ $(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/no
 	@touch $@
 
 bench: $(READY) ## measure concurrent wallet payments and the sandbox Stripe
-	@$(BIN)/python -m benchmarks.wallet_payments $(ARGS)
-	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
+	@status=0; for name in $(BENCHMARKS); do \
+	  $(BIN)/python -m benchmarks.$$name $(ARGS) || status=1; done; exit $$status
+
+BENCHMARKS := wallet_payments sandbox_stripe
 
 check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run
@@ -122,5 +124,10 @@ lock: $(READY) ## compile the requirements
 LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
 
-clean: ## delete the virtual environment and all embedded data
+reset: $(READY) ## delete the data of `make run`
+	@$(BIN)/python -m sandbox.demo.reset
+
+clean: ## delete the virtual environments and all data
+	@if [ -f var/embedded.lock ] && [ -f $(READY) ]; then \
+	  env CARAVEL_VAR=var $(BIN)/python -m sandbox.demo.reset; fi
 	rm -rf $(VENV) var interop/node_modules interop/venvs

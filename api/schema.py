@@ -26,7 +26,7 @@ from caravel.core.exceptions import (
 from caravel.core.web.throttling import Throttled
 from caravel.nostr import npub, pubkey_of
 from lightning.exceptions import PaymentInProgress
-from relays.exceptions import PaymentOverdue, RelayIsDelinquent
+from relays.exceptions import PaymentOverdue, RelayIsDelinquent, UnpaidRelayQuota
 from tenants import exceptions as auth
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -208,7 +208,8 @@ _DETAILS: Mapping[str, Any] = {
 
 
 def _detail_names(codes: Mapping[str, str]) -> set[str]:
-    unpaid = {PaymentOverdue.code, RelayIsDelinquent.code} & codes.keys()
+    errors = (PaymentOverdue, RelayIsDelinquent, UnpaidRelayQuota)
+    unpaid = {error.code for error in errors} & codes.keys()
     names = {"payment_url"} if unpaid else set()
     return names | ({"until"} if PaymentInProgress.code in codes else set())
 

@@ -9,6 +9,12 @@ class StripeAccountInUse(Conflict):
     code = "stripe-account-in-use"
 
 
+class GraceLimitExceeded(Conflict):
+    """The grace period would end later than BILLING_MAX_GRACE_DAYS allows."""
+
+    code = "grace-limit-exceeded"
+
+
 class CustomerGone(Conflict):
     """The customer was deleted at Stripe; the next sync creates another."""
 

@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 #: The columns of a relay on which its tenant's subscription depends.
 _BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
 #: The columns of a tenant that its customer at Stripe has, too.
-_CUSTOMER_FIELDS = {"display_name", "email"}
+_CUSTOMER_FIELDS = {"display_name", "email", "email_confirmed_at"}
 
 
 @receiver(post_save, sender=Relay, dispatch_uid="billing.relay_saved")

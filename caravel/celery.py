@@ -6,6 +6,7 @@ from typing import Any
 import structlog
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging
+from django.dispatch import receiver
 from django_structlog.celery.signals import bind_extra_task_metadata
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
@@ -23,7 +24,7 @@ app.autodiscover_tasks()
 app.steps["worker"].add(DjangoStructLogInitStep)
 
 
-@bind_extra_task_metadata.connect
+@receiver(bind_extra_task_metadata)
 def bind_task_name(task: Any, **kwargs: Any) -> None:
     """Add the task's name to each of its log lines."""
     structlog.contextvars.bind_contextvars(task=task.name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
 
 from caravel.nostr import generate_secret_key, pubkey_of
 
@@ -32,11 +33,15 @@ _SECRET_NAMES = {
 }
 
 
+class Unreadable(ImproperlyConfigured):
+    """A file with development settings is damaged; the message names it."""
+
+
 def defaults(var: Path) -> dict[str, str]:
     """Return the development default of each required setting.
 
     Secrets are generated once and stored in `var`, so that the next run can decrypt
-    the rows of this one.
+    the rows of this one. Raises Unreadable.
     """
     return {
         "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
@@ -116,5 +121,8 @@ def sandbox_prices(url: str) -> str:
 def _read(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
-    lines = path.read_text().splitlines()
-    return dict(line.split("=", 1) for line in lines if line)
+    try:
+        lines = path.read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if line)
+    except (OSError, ValueError) as exc:
+        raise Unreadable(f"{path} cannot be read.") from exc

@@ -1,7 +1,7 @@
 """Structured logging without secrets.
 
 Every finished line, including tracebacks and lines logged by libraries, passes
-`caravel.core.redaction.redact`.
+`caravel.core.redaction.redact`. Long texts are cut before: strangers send them.
 """
 
 import logging.config
@@ -10,7 +10,11 @@ from typing import Any
 
 import structlog
 
-from caravel.core.redaction import add_secrets, redact
+from caravel.core.redaction import add_secrets, redact, redact_start
+
+#: Maximum length of a value in a line, and of a traceback.
+MAX_VALUE = 2_000
+MAX_TRACEBACK = 32_000
 
 
 class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
@@ -18,6 +22,17 @@ class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return redact(super().format(record))
+
+
+def cut_long_texts(
+    logger: Any, method: str, event_dict: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Cut each long text of a line, and redact what is left of it."""
+    for name, value in event_dict.items():
+        limit = MAX_TRACEBACK if name == "exception" else MAX_VALUE
+        if isinstance(value, str) and len(value) > limit:
+            event_dict[name] = redact_start(value, limit)
+    return event_dict
 
 
 def configure(*, level: str, as_json: bool, secrets: Iterable[str]) -> None:
@@ -50,14 +65,16 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
     renderer: list[Any] = (
         [
             structlog.processors.format_exc_info,
+            cut_long_texts,
             structlog.processors.JSONRenderer(default=str),
         ]
         if as_json
         # structlog uses rich if it is installed, which prints all local variables.
         else [
+            cut_long_texts,
             structlog.dev.ConsoleRenderer(
                 colors=False, exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
     )
     return {
@@ -88,6 +105,9 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
             # django-structlog logs the same events with more context.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
+            "django.request": {"level": "ERROR"},
+            # At INFO it logs each message that it sends, every few seconds.
+            "celery.beat": {"level": "WARNING"},
             "django.server": {"handlers": [], "propagate": True},
         },
     }

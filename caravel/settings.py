@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "caravel.core.web.admin_access.AdminHeadersMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
 ]
 
@@ -168,7 +169,22 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
 }
 
-UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": True}
+# --- The admin
+
+UNFOLD = {
+    "SITE_TITLE": "Caravel",
+    "SITE_HEADER": "Caravel",
+    "SHOW_HISTORY": True,
+    "LOGIN": {"form": "caravel.core.web.admin_access.LoginForm"},
+}
+# A working day, and no longer than the browser is open.
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+#: Rates of attempts to log in, right or wrong: each costs most of a second of CPU time.
+LOGIN_RATE_PER_ADDRESS = env.optional("LOGIN_RATE_PER_ADDRESS", "10/minute")
+LOGIN_RATE_PER_NAME = env.optional("LOGIN_RATE_PER_NAME", "10/minute")
+env.require_format("LOGIN_RATE_PER_ADDRESS", [LOGIN_RATE_PER_ADDRESS], _RATE)
+env.require_format("LOGIN_RATE_PER_NAME", [LOGIN_RATE_PER_NAME], _RATE)
 
 # --- PostgreSQL
 
@@ -290,6 +306,7 @@ CELERY_BEAT_SCHEDULE = {
     "check-decided-invoices": _every("lightning.tasks.check_decided_invoices", 3_600),
     "prove-wallets": _every("lightning.tasks.prove_wallets", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
+    "sweep-confirmations": _every("tenants.tasks.sweep_confirmations", 60),
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
     "look-up-names": _every("tenants.tasks.look_up_names", 86400),
@@ -323,8 +340,18 @@ STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
 
 BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")
 BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, minimum=1)
+#: Days after finalization beyond which staff cannot extend a grace period.
+BILLING_MAX_GRACE_DAYS = env.integer("BILLING_MAX_GRACE_DAYS", 60, minimum=1)
 #: Seconds to collect a tenant's changes before one sync applies them all.
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
+#: Maximum numbers of a tenant's relays, on or off; staff can add more in the admin.
+QUOTA_FREE_RELAYS = env.integer("QUOTA_FREE_RELAYS", 5)
+#: Those on paid plans before the tenant's first payment, and what they cost a month.
+QUOTA_UNPAID_RELAYS = env.integer("QUOTA_UNPAID_RELAYS", 5)
+QUOTA_UNPAID_CENTS = env.integer("QUOTA_UNPAID_CENTS", 10000)
+#: Rate at which the callers at one address may open accounts.
+NEW_TENANT_RATE = env.optional("NEW_TENANT_RATE", "20/hour")
+env.require_format("NEW_TENANT_RATE", [NEW_TENANT_RATE], _RATE)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
 #: The management API of zooid, the server that hosts the relays.
 ZOOID_API_URL = env.http_url("ZOOID_API_URL")

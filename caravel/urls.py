@@ -13,6 +13,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=_ICON)),
     path("admin/", admin.site.urls),
     path("", include("billing.urls")),
+    path("", include("tenants.urls")),
 ]
 
 handler500 = "caravel.core.web.envelope.server_error"

@@ -197,7 +197,7 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     fields = (
         *list_display,
-        "message",
+        "wallet_words",
         "invoice",
         "receiver_answer",
         "payer_answer",
@@ -223,6 +223,10 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     list_select_related = ("tenant",)
     actions = ("resume",)
+
+    @admin.display(description="the wallet's own words, by anyone who runs one")
+    def wallet_words(self, payment: NwcPayment) -> str:
+        return f"“{payment.message}”" if payment.message else ""
 
     @admin.display(description="our wallet's answer")
     def receiver_answer(self, payment: NwcPayment) -> str:

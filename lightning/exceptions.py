@@ -84,7 +84,11 @@ class InvalidWalletReply(WalletError):
 
 
 class WalletUnusable(Conflict):
-    """The wallet failed the check and was not connected."""
+    """The wallet failed the check and was not connected.
+
+    The message may quote the wallet or a relay: it is for the wallet's owner, who asked
+    for the check. `own_words` says the same without them.
+    """
 
     code = "wallet-unusable"
     status = 422
@@ -96,6 +100,12 @@ class WalletUnusable(Conflict):
         "wallet-refuses": "It refuses get_info.",
         "wallet-error": "It fails get_info.",
     }
+
+    def __init__(
+        self, message: str, *, code: str | None = None, own_words: str = ""
+    ) -> None:
+        super().__init__(message, code=code)
+        self.own_words = own_words or message
 
 
 # --- Lightning invoices and payments

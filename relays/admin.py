@@ -75,7 +75,9 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     readonly_fields = ("id", "status", "created_at")
-    actions = ("activate", "deactivate", "mark_delinquent", "reactivate")
+    # Only billing makes relays delinquent and active again: its next review would undo
+    # what a person did. Extending the grace period or an exemption switches them on.
+    actions = ("activate", "deactivate")
 
     def get_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -103,7 +105,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
             _update(obj, changed)
             return
         created = lifecycle.create_relay(
-            tenant_id=obj.tenant_id, plan_id=obj.plan_id, **fields
+            tenant_id=obj.tenant_id, plan_id=obj.plan_id, ignore_quotas=True, **fields
         )
         # The service has inserted the row, so the admin must not insert it again.
         obj.pk, obj._state.adding = created.pk, False
@@ -115,14 +117,6 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     @admin.action(description="Deactivate", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
         self._apply_to_each(request, queryset, lifecycle.deactivate_relay)
-
-    @admin.action(description="Mark delinquent", permissions=["change"])
-    def mark_delinquent(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._apply_to_each(request, queryset, lifecycle.mark_relay_delinquent)
-
-    @admin.action(description="Reactivate (delinquent only)", permissions=["change"])
-    def reactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._apply_to_each(request, queryset, lifecycle.reactivate_relay)
 
     def _apply_to_each(
         self,
@@ -145,6 +139,6 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
 def _update(relay: Relay, fields: dict[str, Any]) -> None:
     relay_id: UUID = relay.pk
     # The plan first, since it decides which switches are allowed.
-    lifecycle.change_plan(relay_id=relay_id, plan_id=relay.plan_id)
+    lifecycle.change_plan(relay_id=relay_id, plan_id=relay.plan_id, ignore_quotas=True)
     if fields:
         lifecycle.update_relay(relay_id=relay_id, **fields)

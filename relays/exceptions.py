@@ -44,6 +44,18 @@ class PaymentOverdue(PaymentRequired):
     code = "payment-overdue"
 
 
+class UnpaidRelayQuota(PaymentRequired):
+    """The account has as many paid relays as it can before its first payment."""
+
+    code = "unpaid-relay-quota"
+
+
+class FreeRelayQuota(Conflict):
+    """The account has as many free relays as it can."""
+
+    code = "free-relay-quota"
+
+
 class BillingOnHold(Conflict):
     """Purchases are blocked while billing is on hold: only support can change that."""
 

@@ -16,6 +16,8 @@ import traceback
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from sandbox.common.state import UnreadableState
+
 #: The environment variable that names the link.
 VARIABLE = "SANDBOX_CLOCK"
 #: Seconds between two reads of the link.
@@ -34,12 +36,16 @@ def write_offset(path: Path, seconds: float) -> None:
 
 
 def read_offset(path: Path) -> timedelta:
-    """Return how far the clock is ahead of real time; zero without a link."""
+    """Return how far the clock is ahead of real time; zero without a link.
+
+    Raises UnreadableState.
+    """
     try:
-        text = str(path.readlink())
+        return timedelta(seconds=float(str(path.readlink())))
     except FileNotFoundError:
-        text = "0"
-    return timedelta(seconds=float(text))
+        return timedelta()
+    except (OSError, ValueError, OverflowError) as exc:
+        raise UnreadableState(f"{path} cannot be read: {exc}.") from exc
 
 
 def follow(path: Path) -> None:

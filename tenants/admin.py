@@ -12,10 +12,10 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin, counted
+from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub_prefix_to_hex, parse_pubkey
-from tenants.models import Activity, Notice, Tenant, validate_pubkey
+from tenants.models import Activity, EmailConfirmation, Notice, Tenant, validate_pubkey
 from tenants.services.notices import resend
 from tenants.services.tenants import (
     EDITABLE,
@@ -28,15 +28,30 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
+class SuperuserOnly:
+    """Part of the admin page of a model that only superusers can change."""
+
+    # Whoever can change a user or a group can give itself every permission.
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_superuser)
+
+
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin[User], ModelAdmin):
+class UserAdmin(SuperuserOnly, DjangoUserAdmin[User], ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
 @admin.register(Group)
-class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+class GroupAdmin(SuperuserOnly, DjangoGroupAdmin, ModelAdmin):
     pass
 
 
@@ -82,6 +97,7 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
     list_filter = ("autopay_paused", "dunning_exempt")
     readonly_fields: tuple[str, ...] = (
         "npub",
+        "email_confirmed_at",
         "wallet",
         "nwc_error",
         "stripe_customer_id",
@@ -97,6 +113,8 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
             "pubkey",
             "display_name",
             "email",
+            "time_zone",
+            "payment_notices",
             "autopay_paused",
             "dunning_exempt",
         )
@@ -154,6 +172,24 @@ class ActivityAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         return f"{activity.subject_type} {activity.subject_id}"
 
 
+@admin.register(EmailConfirmation)
+class EmailConfirmationAdmin(NpubSearchAdmin, ReadOnlyAdmin):
+    list_display = (
+        "address",
+        "state",
+        "tenant",
+        "asked_at",
+        "sent_at",
+        "next_attempt_at",
+        "last_error",
+    )
+    fields = (*list_display, "mailbox", "message_id", "failures")
+    readonly_fields = fields
+    list_filter = ("state", "last_error_code")
+    search_fields = ("address", "mailbox", "tenant__pubkey")
+    list_select_related = ("tenant",)
+
+
 @admin.register(Notice)
 class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
@@ -169,7 +205,7 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     fields = (
         *list_display,
         "subject",
-        "text",
+        "text_without_links",
         "event_id",
         "relays",
         "dm_sent_at",
@@ -185,6 +221,11 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     search_fields = ("subject", "title", "tenant__pubkey", "message_id")
     list_select_related = ("tenant",)
     actions = ("send_again",)
+
+    @admin.display(description="text")
+    def text_without_links(self, notice: Notice) -> str:
+        # A payment link is as good as the tenant's own login to the payment page.
+        return mask_links(notice.text)
 
     @admin.action(description="Send again", permissions=["operate"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Notice]) -> None:

@@ -4,6 +4,7 @@ The docstrings are published as the meanings of the codes.
 """
 
 from caravel.core.exceptions import CaravelError, Conflict, NotFound
+from caravel.core.web.throttling import Throttled
 
 
 class UnknownTenant(NotFound):
@@ -18,6 +19,12 @@ class TenantClosed(Conflict):
     code = "tenant-closed"
 
 
+class NewTenantQuota(Throttled):
+    """Too many accounts were opened from this address; see `Retry-After`."""
+
+    code = "new-tenant-quota"
+
+
 class NotDelivered(CaravelError):
     """A message to a tenant was not delivered; it will be sent again."""
 
@@ -30,6 +37,19 @@ class AddressRefused(CaravelError):
 
     code = "email-address-refused"
     status = 422
+
+
+class EmailLinkInvalid(NotFound):
+    """The token of a link in an e-mail is not valid."""
+
+    code = "email-link-invalid"
+
+
+class EmailLinkExpired(CaravelError):
+    """The token of a link in an e-mail has expired."""
+
+    code = "email-link-expired"
+    status = 410
 
 
 class IdentityNotPublished(CaravelError):

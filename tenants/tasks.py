@@ -4,13 +4,26 @@ from celery import shared_task
 from django.utils import timezone
 
 from tenants.exceptions import IdentityNotPublished
-from tenants.models import Notice
-from tenants.services import http_auth, names, nostr_identity, notices
+from tenants.models import EmailConfirmation, Notice
+from tenants.services import confirmations, http_auth, names, nostr_identity, notices
 
 
 @shared_task(queue="nostr")
 def send_notice(notice_id: int) -> None:
     notices.deliver_notice(notice_id=notice_id)
+
+
+@shared_task(queue="nostr")
+def send_confirmation(confirmation_id: int) -> None:
+    confirmations.send_confirmation(confirmation_id=confirmation_id)
+
+
+@shared_task
+def sweep_confirmations() -> None:
+    for confirmation_id in EmailConfirmation.objects.waiting().claim(
+        now=timezone.now()
+    ):
+        send_confirmation.delay(confirmation_id)
 
 
 @shared_task

@@ -34,6 +34,10 @@ class WalletSerializer(serializers.Serializer[Tenant]):
 
 class TenantSerializer(serializers.ModelSerializer[Tenant]):
     npub = serializers.CharField()
+    email_confirmed = serializers.BooleanField(
+        help_text="Whether the address's owner has followed the link sent to it. Until "
+        "then it gets nothing else."
+    )
     wallet = WalletSerializer(source="*")
 
     class Meta:
@@ -43,6 +47,9 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
             "npub",
             "display_name",
             "email",
+            "email_confirmed",
+            "payment_notices",
+            "time_zone",
             "wallet",
             "autopay_paused",
             "dunning_exempt",
@@ -73,7 +80,17 @@ class TenantUpdateSerializer(StrictSerializer):
         required=False,
         allow_blank=True,
         max_length=254,
-        help_text="Also receives notices; empty for none.",
+        help_text="Also receives notices, once its owner has followed the link that is "
+        "sent to it (once a week at most; set it again for another link). Empty for "
+        "none.",
+    )
+    payment_notices = serializers.BooleanField(
+        required=False, help_text="Send a notice for each payment."
+    )
+    time_zone = serializers.CharField(
+        required=False,
+        max_length=64,
+        help_text="Time zone of times in notices, such as Europe/Berlin.",
     )
     nwc_url = serializers.CharField(
         required=False,

@@ -160,6 +160,21 @@ def test_plan_that_cannot_be_billed_is_refused(ann, birds):
     assert upgrade.error == (409, "plan-price-missing")
 
 
+def test_relays_beyond_the_quotas_are_refused_with_what_to_do(ann, tenant, settings):
+    settings.QUOTA_FREE_RELAYS = settings.QUOTA_UNPAID_RELAYS = 1
+    for plan in ("free", "basic"):
+        ann.post("/api/relays", {"subdomain": plan, "plan": plan})
+    collection = InvoiceCollectionFactory(tenant=tenant)
+
+    free = ann.post("/api/relays", {"subdomain": "more", "plan": "free"})
+    paid = ann.post("/api/relays", {"subdomain": "more", "plan": "basic"})
+
+    assert free.error == (409, "free-relay-quota")
+    assert "ask support for more" in free.body["error"]
+    assert paid.error == (409, "unpaid-relay-quota")
+    assert collection.pk in paid.body["payment_url"]
+
+
 def test_refusal_for_overdue_payment_has_the_payment_url(ann, birds, tenant):
     collection = InvoiceCollectionFactory(tenant=tenant)
     Tenant.objects.filter(pk=tenant.pk).update(payment_overdue_since=timezone.now())

@@ -1,6 +1,7 @@
 """Tenant accounts over the API: open, read, update, list; query and body errors."""
 
 import json
+import secrets
 from base64 import b64encode
 from contextlib import ExitStack
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from django.conf import settings
 from django.db.models.signals import post_save
+from django.test import Client
 
 from api.tests.support.client import ApiClient
 from billing.tests.factories import InvoiceCollectionFactory
@@ -85,11 +87,19 @@ def test_other_tenants_are_not_found(ann, ben, admin):
 
 
 def test_tenant_updates_its_own_fields(ann, tenant):
-    changes = {"email": "ann@example.com", "autopay_paused": True}
+    changes = {
+        "email": "ann@example.com",
+        "autopay_paused": True,
+        "payment_notices": True,
+        "time_zone": "Europe/Berlin",
+    }
 
     response = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
 
     assert response.data["email"] == "ann@example.com"
+    assert response.data["email_confirmed"] is False
+    assert response.data["payment_notices"] is True
+    assert response.data["time_zone"] == "Europe/Berlin"
     assert response.data["autopay_paused"] is True
     tenant.refresh_from_db()
     assert (tenant.email, tenant.autopay_paused) == ("ann@example.com", True)
@@ -110,6 +120,9 @@ def test_only_an_operator_sets_dunning_exempt(ann, admin, tenant):
     [
         ({"email": "no address"}, "email-invalid"),
         ({"email": None}, "email-invalid"),
+        ({"time_zone": "Mars/Olympus"}, "time-zone-invalid"),
+        ({"time_zone": "../../etc/passwd"}, "time-zone-invalid"),
+        ({"payment_notices": "often"}, "payment-notices-invalid"),
         ({"email": "a\0@example.com"}, "email-invalid"),
         ({"email": ["x"]}, "email-invalid"),
         ({"autopay_paused": "perhaps"}, "autopay-paused-invalid"),
@@ -342,3 +355,25 @@ def test_body_that_is_not_json_is_refused(ann, body):
     path = f"/api/tenants/{ann.pubkey}"
 
     assert ann.send("PATCH", path, body).error == (400, "parse-error")
+
+
+def test_one_address_opens_only_so_many_accounts(settings, ann):
+    settings.NEW_TENANT_RATE = "3/hour"
+    settings.TRUSTED_PROXIES = 1
+    network = f"2001:db8:{secrets.token_hex(2)}"
+    count = Tenant.objects.count()
+
+    answers = [_caller_at(f"{network}::1").post("/api/tenants") for _ in range(5)]
+
+    assert [answer.status for answer in answers] == [201] * 3 + [429] * 2
+    assert answers[-1].error == (429, "new-tenant-quota")
+    assert "ask support" in answers[-1].body["error"]
+    assert Tenant.objects.count() == count + 3
+    # Those that have an account are not held up by others at their address.
+    ann.client = Client(HTTP_X_FORWARDED_FOR=f"{network}::1")
+    assert ann.post("/api/tenants").status == 200
+    assert _caller_at(f"{network}:1::1").post("/api/tenants").status == 201
+
+
+def _caller_at(address: str) -> ApiClient:
+    return ApiClient(client=Client(HTTP_X_FORWARDED_FOR=address))

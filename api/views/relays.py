@@ -32,6 +32,8 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.PaymentOverdue,
     exceptions.BillingOnHold,
     exceptions.PriceMissing,
+    exceptions.FreeRelayQuota,
+    exceptions.UnpaidRelayQuota,
 ]
 
 

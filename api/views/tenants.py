@@ -18,13 +18,13 @@ from billing.services.customers.portal import portal_session
 from caravel.core.exceptions import Forbidden
 from caravel.core.web.envelope import success
 from caravel.core.web.permissions import IsAdmin, IsAuthenticated
-from caravel.core.web.throttling import Overloaded
+from caravel.core.web.throttling import Overloaded, client_address
 from caravel.nostr import npub
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from tenants.exceptions import UnknownTenant
+from tenants.exceptions import NewTenantQuota, UnknownTenant
 from tenants.models import Activity, Tenant
-from tenants.services.tenants import get_or_create_tenant, update_tenant
+from tenants.services.tenants import open_account, update_tenant
 
 
 class IdentityView(ApiView):
@@ -76,11 +76,13 @@ class TenantsView(ApiView):
         response=serializers.TenantDetailSerializer,
         body=EmptySerializer,
         statuses=(200, 201),
+        errors=[NewTenantQuota],
     )
     def post(self, request: Request) -> Response:
         """Make the caller a tenant. Returns 200 if the account already existed."""
         self.validated_body(EmptySerializer)
-        tenant, is_new = get_or_create_tenant(pubkey=self.caller.pubkey)
+        address = client_address(request._request)
+        tenant, is_new = open_account(pubkey=self.caller.pubkey, address=address)
         data = serializers.TenantDetailSerializer(tenant).data
         return success(data, status=201 if is_new else 200)
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -13,6 +13,7 @@ from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.suspension import end_grace_now, extend_grace
 from caravel.core.admin import ReadOnlyAdmin, counted
+from caravel.core.exceptions import CaravelError
 from tenants.admin import NpubSearchAdmin
 
 
@@ -45,6 +46,8 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_subscription_id",
     )
     list_select_related = ("tenant",)
+    # Whoever has the link can see and pay the invoice at Stripe.
+    exclude = ("hosted_invoice_url",)
     date_hierarchy = "created_at"
     actions = (
         "collect",
@@ -110,9 +113,12 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     def _extend_grace(
         self, request: HttpRequest, queryset: InvoiceCollectionQuerySet, by: timedelta
     ) -> None:
-        done = sum(
-            extend_grace(invoice_id=row.pk, by=by) for row in queryset.order_by("pk")
-        )
+        done = 0
+        for row in queryset.order_by("pk"):
+            try:
+                done += extend_grace(invoice_id=row.pk, by=by)
+            except CaravelError as exc:
+                self.message_user(request, str(exc), messages.ERROR)
         self.message_user(
             request,
             f"Extended the grace period of {counted(done, 'invoice')} "

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from billing.models import StripeCursor, StripeEvent
 from billing.services.events.process import requeue_event
 from billing.tasks import process_stripe_event
-from caravel.core.admin import ReadOnlyAdmin, counted
+from caravel.core.admin import ReadOnlyAdmin, counted, mask_links
 from tenants.admin import NpubSearchAdmin
 
 
@@ -25,7 +25,13 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     search_fields = ("id", "tenant__pubkey")
     list_select_related = ("tenant",)
     date_hierarchy = "received_at"
+    exclude = ("body",)
+    readonly_fields = ("body_without_links",)
     actions = ("process_again",)
+
+    @admin.display(description="body")
+    def body_without_links(self, event: StripeEvent) -> str:
+        return mask_links(event.body)
 
     @admin.action(description="Process again", permissions=["operate"])
     def process_again(

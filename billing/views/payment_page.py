@@ -93,15 +93,17 @@ class TokenView(View):
     def page(self, invoice_id: str, error: CaravelError | None = None) -> HttpResponse:
         """Render the invoice's page, with the error's message while it is payable."""
         page = get_page(invoice_id)
+        is_back = "back" in self.request.GET
         context: dict[str, Any] = {
             "page": page,
             "texts": present(page),
             "etag": etag(page),
-            "details": page_details(page),
+            "details": page_details(page, was_card_added=is_back),
             "token": self.token,
             "brand": settings.ROBOT_NAME,
             "error": _user_message(error) if error and page.is_payable else "",
-            "is_back_from_portal": "back" in self.request.GET,
+            "retry_at": _until(error),
+            "is_back_from_portal": is_back,
         }
         status = error.status if error else 200
         response = render(self.request, "billing/pay.html", context, status=status)
@@ -182,12 +184,14 @@ def _with_retry_after(
     return response
 
 
+def _until(error: CaravelError | None) -> datetime | None:
+    """Return when a payment that is in progress ends, None if unknown or past."""
+    until = error.until if isinstance(error, PaymentInProgress) else None
+    return until if until and until > timezone.now() else None
+
+
 def _user_message(error: CaravelError) -> str:
     """Return a message that the payer can act on; internal errors are only logged."""
-    until = getattr(error, "until", None)
-    is_future = isinstance(until, datetime) and until > timezone.now()
-    if isinstance(error, PaymentInProgress) and is_future:
-        return f"{error.message} Please come back after {until:%H:%M} UTC."
     if isinstance(error, _PUBLIC_ERRORS):
         return error.message
     logger.warning("payment_not_begun", code=error.code, error=error.message)

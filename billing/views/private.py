@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from billing.services.invoices.payment_link import verify_token
+from caravel.core.web import private_pages
 from caravel.core.web.throttling import client_address, throttle
 
 _STRIPE_API = "https://api.stripe.com"
@@ -21,22 +22,8 @@ def invoice_id_from_token(request: HttpRequest, token: str) -> str:
 
 
 def set_private_headers(response: HttpResponseBase) -> None:
-    """Keep the page, and its URL, out of caches, search engines and other sites."""
-    response["Cache-Control"] = "no-store, private"
-    # Not `no-referrer`: browsers then send forms with the origin "null", and Django's
-    # CSRF check refuses it.
-    response["Referrer-Policy"] = "same-origin"
-    response["X-Robots-Tag"] = "noindex, nofollow"
-    response["Content-Security-Policy"] = _content_security_policy()
-
-
-def _content_security_policy() -> str:
-    # Chromium applies form-action to the redirect that answers a form, too.
-    return (
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
-        f" img-src 'self'; form-action 'self' {_portal_origin()};"
-        " frame-ancestors 'none'; base-uri 'none'"
-    )
+    """Keep the page private; its forms may lead to Stripe's portal."""
+    private_pages.set_private_headers(response, form_targets=_portal_origin())
 
 
 def _portal_origin() -> str:

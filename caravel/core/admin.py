@@ -1,5 +1,6 @@
 """Base classes of the admin pages."""
 
+import re
 from typing import Any
 
 from django.contrib import admin, messages
@@ -9,6 +10,14 @@ from unfold.admin import ModelAdmin
 
 from caravel.core.db.work_items import WorkItem
 from caravel.core.exceptions import CaravelError
+
+#: The part of a link after its host: in links that we send, it is the credential.
+_LINK = re.compile(r"(https?://[^/\s\"]+/)[^\s\"\\]+")
+
+
+def mask_links(text: str) -> str:
+    """Return a text with the links in it shortened to their hosts."""
+    return _LINK.sub(r"\1…", text)
 
 
 def counted(number: int, noun: str) -> str:

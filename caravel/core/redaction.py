@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 
 _MASK = "[redacted]"
+# Strangers choose what is searched, such as the path of a request. So no pattern may
+# scan what it has scanned before: where a match can begin inside of another, what
+# follows is bounded.
 _PATTERNS = [
     re.compile(r"(nostr(?:\+|%2B)?walletconnect(?::|%3A))[^\s\"'<>]+", re.IGNORECASE),
     re.compile(r"()nsec1[02-9ac-hj-np-z]{20,}", re.IGNORECASE),
@@ -13,15 +16,22 @@ _PATTERNS = [
     re.compile(
         r"((?:postgres(?:ql)?|pgsql)://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"
     ),
-    # A payment link is a credential. It can also be URL-encoded inside another URL.
-    re.compile(r"((?:/|%2F)pay(?:/|%2F)[\w-]+(?:\.|%2E))[\w.%-]{8,}", re.IGNORECASE),
+    # A link to a payment page, or in an e-mail, is a credential. It can also be
+    # URL-encoded inside another URL.
+    re.compile(
+        r"((?:/|%2F)(?:pay|confirm-email|stop-email)(?:/|%2F)[\w-]+(?:\.|%2E))[\w.%-]{8,}",
+        re.IGNORECASE,
+    ),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
-        r"((?:secret|preimage|password|nwc_url|private_key)\w*[\\\\\"']*\s*[:=]\s*b?[\\\\\"']*)"
+        r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}"
+        r"[\\\"']{0,16}\s{0,8}[:=]\s{0,8}b?[\\\"']{0,16})"
         r"[0-9a-zA-Z+/_.-]{8,}=*",
         re.IGNORECASE,
     ),
 ]
+#: No secret that is recognised by its end has more characters.
+_MARGIN = 200
 _known_secrets: set[str] = set()
 
 
@@ -37,3 +47,18 @@ def redact(text: str) -> str:
     for pattern in _PATTERNS:
         text = pattern.sub(rf"\1{_MASK}", text)
     return text
+
+
+def redact_start(text: str, length: int) -> str:
+    """Return the redacted beginning of a text, of about `length` characters.
+
+    No more than that is searched.
+    """
+    if len(text) <= length:
+        return redact(text)
+    margin = max(_MARGIN, *map(len, _known_secrets))
+    start = redact(text[: length + margin])
+    if len(text) > length + margin:
+        # A secret that was cut in two is not recognised: leave out its first part.
+        start = start[:-margin]
+    return f"{start[:length]}… ({len(text)} characters)"

@@ -116,14 +116,21 @@ def ensure_started(var: Path) -> Servers:
             time.sleep(_ATTACH_POLL)
 
 
-def remove(var: Path) -> None:
-    """Delete the directory of temporary servers. Raises AlreadyRunning if in use."""
+def remove(var: Path) -> bool:
+    """Delete the servers' directory with all that is in it.
+
+    Returns False if no servers have run there: it may be anybody's directory. Raises
+    AlreadyRunning if they run now.
+    """
     layout = Layout.of(var)
+    if not layout.lock.exists():
+        return False
     with ownership_lock(layout.lock):
         layout.make_directories()
         _stop_orphans(layout)
         layout.remove_run()
         shutil.rmtree(layout.var)
+    return True
 
 
 def _servers(layout: Layout, *, owned: bool) -> Servers:

@@ -1,10 +1,18 @@
 import io
+import json
 import logging
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import structlog
+from django_structlog.celery.receivers import CeleryReceiver
+
+from caravel.tasks import mail_alert
+
+from caravel.logs import MAX_TRACEBACK, MAX_VALUE
+from caravel.tests.support import secret_scanner
 
 
 def test_configured_secrets_are_masked_in_all_loggers_and_tracebacks(settings):
@@ -28,6 +36,39 @@ def test_configured_secrets_are_masked_in_all_loggers_and_tracebacks(settings):
     assert "oh [redacted]" in output.getvalue()
     assert "RuntimeError" in output.getvalue()
     assert not any(secret in output.getvalue() for secret in secrets)
+
+
+@contextmanager
+def recorded_lines(tmp_path, logger):
+    """The lines that production would write."""
+    path, lines = tmp_path / "lines.log", []
+    with secret_scanner.recording(path, logging.getLogger(logger)):
+        yield lines
+    lines += map(json.loads, path.read_text().splitlines())
+
+
+def test_long_path_of_request_is_cut_before_it_is_logged(client, db, tmp_path):
+    path = "/" + "secret" * 2_000
+
+    with recorded_lines(tmp_path, "django_structlog.middlewares.request") as lines:
+        client.get(path, headers={"User-Agent": "secret" * 2_000})
+
+    assert [line["event"] for line in lines] == ["request_started", "request_finished"]
+    assert all(len(line["request"]) < MAX_VALUE + 100 for line in lines)
+    assert len(lines[0]["user_agent"]) < MAX_VALUE + 100
+
+
+def test_long_texts_of_libraries_and_tracebacks_are_cut(tmp_path):
+    with recorded_lines(tmp_path, "some.library") as lines:
+        try:
+            raise ValueError("x" * 1_000_000)
+        except ValueError:
+            logging.getLogger("some.library").exception("got %s", "y" * 1_000_000)
+
+    (line,) = lines
+    assert len(line["event"]) < MAX_VALUE + 100
+    assert line["exception"].startswith("Traceback")
+    assert len(line["exception"]) < MAX_TRACEBACK + 100
 
 
 RAISING_SCRIPT = """
@@ -57,3 +98,22 @@ def test_console_traceback_shows_no_local_variables(tmp_path):
 
     assert "ZeroDivisionError" in process.stderr + process.stdout
     assert "not-to-be-shown" not in process.stderr + process.stdout
+
+
+def test_log_lines_of_a_task_name_it():
+    CeleryReceiver().receiver_task_prerun("an id", mail_alert)
+    try:
+        bound = structlog.contextvars.get_contextvars()
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+    assert bound == {"task_id": "an id", "task": "caravel.tasks.mail_alert"}
+
+
+def test_refused_request_is_logged_once(client, caplog):
+    with caplog.at_level("INFO"):
+        client.get("/api/tenants")
+
+    assert [record.name for record in caplog.records] == [
+        "django_structlog.middlewares.request"
+    ]

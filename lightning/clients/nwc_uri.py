@@ -12,7 +12,7 @@ from lightning.exceptions import InvalidWalletUrl
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)
 _MAX_LENGTH = 2_000
 _MAX_RELAYS = 5
-_SEPARATOR = re.compile(r"[,\s]+(?=wss?://)", re.IGNORECASE)
+_SEPARATOR = re.compile(r"(?<![,\s])[,\s]++(?=wss?://)", re.IGNORECASE)
 _LIGHTNING_ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", re.ASCII)
 
 

@@ -26,6 +26,7 @@ from lightning.services.endings import (
     settle,
 )
 from lightning.services.polls import NO_ANSWER_ERRORS, Answer, keep_due, reschedule
+from lightning.services.wallet_texts import meaning
 from lightning.services.wallets import set_wallet_error
 
 logger = structlog.get_logger(__name__)
@@ -76,7 +77,7 @@ def _confirm_refusal(payment: NwcPayment, asked_at: datetime) -> None:
     if payment.state != is_pending or final_at is None or asked_at < final_at:
         return
     # Before the save: its receivers lock the collection, after the tenant.
-    set_wallet_error(payment, f"Your wallet did not pay: {payment.message}")
+    set_wallet_error(payment, f"Your wallet did not pay: {meaning(payment.code)}")
     end_attempt(payment, NwcPayment.State.REFUSED, asked_at)
     logger.info("payment_refused", payment=payment.pk, code=payment.code)
 

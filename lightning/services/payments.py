@@ -23,6 +23,7 @@ from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import endings, invoice_status, invoices
 from lightning.services.invoices import PaymentRequest
 from lightning.services.live_payments import live_payment
+from lightning.services.wallet_texts import meaning
 from lightning.services.wallets import set_wallet_error
 from tenants.models import Tenant
 
@@ -237,7 +238,7 @@ def _record_unknown(payment: NwcPayment, error: WalletError) -> None:
     NwcPayment.objects.pending().filter(pk=payment.pk).update(
         replied_at=timezone.now() if error.nwc_code else None, **columns
     )
-    set_wallet_error(payment, f"Your wallet may have paid, or not: {error.message}")
+    set_wallet_error(payment, f"Your wallet may have paid, or not: {meaning(code)}")
     logger.warning("payment_unknown", payment=payment.pk, code=code)
 
 
@@ -254,7 +255,7 @@ def _close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
         if locked.request_event_id != payment.request_event_id:
             return False
         # Before the saves: their receivers lock the collection, after the tenant.
-        set_wallet_error(locked, f"Your wallet did not pay: {message}")
+        set_wallet_error(locked, f"Your wallet did not pay: {meaning(code)}")
         locked.state = State.REFUSED
         locked.code, locked.message = code[:64], message[:240]
         locked.resolved_at = locked.replied_at = timezone.now()

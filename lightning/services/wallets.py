@@ -23,6 +23,7 @@ from lightning.exceptions import (
     WalletUnusable,
 )
 from lightning.models import NwcPayment
+from lightning.services.wallet_texts import meaning
 from tenants.models import Tenant
 from tenants.services import tenants
 
@@ -130,7 +131,8 @@ def _get_info(wallet: Wallet) -> Info:
     try:
         return wallet.get_info()
     except (RequestNotSent, RelayRefused) as exc:
-        raise _unusable("unreachable", exc.message) from exc
+        own_words = "None of its relays can be reached, or they refuse our request."
+        raise _unusable("unreachable", exc.message, own_words) from exc
     except NoWalletReply as exc:
         raise _unusable(
             "silent",
@@ -142,9 +144,9 @@ def _get_info(wallet: Wallet) -> Info:
             raise _unusable("expired", "This connection has expired.") from exc
         if exc.nwc_code in _NOT_ALLOWED and (methods := wallet.published_methods()):
             return Info(methods=methods)
-        raise _unusable("refuses", f"The wallet refuses: {exc.message}") from exc
+        raise _failed("refuses", "The wallet refuses", exc) from exc
     except WalletError as exc:
-        raise _unusable("error", f"The wallet fails: {exc.message}") from exc
+        raise _failed("error", "The wallet fails", exc) from exc
 
 
 def _get_budget(wallet: Wallet) -> Budget | None:
@@ -156,8 +158,13 @@ def _get_budget(wallet: Wallet) -> Budget | None:
         return None
 
 
-def _unusable(reason: str, sentence: str) -> WalletUnusable:
-    return WalletUnusable(sentence, code=f"wallet-{reason}")
+def _failed(reason: str, start: str, error: WalletError) -> WalletUnusable:
+    own_words = f"{start}: {meaning(error.nwc_code or error.code)}"
+    return _unusable(reason, f"{start}: {error.message}", own_words)
+
+
+def _unusable(reason: str, sentence: str, own_words: str = "") -> WalletUnusable:
+    return WalletUnusable(sentence, code=f"wallet-{reason}", own_words=own_words)
 
 
 def _write_error(payment: NwcPayment, sentence: str) -> None:

@@ -12,6 +12,7 @@ from caravel.core.exceptions import CaravelError, UnknownField
 from caravel.core.validation import invalid_field, reject_coercible, validate_fields
 from relays import exceptions
 from relays.models import Plan, Relay
+from relays.services.quotas import require_quota
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
@@ -37,19 +38,27 @@ FEATURES = {"blossom_enabled": "blossom", "livekit_enabled": "livekit"}
 
 
 def create_relay(
-    *, tenant_id: str, subdomain: str, plan_id: str, **fields: Any
+    *,
+    tenant_id: str,
+    subdomain: str,
+    plan_id: str,
+    ignore_quotas: bool = False,
+    **fields: Any,
 ) -> Relay:
     """Create an active relay.
 
     Raises UnknownTenant, TenantClosed, PaymentOverdue, BillingOnHold, PriceMissing,
-    UnknownPlan, InvalidSubdomain, ReservedSubdomain, SubdomainTaken, PlanLacksFeature,
-    UnknownField, or Invalid for another field.
+    FreeRelayQuota, UnpaidRelayQuota, UnknownPlan, InvalidSubdomain, ReservedSubdomain,
+    SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for another field. Staff
+    ignore quotas.
     """
     with _unique_subdomain():
         tenant, plan = _lock_tenant(tenant_id), _get_plan(plan_id)
         _require_open_account(tenant)
         _require_no_block(tenant, plan)
         _require_billable(tenant, plan)
+        if not ignore_quotas:
+            require_quota(tenant, plan)
         relay = Relay(tenant=tenant, plan=plan)
         _set_fields(relay, {"subdomain": subdomain, **fields})
         _validate(relay, fields)
@@ -68,12 +77,13 @@ def update_relay(*, relay_id: UUID, **fields: Any) -> Relay:
     return relay
 
 
-def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
+def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) -> Relay:
     """Move the relay to another plan, and turn off features that it does not include.
 
     A delinquent relay can only move to a free plan, which makes it active. Raises
-    UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing, or PaymentOverdue or
-    BillingOnHold for a more expensive plan.
+    UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing, FreeRelayQuota for a
+    free plan, or PaymentOverdue, BillingOnHold or UnpaidRelayQuota for a more expensive
+    one.
     """
     with transaction.atomic():
         relay, plan = _lock(relay_id), _get_plan(plan_id)
@@ -83,10 +93,13 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
             if plan.is_paid:
                 raise _delinquent(relay)
             relay.status = Status.ACTIVE
-        # A cheaper plan is always allowed: it only reduces what the tenant will owe.
-        if plan.amount_cents > relay.plan.amount_cents:
+        # A cheaper paid plan is always allowed: the tenant will only owe less.
+        is_upgrade = plan.amount_cents > relay.plan.amount_cents
+        if is_upgrade:
             _require_no_block(relay.tenant, plan)
         _require_billable(relay.tenant, plan, changed=relay)
+        if not ignore_quotas and (is_upgrade or not plan.is_paid):
+            require_quota(relay.tenant, plan, changed=relay)
         relay.plan = plan
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))

@@ -1,15 +1,12 @@
 """`make run`: the whole system, until Ctrl-C."""
 
-import os
 import sys
 from pathlib import Path
 
 from caravel import dev_defaults
 from sandbox import clock
 from sandbox.demo.supervisor import Child, supervise
-from sandbox.demo.system import PYTHON, ROOT, System, processes, run
-
-VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
+from sandbox.demo.system import PYTHON, VAR, System, processes, run
 
 
 def main() -> int:
@@ -18,17 +15,12 @@ def main() -> int:
         "Starting Caravel: servers, migrations, sandboxes, web, workers, beat…",
         flush=True,
     )
-    password = dev_defaults.defaults(VAR)["ADMIN_PASSWORD"]
-    return run(VAR, lambda system: _supervise(system, password), password=password)
+    return run(VAR, _supervise, with_admin=True)
 
 
-def _supervise(system: System, password: str) -> int:
+def _supervise(system: System) -> int:
     run_file = _write_run_file(system)
-    welcome = Child(
-        "caravel",
-        [PYTHON, "-u", "-m", "sandbox.demo.welcome"],
-        {**system.env, "ADMIN_PASSWORD": password},
-    )
+    welcome = Child("caravel", [PYTHON, "-u", "-m", "sandbox.demo.welcome"], system.env)
     try:
         return supervise([*processes(system), welcome])
     finally:

@@ -1,6 +1,7 @@
 """The whole system on one machine: embedded servers, stand-ins, Caravel's processes."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from sandbox.stripe.client.testing import running_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
+#: The data's directory of `make run`.
+VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
 #: Environment variables that choose ports, and their defaults.
 PORTS = {
     "PORT": 8000,
@@ -28,7 +31,15 @@ PORTS = {
 #: Settings with this checkout's value even if the environment has another one.
 _OWN_SETTINGS = (
     *("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SANDBOX_SEED", "ROBOT_SECRET"),
+    "ADMIN_PASSWORD",
 )
+#: Link in the data's directory with the offset of the system's clock.
+CLOCK = "clock-offset"
+_MAX_PORT = 65_535
+
+
+class CannotStart(Exception):
+    """The system cannot start; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,11 @@ class System:
 
 
 def run(
-    var: Path, use: Callable[[System], int], *, durable: bool = True, password: str = ""
+    var: Path,
+    use: Callable[[System], int],
+    *,
+    durable: bool = True,
+    with_admin: bool = False,
 ) -> int:
     """Start and prepare the system, and return the exit status of the function.
 
@@ -62,13 +77,13 @@ def run(
     """
     try:
         with _running_servers(var, durable=durable) as system:
-            _prepare(system, admin_password=password)
+            _prepare(system, with_admin=with_admin)
             return use(system)
-    except embedded.EmbeddedError as exc:
+    except (embedded.EmbeddedError, CannotStart) as exc:
         print(exc, file=sys.stderr)
-    except UnreadableState as exc:
+    except (UnreadableState, dev_defaults.Unreadable) as exc:
         # The database refers to objects in that file: a new, empty one would not do.
-        print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
+        print(f"{exc} `make reset` deletes it and the database.", file=sys.stderr)
     except subprocess.CalledProcessError as exc:
         print("Preparing the system failed; see above.", file=sys.stderr)
         return exc.returncode
@@ -79,20 +94,28 @@ def run(
 def _running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
     """Start PostgreSQL and Valkey under `var` and choose ports for the rest.
 
-    Servers named by DATABASE_URL and REDIS_URL are used instead. Raises
-    embedded.AlreadyRunning if another process of this checkout runs them.
+    Servers named by DATABASE_URL and REDIS_URL are used instead. Raises CannotStart,
+    UnreadableState, dev_defaults.Unreadable, and embedded.AlreadyRunning if another
+    process of this checkout runs them.
     """
+    # First what needs no server: its faults are told at once.
+    defaults, ports = dev_defaults.defaults(var), _ports()
+    clock.read_offset(var / CLOCK)
     urls = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
     if all(urls.values()):
-        yield _system(var, urls)
+        yield _system(var, defaults, ports, urls)
         return
     with embedded.servers(var, durable=durable) as servers:
         addresses = (servers.database_url, servers.redis_url)
-        yield _system(var, dict(zip(urls, addresses, strict=True)))
+        yield _system(var, defaults, ports, dict(zip(urls, addresses, strict=True)))
 
 
-def _system(var: Path, servers: Mapping[str, str]) -> System:
-    defaults, ports = dev_defaults.defaults(var), _ports()
+def _system(
+    var: Path,
+    defaults: Mapping[str, str],
+    ports: Mapping[str, int],
+    servers: Mapping[str, str],
+) -> System:
     env = {
         **defaults,
         **os.environ,
@@ -100,7 +123,7 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "DEBUG": "true",
         "CARAVEL_QUIET": "true",
         "CARAVEL_VAR": str(var),
-        clock.VARIABLE: str(var / "clock-offset"),
+        clock.VARIABLE: str(var / CLOCK),
         # These override the environment: a developer's real Stripe account, wallet,
         # relays and mailboxes must not be touched.
         **{name: defaults[name] for name in _OWN_SETTINGS},
@@ -111,6 +134,8 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "ROBOT_WALLET_REQUESTS_PER_MINUTE": "100000",
         "ROBOT_WALLET_ALLOW_UNPROVEN": "true",
         "EMAIL_URL": "consolemail://",
+        # Celery's workers warn of running as root, as many containers do.
+        "PYTHONWARNINGS": "ignore:You're running the worker with superuser",
     }
     return System(var, env, ports)
 
@@ -133,8 +158,11 @@ def _addresses(seed: str, ports: Mapping[str, int]) -> dict[str, str]:
 
 
 def _ports() -> dict[str, int]:
-    """Return the chosen ports, and print those that differ from the preferred ones."""
-    preferred = [int(os.environ.get(name) or port) for name, port in PORTS.items()]
+    """Return the chosen ports, and print those that differ from the preferred ones.
+
+    Raises CannotStart.
+    """
+    preferred = [_port(name) for name in PORTS]
     chosen = free_ports(preferred)
     for port, actual in zip(preferred, chosen, strict=True):
         if port and port != actual:
@@ -142,13 +170,21 @@ def _ports() -> dict[str, int]:
     return dict(zip(PORTS, chosen, strict=True))
 
 
-def _prepare(system: System, *, admin_password: str) -> None:
+def _port(name: str) -> int:
+    text = os.environ.get(name) or str(PORTS[name])
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _MAX_PORT:
+        raise CannotStart(f"{name} must be a number from 0 to {_MAX_PORT}: {text!r}.")
+    return int(text)
+
+
+def _prepare(system: System, *, with_admin: bool) -> None:
     """Migrate, and create the plans' prices in the sandbox Stripe.
 
-    With a password, also create the superuser `admin`. Raises
+    With `with_admin`, also create the superuser `admin`. Raises
     subprocess.CalledProcessError; the output goes to the screen.
     """
-    env = {**system.env, "DJANGO_SUPERUSER_PASSWORD": admin_password}
+    password = system.env["ADMIN_PASSWORD"] if with_admin else ""
+    env = {**system.env, "DJANGO_SUPERUSER_PASSWORD": password}
     # The sandbox Stripe is not running yet, but the prices are created in its state.
     with running_sandbox(
         port=system.ports["STRIPE_PORT"],

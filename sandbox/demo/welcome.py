@@ -2,14 +2,17 @@
 
 import os
 import signal
+from datetime import timedelta
+from pathlib import Path
 
 from pynostr.key import PrivateKey
 
+from sandbox import clock
 from sandbox.demo.readiness import wait_until_ready
 
 #: With the names of environment variables.
 SCREEN = """
-  Caravel is running.
+  Caravel is running.{ahead}
 
     admin      {APP_URL}/admin/   user admin, password {ADMIN_PASSWORD}
     API        {APP_URL}/api/docs   (for tenants; requests are signed with Nostr keys)
@@ -24,18 +27,17 @@ SCREEN = """
     2. Add a relay for it on the plan Basic.
     3. Look at Billing > Subscription syncs: the tenant is synced within seconds.
        Billing > Stripe events shows the webhooks that arrived.
-    4. Change the plan or deactivate the relay, and look again.
-    5. Billing > Invoice collections shows the first invoice, still open; Tenants >
+    4. Billing > Invoice collections shows the first invoice, still open; Tenants >
        Notices shows the message to its tenant. Open the link in it to pay.
-    6. Connect a wallet: copy the address of the wallet "rich" from the Lightning page,
+    5. Connect a wallet: copy the address of the wallet "rich" from the Lightning page,
        run   make manage ARGS="connect_wallet NPUB"   and paste it. The wallet pays
        what is still open, and all later invoices.
+    6. Change the plan of the relay, and look at Billing > Subscription syncs again.
     7. On the Stripe page press + 1 month, then + 1 day: time passes for the whole
        system, and the wallet pays the next invoice. Connect the wallet "refuses", leave
        an invoice unpaid for a week, and see the relay go offline and, once it is paid,
        come back. Wait 15 seconds after each jump: beat's tasks run on real time. The
        admin asks for its password again.
-
     8. Act as a tenant, with a new key that is stored nowhere:
        export NSEC={nsec}
        .venv/bin/python docs/examples/call_api.py POST {APP_URL}/api/tenants '{{}}'
@@ -44,17 +46,31 @@ SCREEN = """
   and are stored in {CARAVEL_VAR}/development.env.
 
   In another terminal: make shell or make manage ARGS="reconcile".
-  Ctrl-C stops everything; the data stays in {CARAVEL_VAR}.
+  Ctrl-C stops everything; the data stays in {CARAVEL_VAR}. `make reset` deletes it.
 """
+_AHEAD = """
+
+  Its clock is {days} days ahead, from an earlier run. `make reset` deletes all data;
+  the next start is at the real time."""
 
 
 def main() -> None:
     """Wait until the system is ready, print the screen, sleep until stopped."""
     for url in ("{APP_URL}/readyz", "{SANDBOX_LIGHTNING}/", "{ZOOID_API_URL}/"):
         wait_until_ready(url.format_map(os.environ))
-    values = {**os.environ, "nsec": PrivateKey().bech32()}
-    print(SCREEN.format_map(values), flush=True)
+    print(screen(), flush=True)
     signal.pause()
+
+
+def screen() -> str:
+    """Return the screen, with this process's environment and a new key."""
+    values = {**os.environ, "nsec": PrivateKey().bech32(), "ahead": _ahead()}
+    return SCREEN.format_map(values)
+
+
+def _ahead() -> str:
+    offset = clock.read_offset(Path(os.environ[clock.VARIABLE]))
+    return _AHEAD.format(days=round(offset / timedelta(days=1))) if offset else ""
 
 
 if __name__ == "__main__":

@@ -119,8 +119,9 @@ class Service:
         if behaviour.after is None:
             return
         if behaviour.error is not None:
-            message = behaviour.error.replace("_", " ").capitalize() + "."
-            outcome = Outcome(error=Refused(behaviour.error, message))
+            message = f"{behaviour.error.replace('_', ' ').capitalize()}."
+            error = Refused(behaviour.error, behaviour.message or message)
+            outcome = Outcome(error=error)
 
         def reply() -> None:
             for event in replies(wallet, request, behaviour, outcome):

@@ -1,5 +1,6 @@
 """E-mail to tenants."""
 
+from collections.abc import Mapping
 from email.utils import make_msgid
 from smtplib import SMTPException, SMTPRecipientsRefused
 
@@ -16,7 +17,22 @@ def new_message_id() -> str:
     return make_msgid(domain=settings.BILLING_EMAIL_DOMAIN)
 
 
-def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
+def unsubscribe_headers(url: str) -> dict[str, str]:
+    """Return the headers by which mail programs end these e-mails (RFC 8058)."""
+    return {
+        "List-Unsubscribe": f"<{url}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+
+
+def send_email(
+    *,
+    to: str,
+    title: str,
+    text: str,
+    message_id: str,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     """Send an e-mail through the mail server.
 
     Raises AddressRefused if the address is permanently refused, or NotDelivered if
@@ -27,7 +43,8 @@ def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
         # break the header line.
         raise AddressRefused("The address has characters that a header cannot contain.")
     release_connection()
-    message = EmailMessage(title, text, to=[to], headers={"Message-ID": message_id})
+    all_headers = {"Message-ID": message_id, **(headers or {})}
+    message = EmailMessage(title, text, to=[to], headers=all_headers)
     try:
         message.send()
     except SMTPRecipientsRefused as exc:

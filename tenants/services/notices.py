@@ -17,13 +17,15 @@ from caravel.nostr.private_messages import wrap_message
 from tenants.exceptions import AddressRefused, NotDelivered
 from tenants.models import Notice, NoticeQuerySet, default_give_up_at
 from tenants.services.direct_messages import send_message
-from tenants.services.emails import new_message_id, send_email
+from tenants.services.email_links import stop_url
+from tenants.services.emails import new_message_id, send_email, unsubscribe_headers
 
 logger = structlog.get_logger(__name__)
 
 State = Notice.State
 #: Duration of a worker's claim: longer than all timeouts of one delivery together.
 _CLAIM_DURATION = timedelta(minutes=3)
+_FOOTER = "No more e-mails to this address: {url}"
 
 
 def notify(*, tenant_id: str, kind: str, subject: str, title: str, text: str) -> Notice:
@@ -143,15 +145,19 @@ def _send_message(notice: Notice) -> None:
 
 
 def _send_email(notice: Notice) -> None:
-    address = notice.tenant.email if settings.EMAIL_ENABLED else ""
+    tenant = notice.tenant
+    address = tenant.mail_address if settings.EMAIL_ENABLED else ""
+    if tenant.email and not tenant.email_confirmed:
+        _add_support_note(notice, "The e-mail address is not confirmed.")
     if not address or notice.email_sent_at is not None or not _is_wanted(notice):
         return
     try:
         send_email(
             to=address,
             title=notice.title,
-            text=notice.text,
+            text=f"{notice.text}\n\n{_FOOTER.format(url=stop_url(tenant))}",
             message_id=notice.message_id,
+            headers=unsubscribe_headers(stop_url(tenant)),
         )
     except AddressRefused as exc:
         # Not an error that is retried: no later attempt can succeed.

@@ -3,18 +3,29 @@
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
+from limits import parse
 
 from caravel.core.exceptions import UnknownField
+from caravel.core.rate_limit import delay_after_hit
 from caravel.core.validation import validate_fields
 from caravel.nostr import parse_pubkey
+from tenants.exceptions import EmailLinkInvalid, NewTenantQuota
 from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
+from tenants.services.confirmations import request_confirmation
+from tenants.services.email_links import (
+    is_subject,
+    pubkey_of_subject,
+    read_confirmation,
+    read_stop,
+)
 
-_SWITCHES = {"autopay_paused", "dunning_exempt"}
+_SWITCHES = {"autopay_paused", "dunning_exempt", "payment_notices"}
 #: Fields that `update_tenant` can set.
-EDITABLE = ("email", "display_name", *sorted(_SWITCHES))
+EDITABLE = ("email", "display_name", "time_zone", *sorted(_SWITCHES))
 
 _WALLET = ("nwc_url", "nwc_error", "wallet_alias", "wallet_hosts")
 
@@ -32,22 +43,92 @@ def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
     return tenant, created
 
 
+def open_account(*, pubkey: str, address: str) -> tuple[Tenant, bool]:
+    """Like `get_or_create_tenant`, for a caller at an address.
+
+    Raises NewTenantQuota: an address can open only so many accounts. A key costs
+    nothing, so whatever is limited per account needs this limit, too.
+    """
+    rate = parse(settings.NEW_TENANT_RATE)
+    if Tenant.objects.filter(pk=parse_pubkey(pubkey)).exists():
+        return get_or_create_tenant(pubkey=pubkey)
+    if seconds := delay_after_hit(rate, "new tenants", address):
+        raise NewTenantQuota(
+            "Too many accounts were opened from your network. Try again later, or ask "
+            "support to open yours.",
+            retry_after=seconds,
+        )
+    return get_or_create_tenant(pubkey=pubkey)
+
+
 def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
     """Set the given EDITABLE fields, and log the values of switches.
 
+    An e-mail address that is not confirmed yet is sent a link; another address has to
+    be confirmed anew.
     Raises Tenant.DoesNotExist, UnknownField, or Invalid with the field in its code.
     """
     if unknown := fields.keys() - set(EDITABLE):
         raise UnknownField(f"A tenant has no field {', '.join(unknown)} to set.")
     with transaction.atomic():
         tenant = Tenant.objects.lock(pubkey)
+        old_email = tenant.email
         for name, value in fields.items():
             setattr(tenant, name, value)
         validate_fields(tenant, fields)
-        tenant.save(update_fields=[*fields])
+        if tenant.email != old_email:
+            tenant.email_confirmed_at = None
+        tenant.save(update_fields=[*fields, "email_confirmed_at"])
+        if fields.get("email") and not tenant.email_confirmed:
+            request_confirmation(tenant)
         switches = {name: str(fields[name]) for name in fields.keys() & _SWITCHES}
         _record(tenant, Activity.Type.UPDATE_TENANT, switches)
     return tenant
+
+
+def confirm_email(*, token: str) -> Tenant:
+    """Record that the owner of a tenant's address has followed the link to it.
+
+    Raises EmailLinkInvalid, also for an address that the tenant has changed since, or
+    EmailLinkExpired.
+    """
+    subject = read_confirmation(token)
+    with transaction.atomic():
+        tenant = Tenant.objects.lock(pubkey_of_subject(subject))
+        _require_subject(subject, tenant)
+        if not tenant.email_confirmed:
+            tenant.email_confirmed_at = timezone.now()
+            tenant.save(update_fields=["email_confirmed_at"])
+            _record(tenant, Activity.Type.UPDATE_TENANT, {"email": "confirmed"})
+    return tenant
+
+
+def tenant_to_confirm(*, token: str) -> Tenant:
+    """Return the tenant of a confirmation link. Raises as `confirm_email` does."""
+    subject = read_confirmation(token)
+    tenant = Tenant.objects.get(pk=pubkey_of_subject(subject))
+    _require_subject(subject, tenant)
+    return tenant
+
+
+def stop_emails(*, token: str) -> None:
+    """Remove the address of a link from its tenant; no e-mail is sent to it any more.
+
+    Does nothing if the tenant has another address by now. Raises EmailLinkInvalid.
+    """
+    subject = read_stop(token)
+    with transaction.atomic():
+        tenant = Tenant.objects.lock(pubkey_of_subject(subject))
+        if not is_subject(subject, tenant):
+            return
+        tenant.email, tenant.email_confirmed_at = "", None
+        tenant.save(update_fields=["email", "email_confirmed_at"])
+        _record(tenant, Activity.Type.UPDATE_TENANT, {"email": "unsubscribed"})
+
+
+def _require_subject(subject: str, tenant: Tenant) -> None:
+    if not is_subject(subject, tenant):
+        raise EmailLinkInvalid("This link is for an address that was changed since.")
 
 
 def set_wallet(

@@ -49,6 +49,19 @@ def test_pages_show_notice_but_no_secret(admin_client, ann, settings):
     assert notice.event_id in text
 
 
+def test_notice_is_shown_without_the_links_in_it(admin_client):
+    """A payment link is a credential: it opens the tenant's payment page."""
+    notice = create_notice(TenantFactory())
+    text = "Pay https://caravel.example/pay/eyJ0b2tlbiI6:1x/ today."
+    Notice.objects.filter(pk=notice.pk).update(text=text)
+
+    url = reverse("admin:tenants_notice_change", args=[notice.pk])
+    page = admin_client.get(url).content.decode()
+
+    assert "Pay https://caravel.example/… today." in page
+    assert "eyJ0b2tlbiI6" not in page
+
+
 def test_notice_cannot_be_edited_or_deleted(admin_client):
     notice = create_notice(TenantFactory())
 

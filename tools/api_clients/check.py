@@ -16,7 +16,7 @@ from shutil import copy
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-WORK = ROOT / "var" / "api-clients"
+WORK = Path(sys.prefix) / "api-clients"
 PYTHON = WORK / "venv" / "bin" / "python"
 #: Files that decide what is installed.
 REQUIREMENTS = ("requirements.txt", "package.json", "package-lock.json")

@@ -20,6 +20,7 @@ from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards
+from billing.services.collection.card_choice import choose_card
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
 from billing.services.invoices import locks
@@ -202,7 +203,7 @@ def _wait_for_next_attempt(stripe: Stripe, collection: InvoiceCollection) -> Ste
 def _has_new_card(stripe: Stripe, collection: InvoiceCollection) -> bool:
     if collection.tenant.autopay_paused:
         return False
-    card = cards.choose_card(stripe, collection)
+    card = choose_card(stripe, collection)
     return card is not None and not cards.was_charged_last(collection, card)
 
 
@@ -259,7 +260,7 @@ def _charge_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
         return waiting
     if collection.tenant.autopay_paused:
         return _go_to_action(collection, Action.NOTICE)
-    card = cards.choose_card(stripe, collection)
+    card = choose_card(stripe, collection)
     if card is None:
         return _go_to_action(collection, Action.NOTICE)
     if waiting := _wait_for_pending_payment(collection):

@@ -1,7 +1,6 @@
 """Card charges: one at a time per invoice, and each is made once.
 
-The customer's default may also be a bank account: a debit is a charge that stays
-pending for days.
+A bank debit is a charge that stays pending for days.
 """
 
 import secrets
@@ -9,49 +8,18 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
-from billing.clients.stripe.client import Card, Customer, Invoice, Stripe
+from billing.clients.stripe.client import Card, Invoice, Stripe
 from billing.clients.stripe.errors import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice, record_invoice
-from billing.services.reversals.cards import blocked_cards
 from caravel.core.redaction import redact
 
 logger = structlog.get_logger(__name__)
 
 State = CardAttempt.State
-#: Codes after which the same card or bank account is not charged again.
-#: https://docs.stripe.com/declines/codes
-#: https://docs.stripe.com/payments/ach-direct-debit#failed-payments
-HARD_DECLINES = frozenset(
-    {
-        "account_closed",
-        "debit_not_authorized",
-        "lost_card",
-        "no_account",
-        "pickup_card",
-        "revocation_of_all_authorizations",
-        "revocation_of_authorization",
-        "stolen_card",
-        "stop_payment_order",
-    }
-)
-#: Currencies of the bank debits that are charged if they are the customer's default:
-#: https://docs.stripe.com/payments/bank-debits
-_DEBIT_CURRENCIES = {
-    "acss_debit": ("cad", "usd"),
-    "au_becs_debit": ("aud",),
-    "bacs_debit": ("gbp",),
-    "nz_bank_account": ("nzd",),
-    "sepa_debit": ("eur",),
-    "us_bank_account": ("usd",),
-}
-#: Types that are charged at once, in any currency.
-_INSTANT_TYPES = ("card", "link")
-_DO_NOT_RETRY_ADVICE = "do_not_try_again"
 #: Stripe keeps the answer to an idempotency key for at least 24 hours:
 #: https://docs.stripe.com/api/idempotent_requests
 _KEY_LIFETIME = timedelta(hours=23)
@@ -63,31 +31,6 @@ PROCESSING_RECHECK_INTERVAL = timedelta(hours=1)
 _AUTHENTICATION_CODES = frozenset(
     {"authentication_required", "invoice_payment_intent_requires_action"}
 )
-
-
-def choose_card(stripe: Stripe, collection: InvoiceCollection) -> Card | None:
-    """Return the card to charge: the customer's default, else the newest, else None.
-
-    The default may be a bank account. What cannot pay the invoice is skipped, as are
-    cards with a hard decline, and those of a dispute or an early fraud warning. The
-    newest becomes the default if there is none.
-    """
-    customer = stripe.customers.get(collection.stripe_customer_id)
-    if customer.deleted:
-        return None
-    attached = stripe.payment_methods.list_cards(customer.id)
-    default = _default_of(stripe, customer, attached)
-    declined = _hard_declines(collection)
-    blocked, fingerprints = blocked_cards(collection.tenant_id)
-    for card in [*default, *attached]:
-        is_blocked = card.id in blocked or card.fingerprint in fingerprints
-        was_declined = any(is_same_card(each, card) for each in declined)
-        if is_blocked or was_declined or not _can_pay(card, collection.currency):
-            continue
-        if not customer.default_card:
-            stripe.customers.set_default_card(customer.id, card.id)
-        return card
-    return None
 
 
 def is_same_card(attempt: CardAttempt, card: Card) -> bool:
@@ -224,26 +167,6 @@ def _resolve_from_invoice_payments(
 def _resolve(attempt: CardAttempt, state: CardAttempt.State, **columns: str) -> None:
     _update(attempt, state=state, resolved_at=timezone.now(), **columns)
     logger.info("card_attempt", state=state, code=attempt.code)
-
-
-def _default_of(stripe: Stripe, customer: Customer, cards: list[Card]) -> list[Card]:
-    if not customer.default_card:
-        return []
-    found = [card for card in cards if card.id == customer.default_card]
-    # Only cards are listed.
-    return found or [stripe.payment_methods.get(customer.default_card)]
-
-
-def _can_pay(card: Card, currency: str) -> bool:
-    return card.type in _INSTANT_TYPES or currency in _DEBIT_CURRENCIES.get(
-        card.type, ()
-    )
-
-
-def _hard_declines(collection: InvoiceCollection) -> list[CardAttempt]:
-    attempts = CardAttempt.objects.filter(collection__tenant=collection.tenant_id)
-    hard = Q(code__in=HARD_DECLINES) | Q(advice_code=_DO_NOT_RETRY_ADVICE)
-    return list(attempts.filter(hard))
 
 
 def _update(attempt: CardAttempt, **columns: object) -> None:

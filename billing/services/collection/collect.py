@@ -19,7 +19,7 @@ from billing.services.collection.drafts import finalize_draft, wait_for_late_cre
 from billing.services.collection.undecided import wait_for_sync
 from billing.services.dunning import notices, suspension
 from billing.services.invoices import locks
-from billing.services.invoices.payer import paid_by
+from billing.services.invoices.payer import paid_by, record_first_payment
 from billing.services.invoices.records import read_invoice
 from caravel.core.db.work_items import NO_FAILURE, failure_columns
 from caravel.core.exceptions import CaravelError
@@ -134,6 +134,8 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
     payer = InvoiceCollection.PaidBy.NOBODY
     if collection.stripe_status == Status.PAID:
         payer = paid_by(collection, amount_paid_cents=collection.amount_paid_cents)
+        if payer != InvoiceCollection.PaidBy.CREDIT:
+            record_first_payment(tenant_id=collection.tenant_id)
     InvoiceCollection.objects.filter(pk=collection.pk).update(
         paid_by=payer, next_action=InvoiceCollection.Action.NONE
     )
@@ -141,6 +143,9 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
         recheck_at = timezone.now() + _RECHECK_INTERVAL
         return Wait(State.MANUAL, "Disputed: waiting for the customer", recheck_at)
     notices.drop_unpaid_notices(collection)
+    # A closed one was paid before, perhaps before the tenant wanted such notices.
+    if collection.state != State.CLOSED:
+        notices.notify_paid(collection, payer)
     is_paid = collection.stripe_status == Status.PAID
     return Wait(State.CLOSED, str(payer.label) if is_paid else "Void", None)
 

@@ -13,6 +13,7 @@ from billing.clients.stripe.errors import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services.credits.posting import record_credit
 from billing.services.invoices import locks
+from billing.services.invoices.payer import record_first_payment
 from billing.services.invoices.records import record_invoice
 from billing.services.reversals.debts import repay_dispute
 from caravel.core.currencies import charge_increment
@@ -188,6 +189,7 @@ def _record_booked(
         )
         if rest > repaid:
             _record_surplus(payment, rest - repaid)
+    record_first_payment(tenant_id=collection.tenant_id)
     logger.info("payment_booked", payment_hash=payment.payment_hash, **amounts)
 
 

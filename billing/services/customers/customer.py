@@ -154,8 +154,11 @@ def clear_customer(tenant: Tenant) -> None:
 
 
 def customer_email(tenant: Tenant) -> str:
-    """Return the e-mail address that Stripe requires for `send_invoice`."""
-    return tenant.email or placeholder_email(tenant)
+    """Return the e-mail address that Stripe requires for `send_invoice`.
+
+    Stripe writes to it as well, so it must be one whose owner has confirmed it.
+    """
+    return tenant.mail_address or placeholder_email(tenant)
 
 
 def placeholder_email(tenant: Tenant) -> str:
@@ -183,7 +186,7 @@ def _send_details(stripe: Stripe, tenant: Tenant, changed: Mapping[str, str]) ->
     try:
         stripe.customers.update(customer, changed)
     except StripeRefused as exc:
-        if exc.param != "email" or not tenant.email:
+        if exc.param != "email" or not tenant.mail_address:
             raise
         logger.warning("stripe_refused_email", error=exc.message)
         placeholder = {**changed, "email": placeholder_email(tenant)}
@@ -194,7 +197,7 @@ def _create(stripe: Stripe, tenant: Tenant) -> str:
     try:
         return CreateCustomer(stripe, tenant).run().id
     except StripeRefused as exc:
-        if exc.param != "email" or not tenant.email:
+        if exc.param != "email" or not tenant.mail_address:
             raise
         # Billing must go on although Stripe rejects the tenant's own address.
         logger.warning("stripe_refused_email", error=exc.message)

@@ -12,6 +12,7 @@ from billing.services.invoices.payment_link import payment_url
 from caravel.core.seller import get_seller
 from lightning.models import NwcPayment
 from relays.models import Relay
+from tenants.models import Tenant
 
 _MAX_REASON_LENGTH = 240
 _ENGINE = Engine(
@@ -31,20 +32,21 @@ def invoice_notice(collection: InvoiceCollection, kind: str) -> tuple[str, str]:
 
 def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     """Return the template variables of an invoice; a past due date is left out."""
+    tenant = collection.tenant
     end, period_end = collection.suspend_at, collection.period_end
     is_ahead = end is not None and end > timezone.now()
-    running = Relay.objects.billable().filter(tenant=collection.tenant_id)
+    running = Relay.objects.billable().filter(tenant=tenant)
     return {
         "number": collection.number or collection.pk,
         "amount": format_amount(collection.owed_cents, collection.currency),
         # A dispute may leave a paid invoice unpaid: "still open" would be wrong.
         "still_open": "unpaid again" if collection.dispute_debt_cents else "still open",
-        "due_at": format_time(end) if end and is_ahead else "",
-        "due_on": _format_date(end) if end and is_ahead else "",
-        "ended_at": format_time(end) if end and not is_ahead else "",
+        "due_at": format_time(end, tenant) if end and is_ahead else "",
+        "due_on": format_date(end, tenant) if end and is_ahead else "",
+        "ended_at": format_time(end, tenant) if end and not is_ahead else "",
         "run": "yes" if running.exists() else "",
         "is_unpaid": "yes" if collection.is_unpaid else "",
-        "period_end": _format_date(period_end) if period_end else "",
+        "period_end": format_date(period_end, tenant) if period_end else "",
         "link": payment_url(collection),
     }
 
@@ -88,10 +90,20 @@ def _card_error(collection: InvoiceCollection) -> dict[str, str]:
     }
 
 
-def _format_date(time: datetime) -> str:
-    return f"{time:%-d %B %Y}"
+def format_date(time: datetime, tenant: Tenant) -> str:
+    """Return the date in the tenant's time zone."""
+    return f"{time.astimezone(tenant.tzinfo):%-d %B %Y}"
 
 
-def format_time(time: datetime) -> str:
-    """Return a time as it is written in notices."""
-    return f"{time:%-d %B %Y, %H:%M} UTC"
+def format_time(time: datetime, tenant: Tenant) -> str:
+    """Return a time in the tenant's time zone, with its offset: "…, 14:30 UTC+1"."""
+    local = time.astimezone(tenant.tzinfo)
+    return f"{local:%-d %B %Y, %H:%M} UTC{_offset(local)}"
+
+
+def _offset(local: datetime) -> str:
+    # Not the abbreviation: several zones are called IST.
+    text = f"{local:%z}"
+    hours = f"{text[0]}{int(text[1:3])}"
+    minutes = f":{text[3:5]}" if text[3:5] != "00" else ""
+    return "" if text == "+0000" else hours + minutes

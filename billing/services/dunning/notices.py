@@ -34,6 +34,14 @@ _UNPAID = (*_REQUESTS, "payment_disputed", "suspended")
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
 #: Kinds that are rendered again while unsent, if the facts have changed.
 _REFRESHED = (*_UNPAID, "reactivated")
+PaidBy = InvoiceCollection.PaidBy
+#: What has paid, for the notice of a payment; credit is no payment.
+_PAID_WITH = {
+    PaidBy.WALLET: "your wallet has paid",
+    PaidBy.CARD: "we have charged your card for",
+    PaidBy.LIGHTNING: "a Lightning payment has paid",
+    PaidBy.ELSEWHERE: "a payment at Stripe has paid",
+}
 #: The token holds the time at which it was signed, so it differs at each rendering.
 _TOKEN = re.compile(r"/pay/\S+")
 
@@ -100,6 +108,22 @@ def notify_overpayment(credit: Credit) -> Notice:
         tenant_id=credit.tenant_id,
         kind="surplus_credited",
         subject=f"credit {credit.pk}",
+        title=title,
+        text=text,
+    )
+
+
+def notify_paid(collection: InvoiceCollection, payer: PaidBy) -> Notice | None:
+    """Report a payment to a tenant that wants to know of each one."""
+    if not collection.tenant.payment_notices or payer not in _PAID_WITH:
+        return None
+    amount = format_amount(collection.amount_paid_cents, collection.currency)
+    context = {"paid_with": _PAID_WITH[payer], "amount": amount}
+    title, text = render("payment_received", invoice_context(collection) | context)
+    return notify(
+        tenant_id=collection.tenant_id,
+        kind="payment_received",
+        subject=collection.pk,
         title=title,
         text=text,
     )
@@ -188,7 +212,7 @@ def _notify_again(collection: InvoiceCollection, kind: str) -> Notice:
 
 
 def _notify_of_pause(tenant: Tenant, kind: str, at: datetime) -> Notice:
-    title, text = render(kind, {"at": format_time(at)})
+    title, text = render(kind, {"at": format_time(at, tenant)})
     subject = _pause_subject(at)
     return notify(
         tenant_id=tenant.pk, kind=kind, subject=subject, title=title, text=text

@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, Min, OuterRef, Q
 from django.utils import timezone
 
+from billing.exceptions import GraceLimitExceeded
 from billing.models import Credit, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.models.credits import CreditQuerySet
@@ -79,7 +81,8 @@ def tenants_to_review(now: datetime) -> list[str]:
     paused, on_hold = payment_block.paused_q(), payment_block.on_hold_q()
     off = suspended | paused
     to_suspend = off & _has(Relay.objects.billable())
-    to_reactivate = ~off & _has(Relay.objects.delinquent()) & ~_owed_credit_q()
+    waits = _owed_credit_q() & ~blocked
+    to_reactivate = ~off & _has(Relay.objects.delinquent()) & ~waits
     flagged = Q(payment_overdue_since__isnull=False)
     held = Q(billing_on_hold_since__isnull=False)
     manual = _has(_needs_manual_payment())
@@ -119,8 +122,8 @@ def end_grace_now(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
 def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
     """Extend the grace period of an unpaid invoice, from now if it has ended.
 
-    Reminders are sent again before the new deadline. Returns False if the invoice has
-    nothing left to pay.
+    The relays return at once, and reminders are sent again before the new deadline.
+    Returns False if the invoice has nothing left to pay. Raises GraceLimitExceeded.
     """
     tenant_id = InvoiceCollection.objects.get(pk=invoice_id).tenant_id
     with transaction.atomic():
@@ -129,10 +132,22 @@ def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
         if not collection.is_unpaid:
             return False
         until = max(collection.suspend_at or timezone.now(), timezone.now()) + by
+        _require_within_limit(collection, until)
         notices.reset_deadline_notices(collection)
         InvoiceCollection.objects.filter(pk=invoice_id).update(suspend_at=until)
         review_tenant(tenant_id=tenant_id)
     return True
+
+
+def _require_within_limit(collection: InvoiceCollection, until: datetime) -> None:
+    days = settings.BILLING_MAX_GRACE_DAYS
+    start = collection.finalized_at or collection.created_at
+    if until > start + timedelta(days=days):
+        raise GraceLimitExceeded(
+            f"The grace period of {collection.number or collection.pk} may end at most "
+            f"{days} days after it was finalized (BILLING_MAX_GRACE_DAYS). To let the "
+            "relays run longer, make the tenant exempt from dunning."
+        )
 
 
 def resume_relays(tenant: Tenant) -> None:
@@ -168,8 +183,10 @@ def _reactivate(tenant: Tenant) -> Review:
     delinquent = Relay.objects.delinquent()
     if not delinquent.filter(tenant=tenant).exists():
         return Review.UNCHANGED
-    # Credits first: the invoice that the next sync creates must use them.
-    if Tenant.objects.filter(_owed_credit_q(), pk=tenant.pk).exists():
+    # Credits first: the invoice that the next sync creates must use them. While
+    # purchases are blocked it creates none, and a credit can wait for hours.
+    owed_credit = Tenant.objects.filter(_owed_credit_q(), pk=tenant.pk)
+    if not payment_block.is_blocked(tenant) and owed_credit.exists():
         return Review.CREDIT_FIRST
     _switch(tenant, delinquent, reactivate_relay)
     invoices = InvoiceCollection.objects.filter(tenant=tenant, suspend_at__isnull=False)

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from billing.models import InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
+from billing.services.dunning.notice_texts import format_date
 from billing.services.dunning.notices import notify_wallet_trouble
 from lightning.clients.nwc_replies import Budget
 from lightning.exceptions import InvalidWalletUrl, RateUnavailable, WalletUnusable
@@ -55,7 +56,7 @@ def check_wallet_for_next_invoice(*, invoice_id: str) -> str:
     except (WalletUnusable, InvalidWalletUrl) as exc:
         if exc.code in _NO_ANSWER_ERRORS and not _was_silent_before(collection):
             return ""
-        problem = exc.message
+        problem = exc.own_words if isinstance(exc, WalletUnusable) else exc.message
     _record_result(collection, problem)
     return problem
 
@@ -81,7 +82,8 @@ def _problem(collection: InvoiceCollection, check: WalletCheck) -> str:
     """Return why a wallet that works today cannot pay then, "" if it can."""
     pays_at = collection.period_end
     if pays_at and check.expires_at and check.expires_at <= pays_at:
-        return f"The connection to it ends on {check.expires_at:%-d %B %Y}."
+        ends_on = format_date(check.expires_at, collection.tenant)
+        return f"The connection to it ends on {ends_on}."
     if check.budget and not _is_enough(check.budget, pays_at, _cost_msat(collection)):
         return "The budget it gives us is less than the price of your relays."
     return ""

@@ -31,7 +31,10 @@ _INVOICE_ID = re.compile(r"in_[A-Za-z0-9_]{1,100}")
 
 @dataclass(frozen=True)
 class InvoiceLine:
-    """Line of an invoice. `plan` is the name of the plan with its price, or ""."""
+    """Line of an invoice. `plan` is the name of the plan with its price, or "".
+
+    `plan_id` is the plan's id, or "".
+    """
 
     description: str
     plan: str
@@ -39,6 +42,7 @@ class InvoiceLine:
     quantity: int
     period_start: datetime
     period_end: datetime
+    plan_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,7 @@ def _with_collections(
     blockers, live = blockers_for_payer(unpaid), live_payments(unpaid)
     refunded = refunded_cents(collections)
     priced = Plan.objects.exclude(stripe_price_id=None)
-    plans = {str(plan.stripe_price_id): plan.name for plan in priced}
+    plans = {str(plan.stripe_price_id): plan for plan in priced}
     return [
         _invoice_details(
             invoice,
@@ -256,17 +260,19 @@ def _invoice_details(
     )
 
 
-def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[InvoiceLine, ...]:
-    return tuple(
-        InvoiceLine(
-            description=line.description,
-            plan=plans.get(line.price, ""),
-            amount_cents=line.amount,
-            quantity=line.quantity,
-            period_start=to_datetime(line.period_start),
-            period_end=to_datetime(line.period_end),
-        )
-        for line in lines
+def _lines(lines: Iterable[Line], plans: Mapping[str, Plan]) -> tuple[InvoiceLine, ...]:
+    return tuple(_line(line, plans.get(line.price)) for line in lines)
+
+
+def _line(line: Line, plan: Plan | None) -> InvoiceLine:
+    return InvoiceLine(
+        description=line.description,
+        plan=plan.name if plan else "",
+        amount_cents=line.amount,
+        quantity=line.quantity,
+        period_start=to_datetime(line.period_start),
+        period_end=to_datetime(line.period_end),
+        plan_id=plan.pk if plan else "",
     )
 
 

@@ -195,6 +195,12 @@ def has_unbooked_payment(invoice_id: str) -> bool:
     return _unbooked([invoice_id]).exists()
 
 
+def with_unbooked_payment(invoice_ids: Collection[str]) -> set[str]:
+    """Return the invoices that `has_unbooked_payment` is true of."""
+    unbooked = _unbooked(invoice_ids)
+    return set(unbooked.values_list("stripe_invoice_id", flat=True))
+
+
 def _blockers_at_stripe(invoice_ids: Collection[str]) -> dict[str, Blocker]:
     rows = InvoiceCollection.objects.filter(pk__in=invoice_ids)
     started = rows.exclude(intent_status=Intent.NONE)

@@ -1,7 +1,10 @@
 """The payer of an invoice, from the payments recorded here."""
 
+from django.utils import timezone
+
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from lightning.models import NwcPayment
+from tenants.models import Tenant
 
 PaidBy = InvoiceCollection.PaidBy
 
@@ -34,3 +37,12 @@ def lightning_payer(lightning_invoice_id: int) -> PaidBy:
 def payer_elsewhere(amount_paid_cents: int) -> PaidBy:
     """Return the payer of an invoice that no payment recorded here has paid."""
     return PaidBy.ELSEWHERE if amount_paid_cents > 0 else PaidBy.CREDIT
+
+
+def record_first_payment(*, tenant_id: str) -> None:
+    """Record that money has arrived from a tenant: its quotas are higher from now on.
+
+    Not inside a transaction that holds an invoice, which is locked after its tenant.
+    """
+    unpaid = Tenant.objects.filter(pk=tenant_id, first_paid_at=None)
+    unpaid.update(first_paid_at=timezone.now())

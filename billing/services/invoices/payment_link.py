@@ -6,7 +6,12 @@ Once the invoice is paid, its links lead to the receipt and do not expire any mo
 from datetime import timedelta
 
 from django.conf import settings
-from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.core.signing import (
+    BadSignature,
+    SignatureExpired,
+    Signer,
+    TimestampSigner,
+)
 from django.urls import reverse
 
 from billing.exceptions import LinkExpired, LinkInvalid
@@ -29,6 +34,16 @@ def receipt_pdf_url(invoice_id: str) -> str:
 
 def _url(name: str, invoice_id: str) -> str:
     return settings.APP_URL + reverse(name, args=[_SIGNER.sign(invoice_id)])
+
+
+def token_like(token: str, invoice_id: str) -> str:
+    """Return a token for another invoice that expires together with a valid `token`.
+
+    Otherwise one link would lead to later invoices, and be renewed by them, for ever.
+    """
+    _, timestamp = Signer.unsign(_SIGNER, token).rsplit(_SIGNER.sep, 1)
+    # Not that of TimestampSigner, which would add the present time.
+    return Signer.sign(_SIGNER, f"{invoice_id}{_SIGNER.sep}{timestamp}")
 
 
 def oldest_unpaid_link(pubkey: str) -> str | None:

@@ -4,10 +4,11 @@ Lines, quote and receipt may need Stripe or an exchange. The page is shown witho
 when they do not answer in time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
+from django.conf import settings
 
 from billing.clients.stripe.errors import StripeError
 from billing.exceptions import UnknownInvoice
@@ -21,37 +22,52 @@ from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.qr import qr_svg
 from billing.services.payment_page.quote import QuotePreview, preview_quote
 from billing.services.payment_page.receipt import PageReceipt, page_receipt
+from billing.services.payment_page.saved_card import SavedCard, saved_card
 from billing.services.payment_page.timeouts import run_with_timeout
+from relays.services.history import RelayHistory
 
 logger = structlog.get_logger(__name__)
 
 #: Seconds that the page waits for Stripe's lines of an invoice that is not cached.
 STRIPE_TIMEOUT = 2.0
+#: Relays that a line names.
+_MAX_HOSTS = 5
 _QUOTED = {PageState.OPEN, PageState.OVERDUE, PageState.WRITTEN_OFF}
 
 
 @dataclass(frozen=True)
 class PageLine:
-    """Formatted line of the invoice, or a sum below its lines."""
+    """Formatted line of the invoice, or a sum below its lines.
+
+    `relays` has the host names of the relays that the line is for, if they are known.
+    """
 
     title: str
     amount: str
     note: str = ""
+    relays: str = ""
 
 
 @dataclass(frozen=True)
 class PageDetails:
-    """`qr` is an SVG element, "" without an open bolt11; `lines` may be missing."""
+    """Content of the page; `lines` and `card` may be missing.
+
+    `qr` is an SVG element, "" without an open bolt11. `card` is charged next.
+    """
 
     quote: QuotePreview
     qr: str = ""
     lines: tuple[PageLine, ...] = ()
     sums: tuple[PageLine, ...] = ()
     receipt: PageReceipt | None = None
+    card: SavedCard | None = None
 
 
-def page_details(page: PaymentPage) -> PageDetails:
-    """Return the page's content besides its state, waiting a few seconds at most."""
+def page_details(page: PaymentPage, *, was_card_added: bool = False) -> PageDetails:
+    """Return the page's content besides its state, waiting a few seconds at most.
+
+    `was_card_added` if the payer comes back from adding a card.
+    """
     invoice = _get_invoice(page)
     return PageDetails(
         quote=_quote(page),
@@ -59,6 +75,7 @@ def page_details(page: PaymentPage) -> PageDetails:
         lines=tuple(page_lines(invoice)) if invoice else (),
         sums=tuple(_sums(page, invoice)) if invoice else (),
         receipt=page_receipt(page),
+        card=saved_card(page, was_just_added=was_card_added),
     )
 
 
@@ -78,19 +95,33 @@ def _get_invoice(page: PaymentPage) -> InvoiceDetails | None:
 
 
 def page_lines(invoice: InvoiceDetails) -> Iterator[PageLine]:
-    """Yield the formatted lines of an invoice."""
+    """Yield the formatted lines of an invoice, with the relays that they are for."""
+    starts = [line.period_start for line in invoice.lines]
+    until = max(starts, default=invoice.created_at)
+    history = RelayHistory(invoice.tenant_pubkey, until=until)
     for line in invoice.lines:
-        yield _line(line, invoice.currency)
+        relays = history.billed(
+            plan_id=line.plan_id, quantity=line.quantity, at=line.period_start
+        )
+        yield _line(line, invoice.currency, relays)
 
 
-def _line(line: InvoiceLine, currency: str) -> PageLine:
+def _line(line: InvoiceLine, currency: str, relays: Sequence[str] = ()) -> PageLine:
     description = line.description or f"{line.quantity} × {line.plan} relay"
     # Stripe's own descriptions read "1 × Relay (at $5.00 / month)".
     title, _, price = description.partition(" (at ")
     price = price.removesuffix(")")
     period = f"{line.period_start:%-d %b} – {line.period_end:%-d %b %Y}"
     note = f"{price} · {period}" if price else period
-    return PageLine(title, format_amount(line.amount_cents, currency), note)
+    amount = format_amount(line.amount_cents, currency)
+    return PageLine(title, amount, note, _join_hosts(relays))
+
+
+def _join_hosts(subdomains: Sequence[str]) -> str:
+    """Return the relays' host names, or the first few and how many more there are."""
+    shown = [f"{name}.{settings.RELAY_DOMAIN}" for name in subdomains[:_MAX_HOSTS]]
+    more = len(subdomains) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _sums(page: PaymentPage, invoice: InvoiceDetails) -> Iterator[PageLine]:

@@ -3,7 +3,7 @@
 It comes from our own rows only: open pages poll it every two seconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -15,6 +15,10 @@ from billing.services.collection.settlements import lightning_payment_for
 from billing.services.invoices import locks
 from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
+from billing.services.payment_page.open_invoices import (
+    OpenInvoice,
+    other_open_invoices,
+)
 from billing.services.reversals.debts import is_taken_back
 from lightning.exceptions import WalletBusy, WalletError
 from lightning.models import LightningInvoice
@@ -72,7 +76,8 @@ class PaymentPage:
 
     `bolt11` is the Lightning invoice that was presented last, `payment` one that has
     been paid. `blocker` may be paying the invoice now; `lightning` is a
-    Lightning payment that may still arrive; `card_attempt` is the last one.
+    Lightning payment that may still arrive; `card_attempt` is the last one. `others`
+    are the tenant's other open invoices.
     """
 
     invoice: InvoiceCollection
@@ -86,11 +91,23 @@ class PaymentPage:
     card_attempt: CardAttempt | None = None
     paid_by: str = ""
     has_billable_relays: bool = False
+    others: tuple[OpenInvoice, ...] = ()
+
+    @property
+    def others_keeping_relays_off(self) -> int:
+        """Number of other invoices whose relays stay off when this one is paid."""
+        return sum(other.keeps_relays_off for other in self.others)
 
     @property
     def is_payable(self) -> bool:
         final = {PageState.DRAFT, PageState.PAID, PageState.DISPUTED, PageState.VOID}
         return self.state not in final
+
+    @property
+    def is_settled_without_money(self) -> bool:
+        """Return whether credit covered all of it, or there was nothing to pay."""
+        is_paid = self.state == PageState.PAID and self.payment is None
+        return is_paid and self.invoice.amount_paid_cents <= 0
 
     @property
     def is_final(self) -> bool:
@@ -181,8 +198,11 @@ def get_page(invoice_id: str) -> PaymentPage:
     if invoice is None:
         raise UnknownInvoice("There is no such invoice.")
     now = timezone.now()
-    if invoice.is_unpaid:
-        return _unpaid_page(invoice, now)
+    page = _unpaid_page if invoice.is_unpaid else _settled_page
+    return replace(page(invoice, now), others=other_open_invoices(invoice))
+
+
+def _settled_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
     state = PageState.PAID
     if invoice.hold == InvoiceCollection.Hold.WRITTEN_OFF:
         return PaymentPage(invoice, PageState.VOID, now)

@@ -2,8 +2,12 @@
 
 import hashlib
 from dataclasses import astuple, dataclass
+from math import ceil
+
+from django.conf import settings
 
 from billing.money import format_amount, format_price
+from billing.services.payment_page.open_invoices import total
 from billing.services.payment_page.page import (
     CardOption,
     PageState,
@@ -18,8 +22,8 @@ _HEADLINES = {
     PageState.OVERDUE: "This invoice is overdue",
     PageState.WRITTEN_OFF: "This invoice was written off",
     PageState.WAITING: "One moment",
-    PageState.OFFERED: "Scan with a Lightning wallet",
-    PageState.WALLET_DOWN: "Scan with a Lightning wallet",
+    PageState.OFFERED: "Pay with your Lightning wallet",
+    PageState.WALLET_DOWN: "Pay with your Lightning wallet",
     PageState.OFFER_EXPIRED: "The Lightning invoice has expired",
     PageState.PAID: "Paid. Thank you!",
     PageState.DISPUTED: "This payment was disputed",
@@ -39,6 +43,8 @@ class Presentation:
     """Texts of the page. `sats`, `bolt11_amount` and `bitcoin_price` are of its bolt11.
 
     `screen_reader_text` announces a change of the page. `tone` is a CSS class.
+    `lightning_delay` is how long a new bolt11 keeps us from charging. `others_total`
+    is the sum of the tenant's other open invoices.
     """
 
     number: str
@@ -48,6 +54,8 @@ class Presentation:
     tone: str
     tenant: str
     short_npub: str
+    lightning_delay: str
+    others_total: str
     sats: str = ""
     bolt11_amount: str = ""
     bitcoin_price: str = ""
@@ -72,11 +80,18 @@ def present(page: PaymentPage) -> Presentation:
         tone=_tone(page),
         tenant=str(invoice.tenant),
         short_npub=short_npub(invoice.tenant_id),
+        lightning_delay=_format_duration(
+            settings.LIGHTNING_EXPIRY + settings.LIGHTNING_MARGIN
+        ),
+        others_total=total(page.others),
         **texts,
     )
 
 
 def _headline(page: PaymentPage) -> str:
+    if page.is_settled_without_money:
+        has_amount = page.invoice.total_cents > 0
+        return "Covered by credit" if has_amount else "There is nothing to pay"
     waiting = _WAITING_HEADLINES.get(page.waiting_for) if page.waiting_for else None
     return waiting or _HEADLINES[page.state]
 
@@ -87,6 +102,13 @@ def _screen_reader_text(page: PaymentPage) -> str:
     if page.state == PageState.OFFER_EXPIRED and not page.reissue_at:
         return "You can now get a new Lightning invoice."
     return _headline(page)
+
+
+def _format_duration(seconds: int) -> str:
+    """Format a duration, rounded up to minutes: `2 hours 45 minutes`."""
+    hours, minutes = divmod(ceil(seconds / 60), 60)
+    parts = [(hours, "hour"), (minutes, "minute")]
+    return " ".join(f"{n} {unit}{'s' * (n > 1)}" for n, unit in parts if n)
 
 
 def _tone(page: PaymentPage) -> str:
@@ -118,6 +140,7 @@ def etag(page: PaymentPage) -> str:
         page.is_overdue,
         page.is_written_off,
         page.is_disputed,
+        page.others,
         page.card_option,
         attempt and (attempt.pk, attempt.state),
         page.is_payable and (invoice.suspend_at, page.has_billable_relays),

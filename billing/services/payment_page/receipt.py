@@ -33,11 +33,20 @@ _PAYMENT_METHODS = {
 
 @dataclass(frozen=True)
 class ReceiptLine:
-    """Line of a receipt. `is_code` marks long values, for monospaced type."""
+    """Line of a receipt. `is_code` marks long values, for monospaced type.
+
+    A line with a time has it in `at`, and no `value`.
+    """
 
     title: str
-    value: str = field(repr=False)
+    value: str = field(default="", repr=False)
     is_code: bool = False
+    at: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        """The value, or the time in UTC."""
+        return self.value or (f"{self.at:%-d %B %Y, %H:%M} UTC" if self.at else "")
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,9 @@ def _from_database(page: PaymentPage) -> Iterator[ReceiptLine]:
 
 def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
     """Yield the formatted facts of a receipt."""
-    paid = format_amount(receipt.paid_cents, receipt.currency)
-    yield ReceiptLine("Amount paid", paid)
+    if receipt.paid_cents:
+        paid = format_amount(receipt.paid_cents, receipt.currency)
+        yield ReceiptLine("Amount paid", paid)
     if receipt.credit_cents:
         credit = format_amount(receipt.credit_cents, receipt.currency)
         yield ReceiptLine("Credit applied", credit)
@@ -98,7 +108,8 @@ def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
     if receipt.disputed_cents:
         disputed = format_amount(receipt.disputed_cents, receipt.currency)
         yield ReceiptLine("Taken back by the bank", disputed)
-    yield ReceiptLine("Date paid", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
+    title = "Date paid" if receipt.paid_cents else "Date"
+    yield ReceiptLine(title, at=receipt.paid_at)
     yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(receipt.paid_by)])
     yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:

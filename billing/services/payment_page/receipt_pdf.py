@@ -81,7 +81,8 @@ def _write_lines(pdf: FPDF, invoice: InvoiceDetails) -> None:
         padding=1,
     ) as table:
         for line in page_lines(invoice):
-            table.row((f"{line.title}\n{line.note}".strip(), line.amount))
+            texts = filter(None, (line.title, line.note, line.relays))
+            table.row(("\n".join(texts), line.amount))
         table.row(("Total", format_amount(invoice.total_cents, invoice.currency)))
     pdf.ln(8)
 
@@ -100,7 +101,7 @@ def _write_facts(pdf: FPDF, facts: Iterable[ReceiptLine]) -> None:
     for fact in facts:
         pdf.set_text_color(*_GREY)
         pdf.cell(_TITLE_WIDTH, 5.5, fact.title)
-        _write(pdf, fact.value, size=_SMALL if fact.is_code else _NORMAL)
+        _write(pdf, fact.text, size=_SMALL if fact.is_code else _NORMAL)
     pdf.ln(4)
 
 

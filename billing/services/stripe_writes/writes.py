@@ -19,7 +19,7 @@ from django.utils import timezone
 from billing import exceptions
 from billing.clients.stripe import errors
 from billing.models import StripeWrite
-from caravel.core.redaction import redact
+from caravel.core.redaction import redact_start
 
 #: How long an unanswered request is sent again under its key.
 RESEND_WINDOW = timedelta(minutes=2)
@@ -159,7 +159,9 @@ class Write(ABC, Generic[T]):
             raise
         except (errors.StripeUnavailable, errors.StripeReusedKey) as exc:
             since = write.unknown_since or timezone.now()
-            _update(write, unknown_since=since, last_error=redact(str(exc))[:2000])
+            _update(
+                write, unknown_since=since, last_error=redact_start(str(exc), 2_000)
+            )
             raise
         except errors.StripeRefused as exc:
             if tried_before is None:
@@ -200,7 +202,7 @@ def mark_succeeded(write: StripeWrite, stripe_id: str) -> None:
 
 def mark_failed(write: StripeWrite, error: Exception, *, stripe_id: str = "") -> None:
     """Resolve a write that was refused; `stripe_id` if it took effect in part."""
-    error_text = redact(str(error))[:2000]
+    error_text = redact_start(str(error), 2_000)
     _resolve(write, State.FAILED, last_error=error_text, stripe_id=stripe_id)
 
 

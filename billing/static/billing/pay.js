@@ -37,7 +37,8 @@
     clockOffset = Date.parse(main().dataset.now) - Date.now();
     for (const time of main().querySelectorAll("time[data-local]")) {
       time.textContent = new Date(time.dateTime).toLocaleString("en-GB", {
-        day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
+        day: "numeric", month: "long", year: "numeric",
+        hour: "2-digit", minute: "2-digit", timeZoneName: "short",
       });
     }
     updateCountdowns();

@@ -1,5 +1,7 @@
 """Admin pages of relays, tenants, syncs and events: changes go through the services."""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib import admin
 from django.urls import reverse
@@ -13,8 +15,9 @@ from billing.models import (
     SubscriptionSync,
 )
 from billing.services.credits.posting import record_credit
+from billing.services.dunning.suspension import review_tenant
 from billing.tasks import post_credit, process_stripe_event, sync_subscription
-from billing.tests.factories import StripeEventFactory
+from billing.tests.factories import InvoiceCollectionFactory, StripeEventFactory
 from billing.tests.support.admin import admin_url, message_texts, run_action
 from caravel.nostr import npub
 from relays.models import Plan, Relay
@@ -142,6 +145,19 @@ def test_change_of_plan_switches_off_features_that_it_lacks(admin_client):
     assert (relay.plan_id, relay.name, relay.livekit_enabled) == ("basic", "New", False)
 
 
+def test_staff_add_and_upgrade_relays_beyond_the_quotas(admin_client, settings):
+    settings.QUOTA_FREE_RELAYS = settings.QUOTA_UNPAID_RELAYS = 0
+    form = relay_form(tenant=TenantFactory().pk, plan="free")
+
+    admin_client.post(reverse("admin:relays_relay_add"), form)
+    relay = Relay.objects.get()
+    url = reverse("admin:relays_relay_change", args=[relay.pk])
+    admin_client.post(url, relay_form(plan="growth"))
+
+    relay.refresh_from_db()
+    assert relay.plan_id == "growth"
+
+
 def test_delinquent_relay_cannot_be_upgraded_by_the_form(admin_client):
     relay = RelayFactory(status="delinquent")
 
@@ -173,8 +189,7 @@ def test_relay_action_reports_relays_that_it_could_not_change(admin_client):
     ("action", "before", "after"),
     [
         ("activate", "inactive", "active"),
-        ("mark_delinquent", "active", "delinquent"),
-        ("reactivate", "delinquent", "active"),
+        ("deactivate", "delinquent", "inactive"),
     ],
 )
 def test_relay_action_sets_the_status(admin_client, action, before, after):
@@ -184,6 +199,26 @@ def test_relay_action_sets_the_status(admin_client, action, before, after):
 
     relay.refresh_from_db()
     assert relay.status == after
+
+
+@pytest.mark.parametrize("status", ["active", "delinquent"])
+def test_no_relay_action_does_what_the_next_review_would_undo(admin_client, status):
+    """The review would end the subscription or send a message, within minutes."""
+    relay = RelayFactory(status=status)
+    if status == "delinquent":
+        finalized_at = timezone.now() - timedelta(days=8)
+        InvoiceCollectionFactory(tenant=relay.tenant, created_at=finalized_at)
+    page = admin_client.get(admin_url(Relay, "changelist"))
+    offered = [name for name, _ in page.context["action_form"].fields["action"].choices]
+
+    for action in filter(None, offered):
+        run_action(admin_client, Relay, action, relay)
+        before = Relay.objects.get().status
+        review_tenant(tenant_id=relay.tenant_id)
+        assert Relay.objects.get().status == before, action
+        Relay.objects.update(status=status)
+
+    assert not {"mark_delinquent", "reactivate"} & {*offered}
 
 
 def test_tenant_is_added_by_npub(admin_client):

@@ -17,7 +17,7 @@ from billing.models import (
     SubscriptionSync,
 )
 from billing.services.sync.queue import mark_stale
-from billing.tests.factories import InvoiceCollectionFactory
+from billing.tests.factories import InvoiceCollectionFactory, StripeEventFactory
 from billing.tests.support.admin import admin_url, message_texts, run_action
 from lightning.tests.factories import make_invoice
 from relays.tests.factories import RelayFactory
@@ -104,6 +104,17 @@ def test_held_invoices_are_listed_with_the_reason(admin_client, invoice):
     assert "customer_tax_location_invalid" in details.content.decode()
 
 
+def test_links_with_which_anyone_can_pay_are_on_no_page(admin_client, invoice):
+    link = "https://invoice.stripe.com/i/acct_1/live_secret"
+    InvoiceCollection.objects.update(hosted_invoice_url=link)
+    event = StripeEventFactory(object={"hosted_invoice_url": link, "id": invoice.pk})
+
+    for row in (invoice, event):
+        page = admin_client.get(admin_url(type(row), "change", quote(row.pk)))
+        assert invoice.pk in page.content.decode()
+        assert "live_secret" not in page.content.decode()
+
+
 def test_pauses_are_listed_with_the_syncs(admin_client, invoice):
     mark_stale(tenant_id=invoice.tenant_id)
     columns = {"paused_at": timezone.now(), "collection_pause": "keep_as_draft"}
@@ -152,6 +163,18 @@ def test_grace_period_is_extended_for_open_invoices(
     before = invoice.suspend_at
     invoice.refresh_from_db()
     assert invoice.suspend_at == before + timedelta(days=days)
+
+
+def test_extension_beyond_the_limit_is_refused_with_what_to_do(admin_client, invoice):
+    created_at = timezone.now() - timedelta(days=58)
+    InvoiceCollection.objects.update(finalized_at=created_at, suspend_at=created_at)
+
+    response = run_action(admin_client, InvoiceCollection, "three_days_more", invoice)
+
+    refusal, summary = message_texts(response)
+    assert "[grace-limit-exceeded]" in refusal
+    assert "make the tenant exempt" in refusal
+    assert "0 invoices" in summary
 
 
 def test_ending_the_grace_period_suspends_the_relays(admin_client, invoice):

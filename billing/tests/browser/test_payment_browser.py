@@ -252,7 +252,16 @@ STATES: dict[str, dict[str, Any]] = {
     "This invoice was written off": {"stripe_status": "uncollectible"},
     "This invoice is void": {"stripe_status": "void", "amount_remaining_cents": 0},
     "This invoice is still a draft": {"stripe_status": "draft"},
-    "Paid. Thank you!": {"stripe_status": "paid", "paid_by": "card"},
+    "Paid. Thank you!": {
+        "stripe_status": "paid",
+        "paid_by": "card",
+        "amount_paid_cents": 3000,
+    },
+    "Covered by credit": {
+        "stripe_status": "paid",
+        "paid_by": "credit",
+        "amount_paid_cents": 0,
+    },
 }
 
 

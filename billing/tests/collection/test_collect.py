@@ -31,7 +31,7 @@ from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
 from sandbox.wallets.behaviour import PAYS, PAYS_WITHOUT_ANSWER, refuses
-from tenants.models import Notice
+from tenants.models import Notice, Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -305,6 +305,60 @@ def test_no_notice_while_a_wallet_payment_is_pending(subscriber, alice, rates):
 
     assert (first.state, first.next_action) == (State.PENDING, Action.CARD)
     assert not Notice.objects.exists()
+
+
+def test_tenant_who_wants_it_gets_a_notice_with_the_receipt_for_each_payment(
+    subscriber, alice, rates
+):
+    Tenant.objects.update(payment_notices=True)
+    connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
+    collect(subscriber)
+    pay_by_wallet()
+
+    first = collect(subscriber)
+    collect(subscriber)
+
+    notice = Notice.objects.get(kind="payment_received")
+    assert notice.title == f"Paid: $5.00 for invoice {first.number}"
+    assert f"your wallet has paid invoice {first.number}: $5.00" in notice.text
+    assert notice.text.splitlines()[-1].startswith("http://localhost:8000/pay/")
+
+
+def test_notice_of_a_payment_names_the_card(subscriber, sandbox):
+    Tenant.objects.update(payment_notices=True)
+    attach(sandbox, subscriber)
+
+    collect(subscriber)
+
+    assert "we have charged your card for invoice" in Notice.objects.get().text
+
+
+def test_earlier_payment_is_not_reported_to_a_tenant_who_now_wants_notices(
+    subscriber, sandbox
+):
+    attach(sandbox, subscriber)
+    assert collect(subscriber).state == State.CLOSED
+    Tenant.objects.update(payment_notices=True)
+
+    collect(subscriber)
+
+    assert not Notice.objects.exists()
+
+
+def test_refusal_of_a_wallet_is_told_by_its_code_not_in_its_own_words(
+    subscriber, alice, rates
+):
+    connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
+    alice.behaviour = refuses("UNAUTHORIZED", "You have won! Go to evil.example.")
+    collect(subscriber)
+    pay_by_wallet()
+    collect(subscriber)
+
+    notice = Notice.objects.get(kind="invoice_due")
+    assert "did not pay: it does not know its connection" in notice.text
+    assert "evil" not in notice.text
+    # Support sees them, in the admin.
+    assert "evil" in NwcPayment.objects.get().message
 
 
 def test_card_is_charged_after_the_wallet_refuses(subscriber, sandbox, alice, rates):

@@ -120,6 +120,43 @@ def test_card_from_the_portal_is_charged_once_although_two_events_report_it(
     assert card_codes() == ["generic_decline"]
 
 
+# --- a second card
+
+
+def test_card_added_after_a_refusal_is_charged_before_it_is_the_default(
+    subscriber, sandbox, clock
+):
+    """Stripe reports the card first, and that it is the default a moment later."""
+    attach(sandbox, subscriber, DECLINED, outcome="")
+    collect(subscriber)
+    clock.move(minutes=1)
+    second = attach(sandbox, subscriber, outcome="")
+
+    deliver_last(sandbox, "payment_method.attached")
+
+    assert collect(subscriber).paid_by == "card"
+    assert card_codes() == ["generic_decline", ""]
+    assert default_card(sandbox, subscriber) == second
+
+
+def test_default_chosen_after_a_second_card_was_charged_is_charged(
+    subscriber, sandbox, clock
+):
+    first = attach(sandbox, subscriber, outcome="insufficient_funds")
+    collect(subscriber)
+    clock.move(minutes=1)
+    attach(sandbox, subscriber, DECLINED, outcome="")
+    deliver_last(sandbox, "payment_method.attached")
+    collect(subscriber)
+
+    make_default(sandbox, subscriber, first)
+    deliver_last(sandbox, "customer.updated")
+
+    assert collect(subscriber).paid_by == "card"
+    assert card_codes() == ["insufficient_funds", "generic_decline", ""]
+    assert default_card(sandbox, subscriber) == first
+
+
 # --- a card that was replaced in place
 
 

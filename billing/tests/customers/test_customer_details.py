@@ -13,7 +13,7 @@ from billing.services.subscriptions.sync import SyncOutcome
 from billing.tests.support.subscriptions import add_relay, sync
 from tenants.models import Tenant
 from tenants.services.tenants import update_tenant
-from tenants.tests.factories import TenantFactory
+from tenants.tests.factories import TenantFactory, confirm_address
 
 pytestmark = pytest.mark.django_db
 
@@ -23,14 +23,20 @@ MIGRATION = import_module("billing.migrations.0010_account")
 @pytest.fixture
 def tenant(prices):
     tenant = TenantFactory(display_name="Alice", email="alice@example.com")
+    confirm_address(tenant)
     add_relay(tenant)
     sync(tenant)
     return tenant
 
 
 def change(tenant, **fields):
-    """Change the tenant as the API does, and sync if that enqueues a sync."""
+    """Change the tenant as the API does, and sync if that enqueues a sync.
+
+    A new address is confirmed by its owner.
+    """
     update_tenant(pubkey=tenant.pk, **fields)
+    if fields.get("email"):
+        confirm_address(tenant)
     if SubscriptionSync.objects.get(pk=tenant.pk).is_stale:
         sync(tenant)
 
@@ -69,6 +75,21 @@ def test_changed_name_and_address_reach_stripe(sandbox, tenant, fields, expected
     change(tenant, **fields)
 
     assert at_stripe(sandbox, tenant) == expected
+
+
+def test_stripe_gets_an_address_only_when_its_owner_has_confirmed_it(sandbox, tenant):
+    """Stripe writes to its customers, so a stranger's address must not get there."""
+    update_tenant(pubkey=tenant.pk, email="stranger@example.com")
+    tenant.refresh_from_db()
+    sync(tenant)
+    unconfirmed = at_stripe(sandbox, tenant)[1]
+
+    confirm_address(tenant)
+    assert SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+    sync(tenant)
+
+    assert unconfirmed == f"{tenant.npub}@tenants.caravel.example"
+    assert at_stripe(sandbox, tenant)[1] == "stranger@example.com"
 
 
 def test_removed_name_and_address_become_placeholders(sandbox, tenant):
@@ -132,6 +153,7 @@ def test_address_that_was_refused_at_creation_is_not_sent_until_it_changes(
     sandbox, prices
 ):
     tenant = TenantFactory(email="odd@example.com")
+    confirm_address(tenant)
     refuse_email(sandbox, "^/v1/customers$", times=1)
     add_relay(tenant)
 
@@ -159,6 +181,7 @@ def test_refusal_of_the_name_does_not_stop_billing(sandbox, tenant, caplog):
 def test_change_is_retried_until_stripe_has_it(sandbox, tenant):
     sandbox.fault("status", path="^/v1/customers/", times=3)
     update_tenant(pubkey=tenant.pk, email="new@example.com")
+    confirm_address(tenant)
     sync(tenant, SyncOutcome.FAILED)
 
     sync(tenant)
@@ -169,6 +192,7 @@ def test_change_is_retried_until_stripe_has_it(sandbox, tenant):
 def test_change_of_a_tenant_without_a_customer_waits_for_it(sandbox, prices):
     tenant = TenantFactory(email="a@example.com")
     update_tenant(pubkey=tenant.pk, email="b@example.com")
+    confirm_address(tenant)
     assert not SubscriptionSync.objects.filter(pk=tenant.pk).exists()
 
     add_relay(tenant)
@@ -184,6 +208,7 @@ def test_change_during_the_creation_reaches_stripe(sandbox, prices):
     sandbox.fault("status", path="^/v1/customers$", when="after", times=3)
     sync(tenant, SyncOutcome.FAILED)
     update_tenant(pubkey=tenant.pk, email="b@example.com")
+    confirm_address(tenant)
 
     sync(tenant)
 
@@ -206,10 +231,11 @@ def test_customer_that_was_deleted_meanwhile_is_created_with_the_new_address(
 def test_address_that_support_changes_in_the_admin_reaches_stripe(
     sandbox, tenant, admin_client
 ):
-    form = {"display_name": "Alice", "email": "support@example.com"}
+    form = {"display_name": "Alice", "email": "support@example.com", "time_zone": "UTC"}
 
     url = reverse("admin:tenants_tenant_change", args=[tenant.pk])
     assert admin_client.post(url, form).status_code == 302
+    confirm_address(tenant)
     sync(tenant)
 
     assert at_stripe(sandbox, tenant) == ("Alice", "support@example.com")

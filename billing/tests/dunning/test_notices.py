@@ -90,14 +90,12 @@ def create_refused_attempt(invoice):
 
 def test_invoice_notice_names_the_wallet_error(invoice):
     create_refused_attempt(invoice)
-    invoice.tenant.nwc_error = "Your wallet did not pay:\n  <no> & \t" + "x " * 300
+    invoice.tenant.nwc_error = "Your wallet did not pay: its balance is too low."
     notice = notices.notify_invoice_due(invoice)
 
     (line,) = [line for line in notice.text.splitlines() if "wallet" in line]
     reason = line.split("asked your wallet to pay it. ")[1]
-    assert reason.startswith("Your wallet did not pay: <no> & x x")
-    assert reason.endswith("…")
-    assert len(reason) <= 240
+    assert reason == "Your wallet did not pay: its balance is too low."
 
 
 def test_no_wallet_error_in_the_notice_if_the_wallet_was_not_tried(invoice):
@@ -144,6 +142,25 @@ def test_payment_failed_notice_asks_to_confirm_with_the_bank(invoice):
     notice = notices.notify_payment_failed(invoice)
 
     assert "Your bank wants you to confirm the payment. Please do so" in notice.text
+
+
+@pytest.mark.parametrize(
+    ("zone", "time"),
+    [
+        ("UTC", "8 March 2030, 14:30 UTC."),
+        ("Europe/Berlin", "8 March 2030, 15:30 UTC+1."),
+        ("Asia/Kolkata", "8 March 2030, 20:00 UTC+5:30."),
+        ("America/St_Johns", "8 March 2030, 11:00 UTC-3:30."),
+        ("Pacific/Kiritimati", "9 March 2030, 04:30 UTC+14."),
+    ],
+)
+def test_times_are_in_the_tenants_time_zone(invoice, zone, time):
+    invoice.tenant.time_zone = zone
+
+    notice = notices.notify_invoice_due(invoice)
+
+    assert f"until {time}" in notice.text
+    assert notice.title.endswith(time.split(",")[0])
 
 
 @pytest.mark.parametrize("kind", notices.REMINDERS)

@@ -7,6 +7,7 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
+from billing.exceptions import GraceLimitExceeded
 from billing.models import Credit, InvoiceCollection, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import record_credit
@@ -357,6 +358,20 @@ def test_extension_is_added_to_the_remaining_grace_period(tenant):
     assert end_of_grace(invoice) == before + timedelta(days=3)
 
 
+def test_no_extension_beyond_the_limit(tenant, relay, settings):
+    settings.BILLING_MAX_GRACE_DAYS = 10
+    invoice = make_overdue_invoice(tenant)
+    review(tenant)
+
+    with pytest.raises(GraceLimitExceeded, match="at most 10 days after"):
+        extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
+
+    assert end_of_grace(invoice) == invoice.suspend_at
+    assert status_of(relay) == DELINQUENT
+    assert extend_grace(invoice_id=invoice.pk, by=timedelta(days=1))
+    assert status_of(relay) == ACTIVE
+
+
 def test_no_extension_for_a_paid_invoice(tenant):
     invoice = make_invoice(tenant)
     pay(invoice)
@@ -391,6 +406,46 @@ def test_ending_the_grace_period_ignores_other_tenants_invoices(tenant):
     end_grace_now(tenant_id=tenant.pk, invoice_ids=[other.pk])
 
     assert end_of_grace(other) > timezone.now()
+
+
+def test_extension_after_the_end_of_the_subscription_switches_relays_on_at_once(
+    tenant, relay
+):
+    """The credit for unserved time waits for hours while a bolt11 can be paid."""
+    invoice = make_invoice(tenant)
+    end_grace_now(tenant_id=tenant.pk, invoice_ids=[invoice.pk])
+    Tenant.objects.update(stripe_subscription_id=None)
+    record_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.UNSERVED,
+        source="sub_1",
+        currency="usd",
+        amount_cents=400,
+        collection_id=invoice.pk,
+    )
+
+    extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
+
+    assert status_of(relay) == ACTIVE
+    assert review(tenant) == Review.UNCHANGED
+
+
+def test_review_by_beat_switches_relays_on_while_a_blocked_tenant_has_a_credit(
+    tenant, relay
+):
+    invoice = make_overdue_invoice(tenant)
+    review(tenant)
+    Tenant.objects.update(stripe_subscription_id=None)
+    record_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.SURPLUS,
+        source="surplus 1",
+        currency="usd",
+        amount_cents=100,
+    )
+    change(invoice, suspend_at=timezone.now() + timedelta(days=1))
+
+    assert review(tenant) == Review.REACTIVATED
 
 
 # --- payment block and past due

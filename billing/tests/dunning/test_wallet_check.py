@@ -24,6 +24,7 @@ from lightning.tests.factories import make_payment_request
 from lightning.tests.support.payments import start_payment
 from relays.tests.factories import RelayFactory
 from sandbox.wallets import Renewal, Terms
+from sandbox.wallets.behaviour import ReplyBehaviour
 from tenants.models import Notice, Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -165,6 +166,45 @@ def test_wallet_without_pay_permission_is_a_problem(alice):
     notice = Notice.objects.get()
     assert (notice.kind, notice.subject) == ("wallet_trouble", invoice.pk)
     assert "This connection may not pay invoices." in notice.text
+
+
+EVIL = "You have won! Send 1 BTC to evil.example."
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [
+        ("UNAUTHORIZED", "it does not know its connection"),
+        ("INTERNAL", "it has an internal error"),
+        (EVIL, "it reports an error that we do not know"),
+    ],
+)
+def test_notice_says_what_a_code_means_and_never_the_wallets_own_words(
+    alice, code, meaning
+):
+    """As NIP-47 defines them: https://github.com/nostr-protocol/nips/blob/master/47.md"""
+    invoice = paid_invoice(alice)
+    alice.reply_behaviour = ReplyBehaviour(error=code, message=EVIL)
+
+    assert meaning in check(invoice)
+
+    notice = Notice.objects.get()
+    for text in (notice.title, notice.text, error_of(invoice)):
+        assert "evil" not in text
+
+
+def test_notice_does_not_have_the_words_of_the_wallets_relay(alice, relay):
+    invoice = paid_invoice(alice)
+    relay.fault("reject", kinds={23194}, reason=f"blocked: {EVIL}")
+
+    # Twice: at first it may only be offline for a moment.
+    check(invoice)
+    InvoiceCollection.objects.update(
+        wallet_silent_at=timezone.now() - timedelta(hours=2)
+    )
+    assert "None of its relays can be reached" in check(invoice)
+
+    assert "evil" not in Notice.objects.get().text + error_of(invoice)
 
 
 def test_wallet_problem_is_notified_once(alice):

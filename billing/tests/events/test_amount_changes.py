@@ -19,6 +19,7 @@ from relays.services import lifecycle
 from sandbox.tests.support.stripe.control import control
 from tenants.models import Notice, Tenant
 from tenants.services.tenants import update_tenant
+from tenants.tests.factories import confirm_address
 
 pytestmark = pytest.mark.django_db
 
@@ -176,6 +177,7 @@ def test_note_after_the_end_counts_against_the_credit_for_unused_time(
 def test_own_credit_note_sends_no_email_to_the_tenant(sandbox, clock, open_invoice):
     tenant = open_invoice.tenant
     update_tenant(pubkey=tenant.pk, email="alice@example.com")
+    confirm_address(tenant)
     sync_until_in_sync(tenant)
     clock.move(days=3)
 

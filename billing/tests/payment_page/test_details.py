@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import time_machine
 from bolt11 import decode
+from django.conf import settings
 from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection
@@ -17,11 +18,14 @@ from billing.services.collection.collect import collect_invoice
 from billing.services.customers.customer import clear_customer
 from billing.services.invoice_views.invoices import InvoiceLine
 from billing.services.payment_page import details, quote, receipt
+from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.support.payment_page import path_of, text
 from caravel.core.web.throttling import concurrency_limit
 from caravel.nostr.events import parse_event
 from lightning.models import LightningInvoice
 from lightning.services.rates import clear_cache
+from relays.services.lifecycle import change_plan, create_relay
+from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -68,6 +72,35 @@ def test_line_splits_stripe_description_into_title_and_price(description, title,
     assert formatted.title == title
     assert formatted.note == note
     assert formatted.amount == "$5.00"
+
+
+def test_lines_name_the_relays_that_they_were_for(client, prices, clock):
+    tenant = TenantFactory()
+    relays = [
+        create_relay(tenant_id=tenant.pk, subdomain=name, plan_id="basic")
+        for name in ("birds", "cats")
+    ]
+    sync_tenant(tenant_id=tenant.pk)
+    first = tenant.collections.get()
+    collect_invoice(invoice_id=first.pk)
+    clock.move(days=10)
+    change_plan(relay_id=relays[1].pk, plan_id="growth")
+    sync_tenant(tenant_id=tenant.pk)
+
+    html = get_html(client, first)
+
+    domain = settings.RELAY_DOMAIN
+    assert f"birds.{domain}, cats.{domain}" in html
+
+
+def test_line_for_many_relays_names_the_first(settings):
+    start = datetime(2026, 10, 1, tzinfo=UTC)
+    line = InvoiceLine("7 × Relay (at $5.00 / month)", "", 3500, 7, start, start)
+
+    relays = details._line(line, "usd", list("abcdefg")).relays
+
+    assert relays.startswith(f"a.{settings.RELAY_DOMAIN}, b.")
+    assert relays.endswith(f"e.{settings.RELAY_DOMAIN} and 2 more")
 
 
 def test_credits_are_shown_between_total_and_amount_due(client, open_invoice):
@@ -232,7 +265,8 @@ def test_card_hint_names_time_until_bolt11_can_be_paid(client, open_invoice):
 
     until = LightningInvoice.objects.get().final_at
     assert "charged only after the Lightning invoice can no longer be paid" in html
-    assert f"{until:%-d %B, %H:%M} UTC" in html.replace("&nbsp;", " ")
+    assert "soon after <time" in html
+    assert f"{until:%-d %B %Y, %H:%M} UTC" in html
 
 
 # --- state
@@ -360,6 +394,31 @@ def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, setti
     assert "Another method, recorded in Stripe" in html
     assert "Payment hash" not in html
     assert "signed by npub1" in html
+
+
+def test_invoice_that_was_credited_away_is_not_called_paid(
+    client, open_invoice, sandbox
+):
+    note = {"invoice": open_invoice.pk, "amount": 500}
+    sandbox.client().v1.credit_notes.create(note)
+    collect_invoice(invoice_id=open_invoice.pk)
+
+    html = get_html(client, open_invoice)
+
+    assert "Covered by credit" in html
+    assert "nothing was charged" in html
+    assert "<dt>Credit applied</dt><dd>$5.00</dd>" in html
+    assert "$0.00" not in html
+    assert "Thank you" not in html and "Amount paid" not in html
+
+
+def test_invoice_without_an_amount_is_not_called_paid(client, open_invoice):
+    change(stripe_status="paid", amount_remaining_cents=0, total_cents=0)
+
+    html = get_html(client, open_invoice)
+
+    assert "There is nothing to pay" in html
+    assert "Thank you" not in html
 
 
 # --- limits

@@ -102,9 +102,9 @@ def test_no_payment_method_is_shown_while_wallet_payment_is_pending(
 
     assert "Waiting for your wallet" in text(page)
     until = LightningInvoice.objects.get().final_at
-    assert f"{until:%-d %B, %H:%M} UTC" in text(page)
+    assert f"{until:%-d %B %Y, %H:%M} UTC" in text(page)
     assert click.status_code == 409
-    assert "wallet is in progress. Please come back after" in text(click)
+    assert "wallet is in progress. Please come back after <time" in text(click)
     for response in (page, click):
         assert bolt11s()[0] not in text(response)
         assert "<form" not in text(response)

@@ -31,7 +31,7 @@ from billing.tests.support.workers import Killed
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
 from sandbox.stripe.client.testing import running_sandbox
-from tenants.tests.factories import TenantFactory
+from tenants.tests.factories import TenantFactory, confirm_address
 
 pytestmark = pytest.mark.django_db
 
@@ -287,6 +287,7 @@ def test_pending_create_is_abandoned_with_its_deleted_customer(sandbox, tenant):
 
 def test_placeholder_email_is_used_when_stripe_refuses_the_tenants_own(sandbox, prices):
     tenant = TenantFactory(email="odd@example.com")
+    confirm_address(tenant)
     add_relay(tenant)
     sandbox.fault(
         "status",

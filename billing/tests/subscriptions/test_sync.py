@@ -26,7 +26,7 @@ from billing.tests.support.subscriptions import (
 from relays.models import Plan, Relay
 from relays.services import lifecycle
 from tenants.models import Tenant
-from tenants.tests.factories import TenantFactory
+from tenants.tests.factories import TenantFactory, confirm_address
 
 pytestmark = pytest.mark.django_db
 
@@ -73,6 +73,7 @@ def test_subscription_is_never_charged_by_stripe(sandbox, tenant):
 
 def test_customer_has_the_tenants_own_email(sandbox, prices):
     tenant = TenantFactory(email="alice@example.com")
+    confirm_address(tenant)
     add_relay(tenant)
 
     sync(tenant)

@@ -16,7 +16,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from caravel.core.exceptions import CaravelError
-from caravel.core.redaction import redact
+from caravel.core.redaction import redact_start
 
 _MIN_DELAY = timedelta(seconds=15)
 _MAX_DELAY = timedelta(hours=1)
@@ -105,7 +105,7 @@ def error_columns(error: Exception) -> dict[str, object]:
     """Return the columns that show an error, without secrets."""
     code = error.code if isinstance(error, CaravelError) else type(error).__name__
     return {
-        "last_error": redact(str(error))[:2000],
+        "last_error": redact_start(str(error), 2_000),
         "last_error_code": code[:64],
     }
 

@@ -1,6 +1,7 @@
 import pytest
 
-from caravel.core.redaction import redact
+from caravel.core import redaction
+from caravel.core.redaction import add_secrets, redact, redact_start
 
 HEX = "ab" * 32
 
@@ -38,6 +39,8 @@ def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
         "GET /pay/in_1%2E1wX2y%2Eabcdefghijkl_-x",
         "return_url=https%3A%2F%2Fa.example%2Fpay%2Fin_1.1wX2y.abcdefghijkl_-x%3Fback",
         "postgres://caravel:hunter2hunter2@db/caravel",
+        f"GET /confirm-email/{'cd' * 32}-{'ef' * 16}.1wX2y.abcdefghijkl_-x",
+        f"POST /stop-email/{'cd' * 32}-{'ef' * 16}.abcdefghijkl_-x",
     ],
 )
 def test_value_with_name_of_secret_is_redacted(line):
@@ -57,3 +60,33 @@ def test_value_with_name_of_secret_is_redacted(line):
 )
 def test_ids_and_hashes_are_not_redacted(line):
     assert redact(line) == line
+
+
+@pytest.mark.parametrize(
+    "name", ["client_secret", "secret_of_the_robot_2", "password1"]
+)
+def test_name_that_contains_name_of_secret_is_recognised(name):
+    assert redact(f'{{"{name}": "hunter2hunter2"}}') == f'{{"{name}": "[redacted]"}}'
+
+
+def test_only_start_of_long_text_is_searched_and_returned(monkeypatch):
+    searched = []
+    monkeypatch.setattr(redaction, "redact", lambda text: searched.append(text) or text)
+
+    start = redact_start("a" * 1_000_000, 500)
+
+    assert start == "a" * 500 + "… (1000000 characters)"
+    assert len(searched[0]) < 2_000
+
+
+@pytest.mark.parametrize("position", range(420, 520, 7))
+def test_secret_across_the_cut_is_not_shown_in_part(monkeypatch, position):
+    monkeypatch.setattr(redaction, "_known_secrets", set())
+    secret = "correct-horse-battery-staple"
+    add_secrets([secret])
+
+    for masked in ("", secret * 40):
+        text = masked + "-" * position + secret + "-" * 3_000
+
+        assert "corr" not in redact_start(text, 500)
+        assert "corr" not in redact_start(text, len(masked) + 500)

@@ -25,7 +25,7 @@ class Decoy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyBehaviour:
-    """Replies to a method: its outcome, or `error`.
+    """Replies to a method: its outcome, or `error` with a `message`.
 
     `after` is in seconds since the method ran, with an `error` since the request; None:
     never.
@@ -33,6 +33,7 @@ class ReplyBehaviour:
 
     after: float | None = 0.0
     error: str | None = None
+    message: str = ""
     corruption: CorruptReply | None = None
     copies: int = 1
     decoys: tuple[Decoy, ...] = ()
@@ -77,9 +78,9 @@ def answers_after(seconds: float) -> PaymentBehaviour:
     return PaymentBehaviour(after=seconds)
 
 
-def refuses(code: str) -> PaymentBehaviour:
+def refuses(code: str, message: str = "") -> PaymentBehaviour:
     """Answer with an error, pay nothing."""
-    return PaymentBehaviour(pays_after=None, error=code)
+    return PaymentBehaviour(pays_after=None, error=code, message=message)
 
 
 def pays_but_says(code: str) -> PaymentBehaviour:

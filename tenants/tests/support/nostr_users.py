@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.utils import timezone
 from nostr_sdk import Event as SdkEvent
 from nostr_sdk import Keys, UnwrappedGift
 
@@ -23,6 +24,9 @@ class NostrUser:
         self.pubkey = pubkey_of(self.secret_key)
 
     def tenant(self, **fields: Any) -> Tenant:
+        """Create the user's tenant; its e-mail address, if any, is confirmed."""
+        if "email" in fields:
+            fields.setdefault("email_confirmed_at", timezone.now())
         tenant: Tenant = TenantFactory(pubkey=self.pubkey, **fields)
         return tenant
 

@@ -29,7 +29,8 @@ class Card:
     """A payment method: a card, or a bank account for debits.
 
     `fingerprint` identifies its number and `expires` is like "2027-03": both change if
-    the network replaces a card in place. "" if Stripe names none.
+    the network replaces a card in place. `brand` and `last4` are for people to read.
+    "" if Stripe names none.
     """
 
     id: str
@@ -38,6 +39,12 @@ class Card:
     customer: str = ""
     fingerprint: str = ""
     expires: str = ""
+    brand: str = ""
+    last4: str = ""
+
+    @property
+    def is_bank_account(self) -> bool:
+        return self.type not in {"card", "link"}
 
 
 def read_customer(found: Any) -> Customer:
@@ -63,4 +70,6 @@ def read_card(found: Any) -> Card:
         customer=read_id(optional(found, "customer")),
         fingerprint=optional_text(details, "fingerprint"),
         expires=f"{year}-{month:02}" if year and month else "",
+        brand=optional_text(details, "brand"),
+        last4=optional_text(details, "last4"),
     )

@@ -1,7 +1,9 @@
-"""Tenants, their activity log and notices, and used authentication events."""
+"""Tenants, their activity log and notices."""
 
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Self
+from zoneinfo import ZoneInfo, available_timezones
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
@@ -21,6 +23,17 @@ def validate_pubkey(value: str) -> None:
         parse_pubkey(value)
     except CaravelError as exc:
         raise ValidationError(exc.message, code=exc.code) from exc
+
+
+def validate_time_zone(value: str) -> None:
+    """Raise ValidationError unless the value is a name of the tz database."""
+    if value not in _time_zones():
+        raise ValidationError("There is no such time zone.", code="invalid")
+
+
+@cache
+def _time_zones() -> set[str]:
+    return available_timezones()
 
 
 class TenantQuerySet(models.QuerySet["Tenant"]):
@@ -56,6 +69,12 @@ class Tenant(models.Model):
     )
     payment_notices = models.BooleanField(
         default=False, help_text="Send a notice for each payment."
+    )
+    time_zone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_time_zone],
+        help_text="Time zone of times in messages, such as Europe/Berlin.",
     )
     nwc_url = EncryptedTextField()
     nwc_error = models.CharField(max_length=240, blank=True, default="")
@@ -121,6 +140,19 @@ class Tenant(models.Model):
     @property
     def npub(self) -> str:
         return npub(self.pubkey)
+
+    @property
+    def email_confirmed(self) -> bool:
+        return self.email_confirmed_at is not None
+
+    @property
+    def mail_address(self) -> str:
+        """The address that may get e-mails: "" until its owner has confirmed it."""
+        return self.email if self.email_confirmed else ""
+
+    @property
+    def tzinfo(self) -> ZoneInfo:
+        return ZoneInfo(self.time_zone)
 
     @property
     def has_wallet(self) -> bool:
@@ -273,15 +305,3 @@ class Notice(WorkItem):
     def event_id(self) -> str:
         """Id of the gift wrap, or "" before the first attempt."""
         return str(self.wrap["id"]) if self.wrap else ""
-
-
-class UsedAuthEvent(models.Model):
-    """Event that signed a request (NIP-98); the unique id prevents a replay."""
-
-    event_id = models.CharField(primary_key=True, max_length=64)
-    expires_at = models.DateTimeField(
-        db_index=True, help_text="Time from which the event is rejected as too old."
-    )
-
-    def __str__(self) -> str:
-        return self.event_id

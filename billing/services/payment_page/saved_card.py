@@ -1,0 +1,78 @@
+"""The saved card that is charged for an invoice, and when: read at Stripe, cached."""
+
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+
+import structlog
+from django.utils import timezone
+
+from billing.clients.stripe.client import Card, Stripe
+from billing.clients.stripe.errors import StripeError
+from billing.services.collection.attempts import next_attempt_at
+from billing.services.collection.card_choice import SavedCards, pick_card, read_cards
+from billing.services.collection.cards import was_charged_last
+from billing.services.payment_page.page import CardOption, PaymentPage
+from billing.services.payment_page.timeouts import run_with_timeout
+from caravel.core import cache
+
+logger = structlog.get_logger(__name__)
+
+#: Seconds that the page waits for Stripe's list of cards that is not cached.
+STRIPE_TIMEOUT = 2.0
+_CACHE_SECONDS = 30
+#: Age in seconds that the list may have just after somebody has added a card.
+_RECENT_SECONDS = 2
+#: A version of Caravel that reads other fields ignores the entries.
+_KEY = "saved-cards:" + ",".join(field.name for field in fields(Card))
+_BRANDS = {"amex": "American Express", "unionpay": "UnionPay", "jcb": "JCB"}
+
+
+@dataclass(frozen=True)
+class SavedCard:
+    """Card, or bank account, that is charged next; `name` is like "Visa •••• 4242".
+
+    `was_refused` if it was charged last; then `retry_at` is the next attempt, if any.
+    """
+
+    name: str
+    was_refused: bool
+    retry_at: datetime | None
+
+
+def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard | None:
+    """Return the card that will be charged, None if there is none, or no answer."""
+    if page.card_option != CardOption.SAVED:
+        return None
+    customer = page.invoice.stripe_customer_id
+    max_age = _RECENT_SECONDS if was_just_added else _CACHE_SECONDS
+    try:
+        saved = run_with_timeout(STRIPE_TIMEOUT, lambda: _get_cards(customer, max_age))
+    except (StripeError, TimeoutError) as exc:
+        logger.warning("no_saved_card", error=str(exc) or "timeout")
+        return None
+    card = pick_card(saved, page.invoice)
+    if card is None:
+        return None
+    was_refused = was_charged_last(page.invoice, card)
+    retry_at = next_attempt_at(page.invoice) if was_refused else None
+    return SavedCard(_name(card), was_refused, retry_at)
+
+
+def _get_cards(customer: str, max_age: int) -> SavedCards:
+    now = timezone.now().timestamp()
+    entry = cache.get(f"{_KEY}:{customer}")
+    if entry and abs(now - entry["fetched_at"]) < max_age:
+        default = entry["default"] and Card(**entry["default"])
+        return SavedCards(default, tuple(Card(**card) for card in entry["cards"]))
+    saved = read_cards(Stripe(), customer)
+    entry = {**asdict(saved), "fetched_at": now}
+    cache.set(f"{_KEY}:{customer}", entry, seconds=_CACHE_SECONDS)
+    return saved
+
+
+def _name(card: Card) -> str:
+    brand = _BRANDS.get(card.brand, card.brand.replace("_", " ").title())
+    kind = brand or ("Link" if card.type == "link" else "")
+    if card.is_bank_account:
+        kind = "Bank account"
+    return f"{kind or 'Card'} •••• {card.last4}" if card.last4 else kind or "Your card"
