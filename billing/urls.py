@@ -1,5 +1,6 @@
 from django.urls import path
 
+from billing.views.home import home
 from billing.views.open_invoices import OpenInvoicesView
 from billing.views.payment_page import CardView, PaymentPageView
 from billing.views.payment_status import PaymentStatusView
@@ -7,6 +8,7 @@ from billing.views.receipt_files import ReceiptFileView
 from billing.views.webhooks import StripeWebhookView
 
 urlpatterns = [
+    path("", home, name="home"),
     path("pay/<str:token>", PaymentPageView.as_view(), name="pay"),
     path("pay/<str:token>/all", OpenInvoicesView.as_view(), name="pay-all"),
     path("pay/<str:token>/card", CardView.as_view(), name="pay-card"),

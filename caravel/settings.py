@@ -132,6 +132,8 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
 # W005, W021: no HSTS for subdomains and no preload, as other services may use them.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
+# Where the admin's login leads if it was opened without `next`.
+LOGIN_REDIRECT_URL = "admin:index"
 CSRF_FAILURE_VIEW = "billing.views.payment_page.csrf_failure"
 
 # --- The JSON API

@@ -8,7 +8,6 @@ from django.views.generic import RedirectView
 _ICON = f"{settings.STATIC_URL}billing/icon.svg"
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
     path("api/", include("api.urls")),
     # Browsers request it from every host, also where no page links to an icon.
     path("favicon.ico", RedirectView.as_view(url=_ICON)),

@@ -285,7 +285,7 @@ def _collection_details(
     if collection is None:
         return None
     is_paid = collection.stripe_status == InvoiceCollection.Status.PAID
-    has_page = collection.is_unpaid or is_paid
+    has_receipt = is_paid and collection.total_cents > 0
     return CollectionDetails(
         state=collection.state,
         hold=collection.hold,
@@ -297,5 +297,7 @@ def _collection_details(
         owed_cents=collection.owed_cents,
         dispute_debt_cents=collection.dispute_debt_cents,
         refunded_cents=refunded_cents,
-        payment_url=payment_url(collection) if has_page else None,
+        payment_url=payment_url(collection)
+        if collection.is_unpaid or has_receipt
+        else None,
     )

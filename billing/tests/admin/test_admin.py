@@ -260,8 +260,12 @@ def test_sync_list_shows_the_last_error(admin_client):
     assert relay.tenant.pk
 
 
-def test_root_url_redirects_to_the_admin(client):
-    assert client.get("/").url == "/admin/"
+def test_login_without_next_leads_to_the_admin(client, admin_user):
+    credentials = {"username": admin_user.username, "password": "password"}
+
+    response = client.post(reverse("admin:login"), credentials)
+
+    assert (response.status_code, response["Location"]) == (302, "/admin/")
 
 
 def test_malformed_pubkey_is_refused(admin_client):

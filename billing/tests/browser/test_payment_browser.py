@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import time_machine
-from axe_playwright_python.sync_playwright import Axe
 from django.utils import timezone
 from playwright.sync_api import expect
 
@@ -13,6 +12,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.tests.support.qr_codes import read_qr_code
 from lightning.models import LightningInvoice
 from lightning.services.rates import clear_cache
+from sandbox.tests.support.accessibility import set_scheme, violations
 from sandbox.wallets.behaviour import LookupBehaviour
 
 pytestmark = [
@@ -21,24 +21,11 @@ pytestmark = [
 ]
 WIDE = {"width": 1180, "height": 812}
 PHONE = {"width": 375, "height": 812}
-SERIOUS = ("serious", "critical")
-#: The rules of axe-core, of those that it applies by default, that look at colours.
-COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 
 
 def request_bolt11(page):
     page.get_by_role("button", name="Pay with Lightning").click()
     expect(page.get_by_role("img", name="QR code")).to_be_visible()
-
-
-def set_scheme(page, scheme):
-    """Set the colour scheme; buttons would take a moment to get their new colours."""
-    page.emulate_media(color_scheme=scheme)
-    page.evaluate(
-        """document.getAnimations().forEach((animation) => {
-          if (animation instanceof CSSTransition) animation.finish();
-        })"""
-    )
 
 
 def pay(wallets, page):
@@ -83,6 +70,19 @@ def test_receipt_appears_after_the_qr_code_was_paid(
     assert page.evaluate("window.isSamePage")
     set_scheme(page, "light")
     save_picture(page, "pay-receipt")
+
+
+def test_receipt_is_downloaded_from_the_page(new_page, link, wallets, alice):
+    page = new_page()
+    page.goto(link)
+    request_bolt11(page)
+    pay_and_expect_receipt(wallets, page)
+
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download as PDF").click()
+
+    assert download.value.suggested_filename.endswith(".pdf")
+    assert download.value.path().read_bytes().startswith(b"%PDF-")
 
 
 def test_payment_on_a_phone_needs_no_scrolling(
@@ -263,23 +263,6 @@ STATES: dict[str, dict[str, Any]] = {
         "amount_paid_cents": 0,
     },
 }
-
-
-def violations(page) -> list[str]:
-    """Return the serious and critical violations that axe-core finds.
-
-    In the dark scheme only the colours are different.
-    """
-    set_scheme(page, "light")
-    results = Axe().run(page).response
-    set_scheme(page, "dark")
-    dark = page.evaluate("(rules) => axe.run({runOnly: rules})", COLOUR_RULES)
-    set_scheme(page, "light")
-    return [
-        f"{violation['id']}: {violation['nodes'][0]['html']}"
-        for violation in (*results["violations"], *dark["violations"])
-        if violation["impact"] in SERIOUS
-    ]
 
 
 @pytest.fixture

@@ -162,6 +162,16 @@ def test_paid_invoice_names_payment_method(invoice, sandbox):
     assert collection.next_try_at is None
 
 
+def test_final_invoice_without_a_receipt_has_no_link(invoice):
+    InvoiceCollection.objects.update(
+        stripe_status="paid", total_cents=-200, amount_remaining_cents=0
+    )
+
+    details = get_invoice(invoice.pk)
+
+    assert details.collection and details.collection.payment_url is None
+
+
 def test_list_has_ten_lines_and_single_invoice_has_all(invoice, sandbox):
     long = add_invoice(sandbox, invoice.stripe_customer_id, lines=12)
 
