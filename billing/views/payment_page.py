@@ -29,6 +29,7 @@ from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.payment_page.details import page_details
 from billing.services.payment_page.page import CardOption, get_page
 from billing.services.payment_page.presentation import etag, present
+from billing.services.payment_page.saved_card import forget_cards
 from billing.views.private import invoice_id_from_token, set_private_headers
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.throttling import (
@@ -138,7 +139,8 @@ class CardView(TokenView):
         return HttpResponseRedirect(self.path)
 
     def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
-        if get_page(invoice_id).card_option != CardOption.SAVED:
+        page = get_page(invoice_id)
+        if page.card_option != CardOption.SAVED:
             return HttpResponseRedirect(self.path)
         return_url = f"{settings.APP_URL}{self.path}?back"
         try:
@@ -147,6 +149,7 @@ class CardView(TokenView):
                 url = card_session(invoice_id=invoice_id, return_url=return_url)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
+        forget_cards(page.invoice.stripe_customer_id)
         return HttpResponseRedirect(url, status=303)
 
 

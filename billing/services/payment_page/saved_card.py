@@ -58,6 +58,11 @@ def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard 
     return SavedCard(_name(card), was_refused, retry_at)
 
 
+def forget_cards(customer: str) -> None:
+    """Read a customer's cards anew for the next page: one may be added now."""
+    cache.delete(f"{_KEY}:{customer}")
+
+
 def _get_cards(customer: str, max_age: int) -> SavedCards:
     now = timezone.now().timestamp()
     entry = cache.get(f"{_KEY}:{customer}")

@@ -15,7 +15,7 @@ from billing.services.collection.collect import collect_invoice
 from billing.services.invoices.payment_link import payment_url
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.support.saved_state import SavedState
-from relays.tests.factories import RelayFactory
+from relays.services.lifecycle import create_relay
 from sandbox.tests.support.browser import browser_with_django, new_page
 from tenants.tests.factories import TenantFactory
 
@@ -34,8 +34,8 @@ def _saved_ada(_saved_prices, django_db_blocker) -> SavedState[str]:
 
 def _build_ada() -> str:
     tenant = TenantFactory(display_name="Ada")
-    RelayFactory(tenant=tenant, plan_id="basic")
-    RelayFactory(tenant=tenant, plan_id="growth")
+    for subdomain, plan in (("ada", "basic"), ("engines", "growth")):
+        create_relay(tenant_id=tenant.pk, subdomain=subdomain, plan_id=plan)
     sync_tenant(tenant_id=tenant.pk)
     invoice_id = str(InvoiceCollection.objects.get().pk)
     collect_invoice(invoice_id=invoice_id)

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
@@ -95,10 +96,35 @@ def test_payment_on_a_phone_needs_no_scrolling(
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     code = page.locator(".code").bounding_box()
     assert code["y"] + code["height"] < PHONE["height"]
+    # A phone cannot scan its own screen.
+    wallet = page.get_by_role("link", name="Open wallet").bounding_box()
+    assert wallet["y"] + wallet["height"] < code["y"]
     save_picture(page, "pay-phone")
     pay_and_expect_receipt(wallets, page)
 
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_qr_code_comes_first_on_a_wide_screen(new_page, link):
+    page = new_page(viewport=WIDE)
+    page.goto(link)
+
+    request_bolt11(page)
+
+    wallet = page.get_by_role("link", name="Open wallet").bounding_box()
+    code = page.locator(".code").bounding_box()
+    assert code["y"] + code["height"] < wallet["y"]
+    assert code["width"] == code["height"] == 320
+
+
+def test_times_are_in_the_readers_zone(new_page, link, invoice):
+    page = new_page(timezone_id="Asia/Kathmandu")
+    page.goto(link)
+
+    local = invoice.suspend_at.astimezone(ZoneInfo("Asia/Kathmandu"))
+    due = page.locator(".invoice-summary time")
+    expect(due).to_contain_text(f"{local:%-d %B %Y}")
+    expect(due).to_contain_text(f"{local:%H:%M} GMT+5:45")
 
 
 def test_payment_works_without_javascript(new_page, link, wallets, alice):
@@ -187,7 +213,7 @@ def test_saving_a_card_leads_back_to_the_page(new_page, link, sandbox):
     page.get_by_role("button", name="Visa •••• 4242").click()
 
     page.wait_for_url(f"{link}?back**")
-    expect(page.get_by_text("If you have just saved a card")).to_be_visible()
+    expect(page.get_by_text("Visa •••• 4242 is saved.")).to_be_visible()
 
 
 @pytest.fixture
@@ -320,6 +346,23 @@ def test_lightning_payment_is_accessible(page, link, own_wallet, wallets, alice)
             expect(page.get_by_role("heading", name="Paid.")).to_be_visible()
     page.get_by_text("How to verify this receipt").click()
     assert violations(page) == []
+
+
+def test_list_of_open_invoices_is_accessible(page, link, invoice):
+    other = InvoiceCollection.objects.get(pk=invoice.pk)
+    other.pk, other.number = "in_other", "OTHER-1"
+    other.save(force_insert=True)
+    page.goto(link)
+    expect(page.get_by_text("1 other invoice is open: $30.00.")).to_be_visible()
+    assert violations(page) == []
+
+    page.get_by_role("link", name="See and pay all").click()
+    expect(page.get_by_role("heading", name="Open invoices")).to_be_visible()
+    expect(page.get_by_text("$60.00")).to_be_visible()
+    assert violations(page) == []
+    page.get_by_role("link", name="Invoice OTHER-1").click()
+
+    expect(page.get_by_role("heading", name="Pay this invoice")).to_be_visible()
 
 
 @pytest.mark.parametrize("token", ["nonsense"])

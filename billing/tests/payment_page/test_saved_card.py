@@ -24,7 +24,7 @@ DECLINED = "pm_card_chargeCustomerFail"
 
 @pytest.fixture(autouse=True)
 def _no_cached_cards(open_invoice):
-    cache.delete(f"{saved_card._KEY}:{open_invoice.stripe_customer_id}")
+    saved_card.forget_cards(open_invoice.stripe_customer_id)
 
 
 def get_html(client, invoice, query="") -> str:
@@ -51,6 +51,14 @@ def test_saved_card_is_named_when_the_payer_comes_back(client, open_invoice, san
     assert "Mastercard •••• 4444 is saved." in html
     assert "for this invoice within a few minutes" in html
     assert "Use another card" in html
+
+
+def test_card_is_named_that_was_saved_in_a_moment(client, open_invoice, sandbox):
+    get_html(client, open_invoice)
+    assert client.post(path_of(open_invoice) + "/card").status_code == 303
+    attach(sandbox, open_invoice.tenant)
+
+    assert "Visa •••• 4242 is saved." in get_html(client, open_invoice, "?back")
 
 
 def cache_entry_ages(invoice, *, seconds):
