@@ -46,7 +46,9 @@ def tenant(prices):
 
 
 def add_relay(tenant, subdomain="nest"):
-    lifecycle.create_relay(tenant_id=tenant.pk, subdomain=subdomain, plan_id="basic")
+    lifecycle.create_relay(
+        tenant_id=tenant.pk, subdomain=subdomain, plan_id="basic", ignore_quotas=True
+    )
 
 
 def assert_agreement(sandbox, tenant):
