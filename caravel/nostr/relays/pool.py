@@ -15,6 +15,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import structlog
+
 from caravel.core.exceptions import CaravelError, Unavailable
 from caravel.nostr.events import Event, InvalidEvent, parse_event
 from caravel.nostr.relays.background import cancel
@@ -35,6 +37,8 @@ __all__ = [
     "get_pool",
     "pool_for",
 ]
+
+logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 #: Seconds that a thread waits for the event loop in addition to its own timeout.
@@ -142,10 +146,7 @@ class RelayPool:
         timeout: float,
         secret_key: str = "",
     ) -> list[str]:
-        """Send an event to all relays; return the hosts of those that accepted it.
-
-        Raises PoolTimeout.
-        """
+        """Send an event to all relays; return the hosts of those that accepted it."""
         publishing = publish(
             self._connections,
             endpoints,
@@ -153,7 +154,11 @@ class RelayPool:
             timeout=timeout,
             secret_key=secret_key,
         )
-        return self.call(publishing, timeout)
+        try:
+            return self.call(publishing, timeout)
+        except PoolTimeout as exc:
+            logger.warning("event_not_published", reason=exc.message)
+            return []
 
     def listen(
         self,
