@@ -16,6 +16,7 @@ from api.tests.support.client import ApiClient
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.core.web.throttling import concurrency_limit
 from caravel.nostr import npub
+from lightning.services import wallets as wallets_service
 from relays.tests.factories import RelayFactory
 from sandbox.wallets.connections import Terms
 from tenants.models import Activity, Tenant
@@ -205,6 +206,30 @@ def test_wallet_is_not_checked_while_others_fill_half_of_all_slots(ann, wallets)
 
     assert response.error == (503, "busy")
     assert wallet.requests("get_info") == []
+
+
+def test_one_caller_checks_one_wallet_at_once_and_another_caller_the_next(
+    ann, wallets, monkeypatch
+):
+    """Its wallets answer so late that they would hold the places of all."""
+    checks = []
+
+    def check_again(*, uri, check=wallets_service.check_wallet):
+        if not checks:
+            checks.append(uri)
+            response = ann.patch(f"/api/tenants/{ann.pubkey}", {"nwc_url": url})
+            checks.append(response.error)
+            names = {"exclusive": ["unverified wallets of key ben"]}
+            with concurrency_limit("unverified wallets", **names):
+                checks.append("ben")
+        return check(uri=uri)
+
+    monkeypatch.setattr(wallets_service, "check_wallet", check_again)
+    url = wallets.create("ann").url
+
+    ann.patch(f"/api/tenants/{ann.pubkey}", {"nwc_url": url})
+
+    assert checks[1:] == [(503, "busy"), "ben"]
 
 
 def test_tenant_with_an_unpaid_invoice_has_a_payment_url(ann, tenant):

@@ -41,12 +41,17 @@ class ApiView(APIView):
         self._throttle_key(request)
 
     @contextmanager
-    def concurrency_limit(self, *keys: str) -> Iterator[None]:
-        """Limit slow upstream calls per key and address. Raises Overloaded."""
+    def concurrency_limit(self, shared_key: str = "") -> Iterator[None]:
+        """Limit slow upstream calls per key and address. Raises Overloaded.
+
+        Calls with a shared key get half of the slots in total; of these, a key or an
+        address gets one.
+        """
         address = client_address(self.request._request)
-        names = (f"key {self.caller.pubkey}", f"address {address}", *keys)
+        names = (f"key {self.caller.pubkey}", f"address {address}")
+        exclusive = [f"{shared_key} of {name}" for name in names if shared_key]
         # Interactive: one short try at Stripe, since a thread and a client wait for it.
-        with concurrency_limit(*names), interactive():
+        with concurrency_limit(*names, shared_key, exclusive=exclusive), interactive():
             yield
 
     @property

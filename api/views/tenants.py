@@ -143,7 +143,8 @@ class TenantView(ApiView):
     def _update(self, pubkey: str, nwc_url: str | None = None, **changes: Any) -> None:
         if nwc_url:
             # One key for all callers: anyone can name wallets that never answer, and
-            # with many keys and addresses take every slot.
+            # with many keys and addresses take every slot. One caller cannot take all
+            # of these, either.
             with self.concurrency_limit("unverified wallets"):
                 connect_wallet(pubkey=pubkey, nwc_url=nwc_url, **changes)
         elif nwc_url is not None:

@@ -48,8 +48,9 @@ TIMEOUT = 15.0
 class Wallet:
     """One connection to a wallet.
 
-    `private_allowed`: its relays may have private addresses. With a `pace`, requests
-    beyond it are not sent: their error is WalletBusy.
+    `private_allowed`: its relays may have private addresses. `is_ours`: it is one of
+    ours, whose relays never share anything with those of tenants. With a `pace`,
+    requests beyond it are not sent: their error is WalletBusy.
     """
 
     def __init__(
@@ -57,12 +58,15 @@ class Wallet:
         uri: NwcUri,
         *,
         private_allowed: bool | None = None,
+        is_ours: bool = False,
         pace: Pace | None = None,
     ) -> None:
         if private_allowed is None:
             private_allowed = settings.NWC_ALLOW_PRIVATE_RELAYS
         self.uri = uri
-        self._endpoints = uri.endpoints(private_allowed=private_allowed)
+        self._endpoints = uri.endpoints(
+            private_allowed=private_allowed, is_ours=is_ours
+        )
         self._client = Client(uri, self._endpoints, pace)
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from caravel.core.db.transactions import release_connection
 from caravel.nostr.encryption import Scheme
 from caravel.nostr.events import Event
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import get_pool
+from caravel.nostr.relays.pool import pool_for
 from lightning.clients.nwc_uri import NwcUri
 from lightning.exceptions import RequestNotSent
 
@@ -75,7 +75,7 @@ def _fetch(uri: NwcUri, endpoints: Sequence[Endpoint]) -> Event | None:
     release_connection()
     filters = [{"kinds": [INFO], "authors": [uri.pubkey], "limit": 1}]
     try:
-        result = get_pool().fetch(
+        result = pool_for(endpoints).fetch(
             endpoints, filters, timeout=_TIMEOUT, secret_key=uri.secret
         )
     except RelayUnreachable as exc:

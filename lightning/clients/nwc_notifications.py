@@ -11,7 +11,7 @@ import structlog
 
 from caravel.nostr.events import Event
 from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import get_pool
+from caravel.nostr.relays.pool import pool_for
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_content import decrypt_content
 from lightning.clients.nwc_replies import is_hash
@@ -43,7 +43,7 @@ class Listener:
         threading.Thread(target=self._pass_on, name="hints", daemon=True).start()
         since = int(time.time() - CLOCK_TOLERANCE.total_seconds())
         filters = [{"kinds": [*KINDS], "authors": [self._uri.pubkey], "since": since}]
-        get_pool().listen(
+        pool_for(endpoints).listen(
             endpoints, filters, self._enqueue, secret_key=self._uri.secret
         )
 

@@ -16,7 +16,7 @@ from caravel.core.exceptions import CaravelError
 from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import EventRefused, get_pool
+from caravel.nostr.relays.pool import EventRefused, pool_for
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_content import decrypt_content
 from lightning.clients.nwc_info import Capabilities, capabilities_of, learn_scheme
@@ -136,7 +136,7 @@ class Client:
         """
         allowed = self._pace.take(len(requests)) if self._pace else len(requests)
         release_connection()
-        answers = get_pool().request_all(
+        answers = pool_for(self._endpoints).request_all(
             self._endpoints,
             [request.event for request in requests[:allowed]],
             author=self._uri.pubkey,

@@ -40,9 +40,11 @@ class NwcUri:
         """The relays' hosts, for display."""
         return ", ".join(urlsplit(relay).netloc for relay in self.relays)
 
-    def endpoints(self, *, private_allowed: bool) -> list[Endpoint]:
+    def endpoints(
+        self, *, private_allowed: bool, is_ours: bool = False
+    ) -> list[Endpoint]:
         """Return the relays as endpoints that may be dialled."""
-        return [Endpoint(relay, private_allowed) for relay in self.relays]
+        return [Endpoint(relay, private_allowed, is_ours) for relay in self.relays]
 
     def to_url(self) -> str:
         """Return the connection string, including the secret."""

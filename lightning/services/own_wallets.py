@@ -84,7 +84,8 @@ def missing_wallets() -> list[str]:
 
 def _wallet(uri: NwcUri, share: Share) -> Wallet:
     # The operator's wallet may be in the operator's private network.
-    return Wallet(uri, private_allowed=True, pace=Pace(uri.pubkey, share))
+    pace = Pace(uri.pubkey, share)
+    return Wallet(uri, private_allowed=True, is_ours=True, pace=pace)
 
 
 def _uris() -> tuple[NwcUri, ...]:

@@ -9,7 +9,7 @@ from caravel.core.db.transactions import release_connection
 from caravel.nostr.events import Event
 from caravel.nostr.relay_lists import RELAY_LIST, in_batches, latest, write_relays
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import get_pool
+from caravel.nostr.relays.pool import pool_for
 from tenants.services.nostr_identity import indexers
 
 #: Seconds to wait for the relays.
@@ -68,7 +68,7 @@ def _fetch(
     """Return the events that relays have, and whether any of them answered."""
     filters = [{"authors": [pubkey], "kinds": kinds}]
     try:
-        result = get_pool().fetch(
+        result = pool_for(endpoints).fetch(
             endpoints, filters, timeout=_TIMEOUT, secret_key=settings.ROBOT_SECRET
         )
     except RelayUnreachable:

@@ -9,7 +9,7 @@ from caravel.core.db.transactions import release_connection
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relay_lists import MESSAGE_RELAYS, RELAY_LIST
 from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import get_pool
+from caravel.nostr.relays.pool import pool_for
 from tenants.exceptions import IdentityNotPublished
 
 logger = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ def indexers() -> list[Endpoint]:
 def publish(endpoints: list[Endpoint], event: Event) -> list[str]:
     """Send an event to relays; return the hosts of those that accepted it."""
     release_connection()
-    return get_pool().publish(
+    return pool_for(endpoints).publish(
         endpoints,
         event,
         timeout=PUBLISH_TIMEOUT,
@@ -82,4 +82,4 @@ def _profile() -> dict[str, object]:
 
 def _trusted_endpoints(urls: list[str]) -> list[Endpoint]:
     # Named by the operator, so they may have private addresses.
-    return [Endpoint(url, private_allowed=True) for url in urls]
+    return [Endpoint(url, private_allowed=True, is_ours=True) for url in urls]

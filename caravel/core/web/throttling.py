@@ -3,7 +3,7 @@
 import ipaddress
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from django.conf import settings
@@ -46,7 +46,10 @@ def throttle(rate: str, *names: str) -> None:
 
 
 class Bulkhead:
-    """Limit on calls that run at once: SLOW_REQUESTS in total, half of them per key."""
+    """Limit on calls that run at once: SLOW_REQUESTS in total, half of them per key.
+
+    Of an exclusive key, only one call runs at once.
+    """
 
     def __init__(self) -> None:
         self._released = threading.Condition()
@@ -54,12 +57,17 @@ class Bulkhead:
         self._per_key: Counter[str] = Counter()
 
     @contextmanager
-    def slot(self, keys: set[str]) -> Iterator[None]:
+    def slot(self, keys: set[str], exclusive: set[str]) -> Iterator[None]:
+        def is_free() -> bool:
+            return self._total < settings.SLOW_REQUESTS and self._allows(
+                keys, exclusive
+            )
+
+        keys = keys | exclusive
         with self._released:
             # A key at its limit fails at once; a free slot is worth a short wait.
-            if not self._allows(keys) or not self._released.wait_for(
-                lambda: self._total < settings.SLOW_REQUESTS and self._allows(keys),
-                _SLOT_TIMEOUT,
+            if not self._allows(keys, exclusive) or not self._released.wait_for(
+                is_free, _SLOT_TIMEOUT
             ):
                 raise Overloaded("The service is busy. Please try again in a moment.")
             self._total += 1
@@ -72,21 +80,25 @@ class Bulkhead:
                 self._per_key -= Counter(keys)
                 self._released.notify_all()
 
-    def _allows(self, keys: set[str]) -> bool:
+    def _allows(self, keys: set[str], exclusive: set[str]) -> bool:
         maximum = max(1, settings.SLOW_REQUESTS // 2)
-        return all(self._per_key[key] < maximum for key in keys)
+        are_free = all(self._per_key[key] < maximum for key in keys)
+        return are_free and not any(self._per_key[key] for key in exclusive)
 
 
 _bulkhead = Bulkhead()
 
 
-def concurrency_limit(*keys: str) -> AbstractContextManager[None]:
+def concurrency_limit(
+    *keys: str, exclusive: Iterable[str] = ()
+) -> AbstractContextManager[None]:
     """Run a call to a slow service in one of the process's SLOW_REQUESTS slots.
 
     One key, such as a pubkey or an address, can hold half of them, so that one caller's
-    unresponsive wallet cannot block all others. Raises Overloaded.
+    unresponsive wallet cannot block all others; an exclusive key only one. Raises
+    Overloaded.
     """
-    return _bulkhead.slot(set(filter(None, keys)))
+    return _bulkhead.slot(set(filter(None, keys)), set(exclusive))
 
 
 def client_address(request: HttpRequest) -> str:

@@ -20,24 +20,24 @@ from caravel.nostr.relays.acknowledgements import Acknowledgements
 from caravel.nostr.relays.authentication import Authentication, AuthenticationFailed
 from caravel.nostr.relays.background import ConnectionLost, in_background
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable, dial
+from caravel.nostr.relays.limits import Limits
 from caravel.nostr.relays.subscriptions import Filter, Subscription, Subscriptions
-from caravel.nostr.relays.time_budget import TimeBudget
+from caravel.nostr.relays.time_share import RelayTime, TimeShare
+from caravel.nostr.relays.websocket import parse_message, printable_reason
 
 logger = structlog.get_logger(__name__)
 
-#: Seconds without a subscription after which a connection is closed.
-IDLE_TIMEOUT = 120.0
 #: Seconds before reconnecting: the first delay and the maximum.
 _MIN_DELAY, _MAX_DELAY = 0.25, 30.0
-#: Maximum length of a relay's reason, which is shown to people.
-_MAX_REASON = 150
 
 
 class Connection:
     """Connection to one relay. All methods run in the pool's event loop."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, limits: Limits, share: TimeShare) -> None:
         self.endpoint = endpoint
+        self._limits = limits
+        self.time = RelayTime(share)
         self._websocket: ClientConnection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -48,7 +48,6 @@ class Connection:
         self._subscriptions = Subscriptions(
             endpoint.host, self._send, self._authentication
         )
-        self._budget = TimeBudget()
         self._delay = _MIN_DELAY
         self.connect_count = 0
 
@@ -58,10 +57,9 @@ class Connection:
 
     @property
     def is_used(self) -> bool:
-        """True if it is open or opening, has subscriptions, or waits for an OK."""
+        """True if it is opening, has subscriptions, or waits for an OK."""
         is_opening = self._opening is not None and not self._opening.done()
-        is_connected = is_opening or self._websocket is not None
-        return is_connected or bool(self._subscriptions or self._acknowledgements)
+        return is_opening or bool(self._subscriptions or self._acknowledgements)
 
     async def subscribe(
         self,
@@ -162,7 +160,9 @@ class Connection:
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._websocket = websocket = await dial(self.endpoint)
+        self._websocket = websocket = await dial(
+            self.endpoint, self.time, max_message=self._limits.max_message
+        )
         self.connect_count += 1
         self._authentication.reset()
         self._reader = asyncio.create_task(self._read(websocket))
@@ -178,10 +178,9 @@ class Connection:
     async def _read(self, websocket: ClientConnection) -> None:
         try:
             async for message in websocket:
-                started_at = time.perf_counter()
+                started_at = time.thread_time()
                 self._receive(message)
-                if pause := self._budget.charge(time.perf_counter() - started_at):
-                    await asyncio.sleep(pause)
+                await self.time.spend(time.thread_time() - started_at)
         except ConnectionClosed as exc:
             logger.debug("relay_closed", relay=self.endpoint.host, reason=str(exc))
         finally:
@@ -223,7 +222,8 @@ class Connection:
     def _close_when_idle(self) -> None:
         self._cancel_closing()
         loop = asyncio.get_running_loop()
-        self._closing = loop.call_later(IDLE_TIMEOUT, self._close_if_idle)
+        timeout = self._limits.idle_timeout
+        self._closing = loop.call_later(timeout, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._acknowledgements:
@@ -270,27 +270,17 @@ class Connection:
     # --- receiving
 
     def _receive(self, message: str | bytes) -> None:
-        try:
-            content = json.loads(message)
-        except (ValueError, RecursionError):
-            content = None
-        match content:
+        match parse_message(message, self._subscriptions):
             case ["EVENT", str(id), data]:
                 self._subscriptions.on_event(id, data)
             case ["EOSE", str(id)]:
                 self._delay = _MIN_DELAY
                 self._subscriptions.on_eose(id)
             case ["CLOSED", str(id), *reasons]:
-                self._subscriptions.on_closed(id, _reason(reasons))
+                self._subscriptions.on_closed(id, printable_reason(reasons))
             case ["NOTICE", *reasons]:
-                self._subscriptions.on_notice(_reason(reasons))
+                self._subscriptions.on_notice(printable_reason(reasons))
             case ["OK", str(id), bool(accepted), *reasons]:
-                self._acknowledgements.on_ok(id, accepted, _reason(reasons))
+                self._acknowledgements.on_ok(id, accepted, printable_reason(reasons))
             case ["AUTH", str(challenge)]:
                 self._authentication.on_challenge(challenge)
-
-
-def _reason(values: list[object]) -> str:
-    """Return the printable part of a relay's reason, which may be anything."""
-    text = str(values[0])[:_MAX_REASON] if values else ""
-    return "".join(filter(str.isprintable, text))

@@ -11,20 +11,27 @@ import os
 import re
 import socket
 import ssl
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any
+from functools import cache
+from typing import Any, cast
 from urllib.parse import urlsplit
 
+import structlog
 from websockets.asyncio.client import ClientConnection, connect
 
 from caravel.core.exceptions import CaravelError
+from caravel.nostr.relays.time_share import RelayTime
+from caravel.nostr.relays.websocket import MeteredConnection
+
+logger = structlog.get_logger(__name__)
 
 #: Seconds for DNS, TCP, TLS and the websocket handshake together.
 CONNECT_TIMEOUT = 10.0
-#: Maximum size of a message from a relay, in bytes.
-MAX_MESSAGE = 512 * 1024
+#: Maximum number of threads that resolve names, and of those for one domain.
+_MAX_LOOKUPS, _MAX_LOOKUPS_PER_DOMAIN = 64, 8
 #: Domains that only a private network resolves (RFC 6761, 6762, 8375, and ICANN's
 #: `internal`), and those that need another network's software, like Tor.
 _PRIVATE_DOMAINS = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
@@ -49,23 +56,33 @@ class RelayUnreachable(CaravelError):
 
 
 class PrivateAddress(RelayUnreachable):
-    """The relay's name resolves to an address that is not public."""
+    """The relay's name resolves to an address that is not public.
 
-    code = "relay-address-private"
-    status = 422
+    Code and message are the same as of a relay that does not answer: tenants must not
+    learn which names our network resolves.
+    """
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """URL of a relay, and whether a private address is allowed."""
+    """URL of a relay, whether a private address is allowed, and whether it is ours.
+
+    Ours are those that the operator has named.
+    """
 
     url: str
     private_allowed: bool = False
+    is_ours: bool = False
 
     @property
     def host(self) -> str:
         """Host and port, for messages and logs."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def hostname(self) -> str:
+        """Host without the port, "" if there is none."""
+        return urlsplit(self.url).hostname or ""
 
 
 def normalize_relay_url(text: str) -> str:
@@ -121,18 +138,30 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-async def dial(endpoint: Endpoint) -> ClientConnection:
+async def dial(
+    endpoint: Endpoint, relay_time: RelayTime, *, max_message: int
+) -> ClientConnection:
     """Connect to a relay. Raises RelayUnreachable, or its subclass PrivateAddress."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            return await _websocket(endpoint, await _socket(endpoint))
+            sock = await _socket(endpoint)
+            return await _websocket(endpoint, sock, relay_time, max_message)
     except PrivateAddress:
         raise
     except Exception as exc:  # an untrusted name or server can cause any exception
-        raise RelayUnreachable(f"The relay {endpoint.host} does not answer.") from exc
+        raise RelayUnreachable(_no_answer(endpoint)) from exc
 
 
-async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnection:
+def _no_answer(endpoint: Endpoint) -> str:
+    return f"The relay {endpoint.host} does not answer."
+
+
+async def _websocket(
+    endpoint: Endpoint, sock: socket.socket, relay_time: RelayTime, max_message: int
+) -> ClientConnection:
+    def create(*args: Any, **kwargs: Any) -> MeteredConnection:
+        return MeteredConnection(*args, relay_time=relay_time, **kwargs)
+
     secure = endpoint.url.startswith("wss:")
     try:
         return await connect(
@@ -140,9 +169,12 @@ async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnectio
             sock=sock,
             ssl=_tls_context() if secure else None,
             compression=None,
-            max_size=MAX_MESSAGE,
+            max_size=max_message,
+            # The relay's turns limit what is read.
+            max_queue=None,
             open_timeout=None,
             close_timeout=1,
+            create_connection=cast(type[ClientConnection], create),
         )
     except BaseException:
         sock.close()
@@ -151,15 +183,13 @@ async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnectio
 
 async def _socket(endpoint: Endpoint) -> socket.socket:
     """Return a socket connected to the first of the relay's addresses that answers."""
-    parts = urlsplit(endpoint.url)
-    port = parts.port or (443 if parts.scheme == "wss" else 80)
-    resolve = partial(socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM)
-    threads = _resolver_threads(os.getpid(), endpoint.private_allowed)
-    infos = await asyncio.get_running_loop().run_in_executor(threads, resolve)
+    # A name server that does not answer occupies a thread for half a minute. So names
+    # of strangers do not share threads with our relays.
+    names = _names(os.getpid(), endpoint.is_ours)
+    infos = await asyncio.wrap_future(names.resolve(endpoint))
     if not endpoint.private_allowed and not all(is_public(str(i[4][0])) for i in infos):
-        raise PrivateAddress(
-            f"The relay {endpoint.host} is not on the public internet."
-        )
+        logger.info("relay_address_private", relay=endpoint.host)
+        raise PrivateAddress(_no_answer(endpoint))
     error: OSError = OSError("the name has no address")
     for family, kind, protocol, _, address in infos:
         try:
@@ -180,12 +210,43 @@ async def _connect(sock: socket.socket, address: Any) -> socket.socket:
     return sock
 
 
+class _Names:
+    """Threads that resolve names, with a limit for each domain.
+
+    getaddrinfo() cannot be cancelled: names of one slow name server would occupy all.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_MAX_LOOKUPS, thread_name_prefix="names")
+        self._lock = threading.Lock()
+        self._running: Counter[str] = Counter()
+
+    def resolve(self, endpoint: Endpoint) -> "Future[list[Any]]":
+        """Resolve the name in a thread. Raises OSError at the domain's limit."""
+        parts = urlsplit(endpoint.url)
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+        # An address needs no name server; it is resolved at once.
+        labels = endpoint.hostname.rstrip(".").split(".")
+        domain = endpoint.url if labels[-1].isdecimal() else ".".join(labels[-2:])
+        with self._lock:
+            if self._running[domain] >= _MAX_LOOKUPS_PER_DOMAIN:
+                raise OSError("too many names of this domain are being resolved")
+            self._running[domain] += 1
+        lookup = self._threads.submit(
+            socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM
+        )
+        lookup.add_done_callback(lambda _: self._release(domain))
+        return lookup
+
+    def _release(self, domain: str) -> None:
+        with self._lock:
+            self._running -= Counter([domain])
+
+
 @cache
-def _resolver_threads(pid: int, private_allowed: bool) -> ThreadPoolExecutor:
+def _names(pid: int, is_ours: bool) -> _Names:
     """Return the threads of this process that resolve names."""
-    # getaddrinfo() cannot be cancelled: a name server that does not answer occupies a
-    # thread for half a minute. So untrusted names do not share threads with our relays.
-    return ThreadPoolExecutor(32, thread_name_prefix="names")
+    return _Names()
 
 
 @cache

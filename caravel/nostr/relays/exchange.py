@@ -53,7 +53,7 @@ async def exchange(
     finally:
         await cancel(tasks)
         for endpoint in endpoints:
-            connections.pending_replies(endpoint, request.kind).remove(request)
+            connections.stop_waiting(endpoint, request)
 
 
 async def _send(

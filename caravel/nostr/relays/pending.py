@@ -153,6 +153,7 @@ class PendingReplies:
                 event = parse_event(data)
                 for request in requests:
                     request.reply.set_result(event)
+                self._connection.time.forget()
 
     def _matching_requests(self, data: object) -> list[Request]:
         """Return the requests that expect this event, which is not verified yet."""

@@ -1,7 +1,8 @@
-"""Relay connections of one process, in one event loop that runs in its own thread.
+"""Relay connections of one process, in event loops that run in their own threads.
 
-Threads of Celery and the web server submit coroutines and wait. A forked child does not
-inherit the thread: its first use creates another pool.
+There are two pools: one for our relays, one for those that strangers have named, which
+thus cannot delay ours. Threads of Celery and the web server submit coroutines and wait.
+A forked child does not inherit the threads: its first use creates other pools.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from caravel.core.exceptions import CaravelError
+import structlog
+
+from caravel.core.exceptions import CaravelError, Unavailable
 from caravel.nostr.events import Event, InvalidEvent, parse_event
 from caravel.nostr.relays.background import cancel
-from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.exchange import EventRefused, NoReply, exchange
 from caravel.nostr.relays.fetch import FetchResult, fetch, publish
+from caravel.nostr.relays.limits import OURS, STRANGERS, Limits
 from caravel.nostr.relays.pending import Request
 from caravel.nostr.relays.shared_connections import SharedConnections
 from caravel.nostr.relays.subscriptions import Filter
@@ -31,19 +35,28 @@ __all__ = [
     "RelayPool",
     "close_pool",
     "get_pool",
+    "pool_for",
 ]
+
+logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 #: Seconds that a thread waits for the event loop in addition to its own timeout.
 _CALL_GRACE = 10.0
 
 
+class PoolTimeout(Unavailable):
+    """The event loop of the relay connections has not answered in time."""
+
+    code = "relays-timeout"
+
+
 class RelayPool:
     """Sends events and waits for replies over connections that all callers share."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = OURS) -> None:
         self._loop = asyncio.new_event_loop()
-        self._connections = SharedConnections()
+        self._connections = SharedConnections(limits)
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="nostr", daemon=True
         )
@@ -94,7 +107,11 @@ class RelayPool:
             Request(e, author, kind, self._loop.create_future(), secret_key)
             for e in events
         ]
-        return self.call(self._request_all(endpoints, requests, timeout), timeout)
+        try:
+            return self.call(self._request_all(endpoints, requests, timeout), timeout)
+        except PoolTimeout as exc:
+            # Each event may have been sent, or be sent until the loop notices.
+            return [NoReply(exc.message) for _ in requests]
 
     def fetch(
         self,
@@ -116,7 +133,10 @@ class RelayPool:
             timeout=timeout,
             secret_key=secret_key,
         )
-        return self.call(fetching, timeout)
+        try:
+            return self.call(fetching, timeout)
+        except PoolTimeout as exc:
+            raise RelayUnreachable(exc.message) from exc
 
     def publish(
         self,
@@ -134,7 +154,11 @@ class RelayPool:
             timeout=timeout,
             secret_key=secret_key,
         )
-        return self.call(publishing, timeout)
+        try:
+            return self.call(publishing, timeout)
+        except PoolTimeout as exc:
+            logger.warning("event_not_published", reason=exc.message)
+            return []
 
     def listen(
         self,
@@ -167,16 +191,20 @@ class RelayPool:
         return connection.connect_count if connection else 0
 
     def call(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
-        """Run a coroutine in the event loop, and return its result."""
+        """Run a coroutine in the event loop, and return its result.
+
+        Raises PoolTimeout.
+        """
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("The pool's own thread cannot wait for itself.")
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout + _CALL_GRACE)
-        except BaseException:
-            future.cancel()
-            raise
+        except TimeoutError as exc:
+            raise PoolTimeout("The relays could not be asked in time.") from exc
+        finally:
+            future.cancel()  # without effect if it is done
 
     def close(self) -> None:
         """Close all connections and stop the thread."""
@@ -211,38 +239,43 @@ class RelayPool:
         await cancel([task for task in asyncio.all_tasks() if task is not current])
 
 
-_pool: RelayPool | None = None
+#: The pool of strangers (False) and ours (True).
+_pools: dict[bool, RelayPool] = {}
 _abandoned: list[RelayPool] = []
 _lock = threading.Lock()
 
 
-def get_pool() -> RelayPool:
-    """Return the pool of this process; the first call creates it."""
-    global _pool
+def get_pool(*, is_ours: bool = True) -> RelayPool:
+    """Return a pool of this process; the first call creates it."""
     with _lock:
-        if _pool is None:
-            _pool = RelayPool()
-        return _pool
+        if is_ours not in _pools:
+            _pools[is_ours] = RelayPool(OURS if is_ours else STRANGERS)
+        return _pools[is_ours]
+
+
+def pool_for(endpoints: Sequence[Endpoint]) -> RelayPool:
+    """Return our relays' pool if all endpoints are ours, otherwise the strangers'."""
+    return get_pool(is_ours=all(endpoint.is_ours for endpoint in endpoints))
 
 
 @atexit.register
 def close_pool() -> None:
-    """Close the pool, if it exists; the next use creates another."""
-    global _pool
+    """Close the pools, if they exist; the next use creates others."""
     with _lock:
-        pool, _pool = _pool, None
-    if pool is not None:
+        pools = [*_pools.values()]
+        _pools.clear()
+    for pool in pools:
         pool.close()
 
 
 def _reset_in_child() -> None:
-    """Forget the parent's pool after a fork: its thread does not run in the child."""
-    global _pool, _lock
-    if _pool is not None:
-        # Keep a reference: garbage collection would touch sockets that the parent uses.
-        _abandoned.append(_pool)
+    """Forget the parent's pools after a fork: their threads do not run in the child."""
+    global _lock
+    # Keep a reference: garbage collection would touch sockets that the parent uses.
+    _abandoned.extend(_pools.values())
+    _pools.clear()
     # A new lock, since another thread may have held the old one during the fork.
-    _pool, _lock = None, threading.Lock()
+    _lock = threading.Lock()
 
 
 os.register_at_fork(after_in_child=_reset_in_child)

@@ -99,6 +99,9 @@ class Subscriptions:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, id: object) -> bool:
+        return id in self._open
+
     def add(
         self,
         filters: Iterable[Filter],

@@ -96,6 +96,23 @@ def test_one_key_gets_at_most_half_of_slots(settings):
         pass
 
 
+def test_exclusive_key_gets_one_slot_of_those_that_others_share(settings):
+    settings.SLOW_REQUESTS = 4
+    with concurrency_limit("wallets", exclusive=["ann", "192.0.2.1"]):
+        for keys in [("ann", "192.0.2.2"), ("ben", "192.0.2.1")]:
+            with pytest.raises(Overloaded):
+                concurrency_limit("wallets", exclusive=keys).__enter__()
+
+        with concurrency_limit("wallets", exclusive=["ben", "192.0.2.2"]):
+            with pytest.raises(Overloaded):
+                concurrency_limit("wallets", exclusive=["eve"]).__enter__()
+            with concurrency_limit("ann"):
+                pass
+
+    with concurrency_limit("wallets", exclusive=["ann", "192.0.2.1"]):
+        pass
+
+
 def test_call_waits_briefly_for_free_slot(settings, monkeypatch):
     monkeypatch.setattr(throttling, "_SLOT_TIMEOUT", LIMIT)
     settings.SLOW_REQUESTS = 1

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from caravel.nostr.relays.limits import STRANGERS
 from caravel.nostr.relays.pool import RelayPool
 from sandbox.nostr import running_relay
 
@@ -13,6 +16,14 @@ def relay():
 @pytest.fixture
 def pool():
     pool = RelayPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def strangers():
+    """Return a pool for relays of strangers, which have one host in the tests."""
+    pool = RelayPool(replace(STRANGERS, max_connections_per_host=100))
     yield pool
     pool.close()
 

@@ -6,16 +6,17 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
-from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
-from caravel.nostr.relays.pool import NoReply, close_pool, get_pool
+from caravel.nostr.relays.limits import OURS
+from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
 from caravel.tests.support.relay_requests import (
     CLIENT_KEY,
     PEER_KEY,
@@ -214,15 +215,13 @@ def test_request_all_returns_outcome_of_each_request(relay, pool, peer_pool):
     assert outcomes == expected
 
 
-def test_idle_connection_is_closed_and_reopened_on_demand(
-    relay, pool, peer_pool, monkeypatch
-):
-    monkeypatch.setattr(connections_module, "IDLE_TIMEOUT", 0.5)
+def test_idle_connection_is_closed_and_reopened_on_demand(relay, peer_pool):
     start_replying(peer_pool, relay)
-    send_request(pool, [relay])
-    wait_until(lambda: relay.connections == 1)
+    with closing(RelayPool(replace(OURS, idle_timeout=0.5))) as pool:
+        send_request(pool, [relay])
+        wait_until(lambda: relay.connections == 1)
 
-    assert send_request(pool, [relay]).content == "re ?"
+        assert send_request(pool, [relay]).content == "re ?"
 
 
 def test_fetch_is_complete_only_if_all_relays_sent_eose(relay, pool):

@@ -40,19 +40,21 @@ class Client:
 
 
 @contextmanager
-def scripted_relay(script: Callable[[Client], None]) -> Iterator[Endpoint]:
+def scripted_relay(
+    script: Callable[[Client], None], *, host: str = "127.0.0.1"
+) -> Iterator[Endpoint]:
     """Run a relay that executes the script for each client."""
 
     def run(websocket: ServerConnection) -> None:
-        with suppress(ConnectionClosed):
+        with suppress(ConnectionClosed, OSError):
             script(Client(websocket))
 
-    with serve(run, "127.0.0.1", 0) as server:
+    with serve(run, host, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         port = server.socket.getsockname()[1]
         try:
-            yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
+            yield Endpoint(f"ws://{host}:{port}", private_allowed=True)
         finally:
             server.shutdown()
             join(thread)
@@ -79,6 +81,30 @@ def http_server(response: bytes) -> Iterator[Endpoint]:
         finally:
             listening.shutdown(socket.SHUT_RDWR)
             join(thread)
+
+
+@contextmanager
+def deaf_relay() -> Iterator[tuple[Endpoint, threading.Event]]:
+    """Run a relay that sends pings and reads nothing, until it is disconnected."""
+    disconnected = threading.Event()
+    ping = b"\x89\x7d" + b"x" * 125
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        # Its clients inherit the size (tcp(7)).
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+
+        def serve_one() -> None:
+            client, _ = listening.accept()
+            with client, suppress(OSError):
+                client.sendall(_handshake(_read_request(client)))
+                while True:
+                    client.sendall(ping * 100)
+            disconnected.set()
+
+        thread = threading.Thread(target=serve_one)
+        thread.start()
+        port = listening.getsockname()[1]
+        yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True), disconnected
+        join(thread)
 
 
 class RawRelay:

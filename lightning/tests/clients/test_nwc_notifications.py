@@ -137,7 +137,7 @@ def test_notification_of_a_wallet_whose_clock_is_behind_is_passed_on(relay, own_
 
 def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):
     received: list[list[str]] = []
-    listen(relay, client(own_wallet), received.append)
+    listen(relay, client(own_wallet, is_ours=True), received.append)
     publish_notification(own_wallet, relay, "[" * 60_000)
 
     payment_hash = pay_new(own_wallet, alice)

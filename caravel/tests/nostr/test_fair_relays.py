@@ -1,0 +1,242 @@
+"""Greedy relays get a limited share of the time, and honest ones come first."""
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import pytest
+
+from caravel.nostr import pubkey_of
+from caravel.nostr.relays import time_share, websocket
+from caravel.nostr.relays.limits import STRANGERS
+from caravel.nostr.relays.pool import RelayPool
+from caravel.nostr.relays.shared_connections import TooManyConnections
+from caravel.nostr.relays.time_share import RelayTime, TimeShare
+from caravel.nostr.relays.websocket import parse_message
+from caravel.tests.support.floods import FLOODS, flooding_relays, forged_events
+from caravel.tests.support.hostile_relay import deaf_relay, scripted_relay
+from caravel.tests.support.relay_requests import (
+    PEER_KEY,
+    REPLY,
+    endpoint_of,
+    new_request,
+    reply_to,
+    send_request,
+    start_replying,
+)
+from caravel.tests.support.waiting import LIMIT, wait_until
+from sandbox.nostr import running_relay
+
+FETCHED = [{"kinds": [1], "authors": [pubkey_of(PEER_KEY)]}]
+
+
+@contextmanager
+def flooded(pool, flood, number):
+    """Let a number of relays flood the pool until they count as greedy."""
+    author = pubkey_of(PEER_KEY)
+    with (
+        flooding_relays(flood, ["127.0.0.1"] * number, author=author) as endpoints,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        fetching = executor.submit(pool.fetch, endpoints, FETCHED, timeout=2 * LIMIT)
+        connections = pool._connections.by_endpoint
+        wait_until(lambda: len(connections) == number)
+        wait_until(lambda: all(c.time.used > 0.006 for c in connections.values()))
+        yield
+        pool.close()
+        fetching.exception(LIMIT)
+
+
+def cpu_time(pool):
+    async def measure():
+        return time.thread_time()
+
+    return pool.call(measure(), LIMIT)
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_five_floods_together_use_a_limited_share_of_a_cpu(
+    strangers, flood, monkeypatch
+):
+    monkeypatch.setattr(time_share, "_BURST", 0.01)
+    with flooded(strangers, flood, 5):
+        started_at, used = time.monotonic(), cpu_time(strangers)
+        time.sleep(1)
+        used = cpu_time(strangers) - used
+        elapsed = time.monotonic() - started_at
+
+    # A busy machine makes the share smaller.
+    assert used / elapsed < 2 * STRANGERS.time_share
+
+
+def test_honest_relay_is_served_before_thirty_greedy_ones(
+    strangers, peer_pool, monkeypatch
+):
+    turns, waited = Counter(), {}
+
+    def enqueue(share, relay_time, enqueue=TimeShare.enqueue):
+        waited.setdefault(relay_time, turns.total())
+        enqueue(share, relay_time)
+
+    delays = {}
+
+    def take_turn(relay_time, take_turn=RelayTime.take_turn):
+        delay = turns.total() - waited.pop(relay_time)
+        delays.setdefault(relay_time, []).append(delay)
+        turns[relay_time] += 1
+        take_turn(relay_time)
+
+    monkeypatch.setattr(TimeShare, "enqueue", enqueue)
+    monkeypatch.setattr(RelayTime, "take_turn", take_turn)
+    with running_relay() as relay, flooded(strangers, forged_events, 30):
+        start_replying(peer_pool, relay)
+        for _ in range(5):
+            assert send_request(strangers, [relay]).content == "re ?"
+
+        honest = strangers._connections.by_endpoint[endpoint_of(relay)].time
+
+    assert max(delays[honest]) <= 1
+    assert turns.total() > 10 * turns[honest]
+
+
+def test_relay_that_delivers_replies_does_not_count_as_greedy(strangers, peer_pool):
+    with running_relay() as relay:
+        start_replying(peer_pool, relay)
+        send_request(strangers, [relay])
+        connection = strangers._connections.by_endpoint[endpoint_of(relay)]
+        connection.time._used, connection.time._updated_at = 500.0, time.monotonic()
+
+        send_request(strangers, [relay])
+
+        assert connection.time.used < 5
+
+
+def test_waiting_relays_get_turns_by_their_used_time(strangers):
+    order = []
+
+    async def take_turns():
+        share = TimeShare(1.0)
+        for name, seconds in [("most", 3), ("least", 1), ("more", 2)]:
+            relay = RelayTime(share)
+            relay.charge(seconds / 100)
+            relay.run_later(lambda name=name: order.append(name))
+
+    strangers.call(take_turns(), LIMIT)
+    wait_until(lambda: len(order) == 3)
+
+    assert order == ["least", "more", "most"]
+
+
+# --- messages
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f'["EVENT","mine",[{",".join(["[]"] * 20_000)}]]',
+        '["EVENT","mine",' + '{"a":' * 5_000,
+        '["EVENT","other",{"id":"ab"}]',
+        '{"EVENT": "mine"}',
+        '["COUNT","mine",{"count":1}]',
+        "[" * 60_000,
+        '[["EVENT","mine"]]',
+        b'["EVENT","mine",{"id":"ab"}]',
+    ],
+)
+def test_message_that_nobody_waits_for_is_not_parsed(monkeypatch, message):
+    parsed = []
+    monkeypatch.setattr(websocket.json, "loads", parsed.append)
+
+    assert parse_message(message, {"mine"}) is None
+    assert parsed == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ["EVENT", "mine", {"tags": [["r", f"wss://{n}.example"] for n in range(2000)]}],
+        ["EOSE", "mine"],
+        ["OK", "ab", True, ""],
+        ["AUTH", "challenge"],
+        ["NOTICE", "[" * 100],
+        ["CLOSED", "mine", "error: no"],
+    ],
+)
+@pytest.mark.parametrize("separators", [(",", ":"), (" , ", " : ")])
+def test_message_that_somebody_waits_for_is_parsed(message, separators):
+    text = websocket.json.dumps(message, separators=separators)
+
+    assert parse_message(f"\n {text}", {"mine"}) == message
+
+
+def test_stranger_cannot_send_large_messages(strangers):
+    def script(client):
+        sub = client.receive_until("REQ")[1]
+        client.send("EOSE", sub)
+        client.receive_until("EVENT")
+        large = reply_to(new_request()).to_dict() | {"content": "x" * 70_000}
+        client.send("EVENT", sub, large)
+        client.receive_until("never")
+
+    with scripted_relay(script) as endpoint, ThreadPoolExecutor(1) as executor:
+        asked = executor.submit(
+            strangers.request,
+            [endpoint],
+            new_request(),
+            author=pubkey_of(PEER_KEY),
+            kind=REPLY,
+            timeout=LIMIT,
+        )
+        wait_until(lambda: strangers.connect_count(endpoint) > 1)
+        strangers.close()
+        assert asked.exception(LIMIT)
+
+
+def test_relay_that_reads_no_pongs_is_disconnected(strangers, monkeypatch):
+    """It sends pings: each answer would wait in our memory."""
+    monkeypatch.setattr(websocket, "_MAX_UNREAD", 10_000)
+    with deaf_relay() as (endpoint, disconnected), ThreadPoolExecutor(1) as executor:
+        fetching = executor.submit(strangers.fetch, [endpoint], FETCHED, timeout=LIMIT)
+        assert disconnected.wait(LIMIT)
+        strangers.close()
+        fetching.exception(LIMIT)
+
+
+# --- connections
+
+
+def test_connection_to_a_stranger_is_closed_soon_after_use(relay):
+    assert STRANGERS.idle_timeout <= 10
+    with closing(RelayPool(replace(STRANGERS, idle_timeout=0.05))) as pool:
+        pool.fetch([endpoint_of(relay)], FETCHED, timeout=LIMIT)
+
+        wait_until(lambda: relay.connections == 0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        replace(STRANGERS, max_connections=2, max_connections_per_host=9),
+        replace(STRANGERS, max_connections=9, max_connections_per_host=2),
+    ],
+)
+def test_relays_in_use_keep_their_places_and_unused_ones_lose_theirs(limits):
+    with (
+        closing(RelayPool(limits)) as pool,
+        running_relay() as used,
+        running_relay() as unused,
+        running_relay() as further,
+    ):
+        pool.listen([endpoint_of(used)], FETCHED, lambda event: None)
+        pool.fetch([endpoint_of(unused)], FETCHED, timeout=LIMIT)
+
+        pool.fetch([endpoint_of(further)], FETCHED, timeout=LIMIT)
+        wait_until(lambda: unused.connections == 0)
+        pool.listen([endpoint_of(further)], FETCHED, lambda event: None)
+        with pytest.raises(TooManyConnections):
+            pool.fetch([endpoint_of(unused)], FETCHED, timeout=LIMIT)
+
+        assert used.subscriptions == 1
+        assert unused.accepted == 1
