@@ -520,6 +520,7 @@ if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":
     sys.stderr.write(f"caravel: development defaults in use for {names}\n")
 
 LOGGING_CONFIG = None
+DEFAULT_EXCEPTION_REPORTER_FILTER = "caravel.core.web.debug.RedactingFilter"
 # Percent-encoded, as in the URL.
 _encoded_password = urlsplit(EMAIL_URL).password or ""
 logs.configure(

@@ -39,6 +39,9 @@ def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
         "GET /pay/in_1%2E1wX2y%2Eabcdefghijkl_-x",
         "return_url=https%3A%2F%2Fa.example%2Fpay%2Fin_1.1wX2y.abcdefghijkl_-x%3Fback",
         "postgres://caravel:hunter2hunter2@db/caravel",
+        "redis://caravel:hunter2@valkey/0",
+        "redis+socket://:hunter2@/run/x",
+        "smtp+tls://me%40example.com:hunter2@mail.example.com:587",
     ],
 )
 def test_value_with_name_of_secret_is_redacted(line):
@@ -54,6 +57,8 @@ def test_value_with_name_of_secret_is_redacted(line):
         f"tenant={HEX}",
         "customer=cus_123 subscription=sub_456",
         "postgres:///caravel?host=/run/x",
+        '{"url": "http://localhost:8000", "to": "me@example.com"}',
+        "http://localhost:8000/?to=me@example.com",
     ],
 )
 def test_ids_and_hashes_are_not_redacted(line):
