@@ -1,5 +1,8 @@
 """Celery beat scheduler that finishes sending a message before it stops.
 
+It keeps the times of the last runs in memory: Celery's own scheduler loads them from a
+file by pickle, so whoever can write that file can run code.
+
 Beat's signal handler raises an exception to stop it. While beat talks to the broker,
 this exception would be handled as a broker error, and the signal would be lost.
 """
@@ -8,18 +11,31 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-from celery.beat import PersistentScheduler, ScheduleEntry
+from celery import beat
 
+#: Time from the start to the first run, of tasks with a longer period. Not at once: a
+#: beat that starts again and again would send them each time.
+_FIRST_RUN = timedelta(minutes=1)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Scheduler(PersistentScheduler):
-    """Persistent scheduler that defers stop signals while it sends a message."""
+class Scheduler(beat.Scheduler):
+    """Scheduler in memory that defers stop signals while it sends a message.
 
-    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+    It does not know what ran before its start, so all tasks run soon.
+    """
+
+    def setup_schedule(self) -> None:
+        super().setup_schedule()
+        for entry in self.schedule.values():
+            later = entry.schedule.run_every - _FIRST_RUN
+            entry.last_run_at -= max(later, timedelta())
+
+    def apply_entry(self, entry: beat.ScheduleEntry, producer: Any = None) -> None:
         with defer_signals():
             super().apply_entry(entry, producer=producer)
 

@@ -1,4 +1,4 @@
-"""The Celery application, configured by the CELERY_ settings."""
+"""The Celery application, configured by the dictionary CELERY of the settings."""
 
 import os
 from typing import Any
@@ -11,14 +11,17 @@ from django_structlog.celery.signals import bind_extra_task_metadata
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
 from caravel import dev_defaults
+from caravel.core import broker
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 # Celery runs Django's checks and ignores their result; they import all views, which
 # takes a fifth of a worker's start.
 os.environ.setdefault("CELERY_SKIP_CHECKS", "true")
 
+broker.use_for_redis()
 app = Celery("caravel", task_cls="caravel.core.celery_task:CaravelTask")
-app.config_from_object("django.conf:settings", namespace="CELERY")
+# Only these: whatever shows Celery's configuration must not show Django's secrets.
+app.config_from_object("caravel.settings:CELERY")
 app.autodiscover_tasks()
 # Adds the task's id, and the id of the request that enqueued it, to each log line.
 app.steps["worker"].add(DjangoStructLogInitStep)

@@ -6,6 +6,11 @@ from urllib.parse import urlsplit
 
 import environ
 from cryptography.fernet import Fernet
+from django.core.checks.security.base import (
+    SECRET_KEY_INSECURE_PREFIX,
+    SECRET_KEY_MIN_LENGTH,
+    SECRET_KEY_MIN_UNIQUE_CHARACTERS,
+)
 from django.core.exceptions import ImproperlyConfigured
 
 from caravel.nostr.keys import InvalidPubkey, parse_pubkey
@@ -117,3 +122,13 @@ def is_fernet_key(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_weak_secret(text: str) -> bool:
+    """Return whether a secret is short or repetitive, by Django's own measure."""
+    # security.W009, which only `manage.py check --deploy` reports.
+    return bool(text) and (
+        len(text) < SECRET_KEY_MIN_LENGTH
+        or len(set(text)) < SECRET_KEY_MIN_UNIQUE_CHARACTERS
+        or text.startswith(SECRET_KEY_INSECURE_PREFIX)
+    )

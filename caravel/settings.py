@@ -13,7 +13,7 @@ import environ
 import structlog
 
 from caravel import dev_defaults, embedded, logs
-from caravel.environment import Environment, is_fernet_key
+from caravel.environment import Environment, is_fernet_key, is_weak_secret
 from caravel.nostr import is_secret_key
 
 # Makes Django's generic classes subscriptable at run time.
@@ -254,36 +254,6 @@ def _broker_url(redis_url: str) -> str:
     )
 
 
-CELERY_BROKER_URL = _broker_url(REDIS_URL)
-CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # Longer than any task and any countdown, or a running task is delivered again.
-    "visibility_timeout": env.integer("CELERY_VISIBILITY_TIMEOUT", 600, minimum=1),
-    "socket_timeout": 2,
-    "socket_connect_timeout": 2,
-}
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# Publishing never waits for a broker that is down: a sweep sends the message later.
-CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
-CELERY_TASK_SERIALIZER = "json"
-CELERY_ACCEPT_CONTENT = ["json"]
-CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_ACKS_LATE = True
-CELERY_TASK_REJECT_ON_WORKER_LOST = True
-CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_TASK_SOFT_TIME_LIMIT = 270
-CELERY_TASK_TIME_LIMIT = 300
-CELERY_TASK_DEFAULT_QUEUE = "default"
-CELERY_TASK_QUEUES = {
-    name: {"exchange": name, "routing_key": name}
-    for name in ("default", "stripe", "lightning", "nostr")
-}
-CELERY_TASK_CREATE_MISSING_QUEUES = False
-CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "caravel.beat:Scheduler"
-CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
-
-
 def _every(task: str, seconds: int) -> dict[str, object]:
     name = task.rsplit(".", 1)[1].upper()
     period = env.integer(f"BEAT_{name}", seconds, minimum=1)
@@ -311,6 +281,46 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
     "look-up-names": _every("tenants.tasks.look_up_names", 86400),
 }
+#: All settings of Celery, which gets no others.
+CELERY = {
+    "broker_url": _broker_url(REDIS_URL),
+    "broker_transport_options": {
+        # Longer than any task and any countdown, or a running task is delivered again.
+        "visibility_timeout": env.integer("CELERY_VISIBILITY_TIMEOUT", 600, minimum=1),
+        "socket_timeout": 2,
+        "socket_connect_timeout": 2,
+    },
+    # Without it, kombu does not verify the certificate of a rediss:// URL.
+    "broker_use_ssl": {"ssl_cert_reqs": "required"}
+    if REDIS_URL.startswith("rediss:")
+    else None,
+    "broker_connection_retry_on_startup": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # It obeys everyone who can write to the broker, and shows them the configuration.
+    "worker_enable_remote_control": False,
+    "worker_hijack_root_logger": False,
+    "worker_prefetch_multiplier": 1,
+    # Publishing never waits for a broker that is down: a sweep sends the message later.
+    "task_publish_retry_policy": {"max_retries": 0},
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "task_ignore_result": True,
+    # No results, and no task that cleans them up.
+    "result_expires": None,
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_soft_time_limit": 270,
+    "task_time_limit": 300,
+    "task_default_queue": "default",
+    "task_queues": {
+        name: {"exchange": name, "routing_key": name}
+        for name in ("default", "stripe", "lightning", "nostr")
+    },
+    "task_create_missing_queues": False,
+    "timezone": "UTC",
+    "beat_scheduler": "caravel.beat:Scheduler",
+    "beat_schedule": CELERY_BEAT_SCHEDULE,
+}
 #: Seconds after which a task message counts as lost and a sweep sends another.
 ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, minimum=1)
 
@@ -323,7 +333,8 @@ if not all(map(is_fernet_key, ENCRYPTION_KEYS)):
 # --- Stripe
 
 STRIPE_SECRET_KEY = env.required("STRIPE_SECRET_KEY")
-STRIPE_WEBHOOK_SECRETS = env.required_list("STRIPE_WEBHOOK_SECRET")
+#: Without one the web process does not start; `stripe_setup` prints the first.
+STRIPE_WEBHOOK_SECRETS = env.optional_list("STRIPE_WEBHOOK_SECRET", [])
 env.require_format("STRIPE_SECRET_KEY", [STRIPE_SECRET_KEY], r"[sr]k_(test|live)_\w+")
 env.require_format("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRETS, r"whsec_\S+")
 # If STRIPE_SECRET_KEY is set, the default is the real Stripe, never the sandbox.
@@ -502,6 +513,36 @@ env.require_format("SUPPORT_EMAIL", [SUPPORT_EMAIL], _ADDRESS)
 LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
 env.require_format("LOG_LEVEL", [LOG_LEVEL], "DEBUG|INFO|WARNING|ERROR|CRITICAL")
 
+# --- Values that are not safe, alone or together
+
+_IS_LIVE = STRIPE_SECRET_KEY[3:].startswith("live_")
+for _is_unsafe, _message in (
+    (is_weak_secret(SECRET_KEY), "SECRET_KEY must be 50 random characters or more."),
+    ("*" in ALLOWED_HOSTS, "ALLOWED_HOSTS must name hosts: * allows forged links."),
+    (
+        DEBUG and _IS_LIVE,
+        "DEBUG=true shows secrets on pages: not with a live STRIPE_SECRET_KEY.",
+    ),
+    (
+        DEBUG and SECURE_COOKIES,
+        "DEBUG=true shows secrets on pages: not with an https APP_URL.",
+    ),
+    (
+        _IS_LIVE and not SECURE_COOKIES,
+        "APP_URL must be https with a live STRIPE_SECRET_KEY.",
+    ),
+    (
+        _IS_LIVE and not STRIPE_API_BASE.startswith("https://"),
+        "STRIPE_API_BASE must be https with a live STRIPE_SECRET_KEY.",
+    ),
+    (
+        _IS_LIVE and ROBOT_WALLET_ALLOW_UNPROVEN,
+        "ROBOT_WALLET_ALLOW_UNPROVEN must be false with a live STRIPE_SECRET_KEY.",
+    ),
+):
+    if _is_unsafe:
+        env.add_error(_message)
+
 env.check()
 
 DEFAULT_FROM_EMAIL = formataddr(
@@ -514,6 +555,7 @@ if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":
     sys.stderr.write(f"caravel: development defaults in use for {names}\n")
 
 LOGGING_CONFIG = None
+DEFAULT_EXCEPTION_REPORTER_FILTER = "caravel.core.web.debug.RedactingFilter"
 # Percent-encoded, as in the URL.
 _encoded_password = urlsplit(EMAIL_URL).password or ""
 logs.configure(
@@ -535,5 +577,4 @@ DJANGO_STRUCTLOG_CELERY_ENABLED = True
 DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_CELERY_TASK_SUCCESS_LOG_LEVEL = logging.INFO
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 structlog.contextvars.clear_contextvars()

@@ -3,6 +3,7 @@
 import os
 
 import django
+from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
@@ -11,6 +12,16 @@ from caravel import dev_defaults
 from caravel.core.web.handler import Utf8Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
+
+
+def check_webhook_secret() -> None:
+    """Refuse to start without it: each of Stripe's webhooks would be refused."""
+    # Not a required setting: the command that creates it has to start before.
+    if not settings.STRIPE_WEBHOOK_SECRETS:
+        raise ImproperlyConfigured(
+            "STRIPE_WEBHOOK_SECRET is missing or blank. It is printed by "
+            f"manage.py stripe_setup --webhook-url {settings.APP_URL}/stripe/webhook"
+        )
 
 
 def check_database() -> None:
@@ -28,5 +39,6 @@ def check_database() -> None:
 
 dev_defaults.start_embedded_servers()
 django.setup(set_prefix=False)
+check_webhook_secret()
 check_database()
 application = Utf8Handler()

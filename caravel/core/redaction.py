@@ -13,8 +13,9 @@ _PATTERNS = [
     re.compile(r"((?:sk|rk)_(?:test|live)_)\w+"),
     re.compile(r"(whsec_)[\w+/=]+"),
     re.compile(r"()gAAAAA[\w-]{40,}={0,2}"),  # a Fernet token
+    # A password in a URL, such as of a database, a broker or a mail server.
     re.compile(
-        r"((?:postgres(?:ql)?|pgsql)://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"
+        r"(\b[a-z][a-z\d+.-]{1,20}://[^:@/\s\"']*:)[^@/\s\"']+(?=@)", re.IGNORECASE
     ),
     # A link to a payment page, or in an e-mail, is a credential. It can also be
     # URL-encoded inside another URL.

@@ -4,7 +4,7 @@ from pathlib import Path
 from django.conf import settings
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE_VARIABLES = {"POSTGRES_PASSWORD"}
+COMPOSE_VARIABLES = {"POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
 # For development and tests only, not for operators.
 INTERNAL_VARIABLES = {"CARAVEL_ENV", "CARAVEL_VAR", "CARAVEL_QUIET"}
 

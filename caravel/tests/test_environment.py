@@ -13,14 +13,13 @@ from caravel.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTION = {
-    "SECRET_KEY": "k" * 60,
+    "SECRET_KEY": "only-for-tests-" * 4,
     "ALLOWED_HOSTS": "caravel.example",
     "APP_URL": "https://caravel.example",
     "DATABASE_URL": "postgres://caravel:pw@db.example/caravel",
     "REDIS_URL": "redis://redis.example/0",
     "ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     "STRIPE_SECRET_KEY": "sk_test_example",
-    "STRIPE_WEBHOOK_SECRET": "whsec_a,whsec_b",
     "BILLING_EMAIL_DOMAIN": "mail.example",
     "RELAY_DOMAIN": "relays.example",
     "ZOOID_API_URL": "https://zooid.example",
@@ -91,6 +90,38 @@ MALFORMED = [
     ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
 ]
 
+LIVE = {"STRIPE_SECRET_KEY": "sk_live_example"}
+
+#: Changes to PRODUCTION, and a part of the error message.
+UNSAFE = [
+    ({"SECRET_KEY": "short"}, "SECRET_KEY must be 50 random characters"),
+    ({"SECRET_KEY": "k" * 60}, "SECRET_KEY must be 50 random characters"),
+    ({"SECRET_KEY": f"django-insecure-{'a1b2c3' * 9}"}, "SECRET_KEY must be"),
+    ({"ALLOWED_HOSTS": "caravel.example,*"}, "ALLOWED_HOSTS must name hosts"),
+    ({"DEBUG": "true"}, "not with an https APP_URL"),
+    (
+        {"DEBUG": "true", "APP_URL": "http://localhost", **LIVE},
+        "not with a live STRIPE_SECRET_KEY",
+    ),
+    (
+        {"DEBUG": "true", "STRIPE_SECRET_KEY": "rk_live_example"},
+        "not with a live STRIPE_SECRET_KEY",
+    ),
+    ({**LIVE, "APP_URL": "http://caravel.example"}, "APP_URL must be https"),
+    (
+        {**LIVE, "STRIPE_API_BASE": "http://api.stripe.com"},
+        "STRIPE_API_BASE must be https",
+    ),
+    ({**LIVE, "ROBOT_WALLET_ALLOW_UNPROVEN": "true"}, "UNPROVEN must be false"),
+]
+SAFE = [
+    LIVE,
+    {"STRIPE_API_BASE": "http://127.0.0.1:12111"},
+    {"APP_URL": "http://127.0.0.1:8000"},
+    {"DEBUG": "true", "APP_URL": "http://127.0.0.1:8000"},
+    {"ROBOT_WALLET_ALLOW_UNPROVEN": "true"},
+]
+
 PRINT_DEBUG = (
     "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
 )
@@ -106,7 +137,7 @@ def load(environment):
         loaded = runpy.run_path("caravel/settings.py")
     except Exception:
         return {"error": traceback.format_exc()}
-    names = "DEBUG", "BTC_PRICE_URLS", "STRIPE_API_BASE", "ROBOT_WALLETS"
+    names = "DEBUG", "BTC_PRICE_URLS", "STRIPE_API_BASE", "ROBOT_WALLETS", "CELERY"
     return {name: loaded[name] for name in names}
 
 print(json.dumps({name: load(env) for name, env in json.load(sys.stdin).items()}))
@@ -147,10 +178,14 @@ def loaded(tmp_path_factory):
         "production": PRODUCTION,
         "docker build": environment_of_docker_build(),
         "nothing": {},
-        "blank": {**blank, "ENCRYPTION_KEYS": ",", "STRIPE_WEBHOOK_SECRET": " , "},
+        "blank": {**blank, "ENCRYPTION_KEYS": ","},
         "key of the environment": sandbox,
         "wallets": {**PRODUCTION, "ROBOT_WALLET": ",\n ".join(WALLETS) + ","},
     }
+    for changes in [*SAFE, *(changes for changes, _ in UNSAFE)]:
+        environments[str(changes)] = {**PRODUCTION, **changes}
+    for url in ("redis://h", "rediss://h"):
+        environments[url] = {**PRODUCTION, "REDIS_URL": url}
     environments |= {
         f"{name}={value}": {**PRODUCTION, name: value} for name, value, _ in MALFORMED
     }
@@ -224,6 +259,16 @@ def test_malformed_variable_is_refused_with_its_name(loaded, name, value, messag
     assert "hunter2" not in error
 
 
+@pytest.mark.parametrize(("changes", "message"), UNSAFE, ids=str)
+def test_unsafe_values_are_refused(loaded, changes, message):
+    assert message in loaded[str(changes)]["error"]
+
+
+@pytest.mark.parametrize("changes", SAFE, ids=str)
+def test_similar_but_safe_values_are_accepted(loaded, changes):
+    assert "error" not in loaded[str(changes)]
+
+
 def test_malformed_variable_stops_start(tmp_path):
     malformed = {"EMAIL_URL": "smtp://me:hunter2/x@mail.example"}
 
@@ -267,3 +312,11 @@ def test_stripe_key_from_environment_is_never_used_with_sandbox(loaded):
     settings = loaded["key of the environment"]
 
     assert settings["STRIPE_API_BASE"] == "https://api.stripe.com"
+
+
+def test_certificate_of_broker_is_verified(loaded):
+    """Without the setting, kombu does not verify it: `kombu/connection.py`."""
+    encrypted = loaded["rediss://h"]["CELERY"]["broker_use_ssl"]
+
+    assert encrypted == {"ssl_cert_reqs": "required"}
+    assert loaded["redis://h"]["CELERY"]["broker_use_ssl"] is None

@@ -40,7 +40,8 @@ def test_configured_secrets_are_masked_in_all_loggers_and_tracebacks(settings):
 @contextmanager
 def recorded_lines(tmp_path, logger):
     """The lines that production would write."""
-    path, lines = tmp_path / "lines.log", []
+    path = tmp_path / "lines.log"
+    lines: list[dict[str, str]] = []
     with secret_scanner.recording(path, logging.getLogger(logger)):
         yield lines
     lines += map(json.loads, path.read_text().splitlines())

@@ -5,6 +5,7 @@ import pkgutil
 import re
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 
@@ -46,7 +47,7 @@ def patterns() -> Iterator[tuple[str, Callable[[str], object]]]:
             if isinstance(value, re.Pattern):
                 yield f"{module.__name__}.{name}", method_of(value, name, module)
     for number, pattern in enumerate(redaction._PATTERNS):
-        yield f"redaction {number}", lambda text, used=pattern: used.sub("", text)
+        yield f"redaction {number}", partial(pattern.sub, "")
 
 
 def method_of(
@@ -54,7 +55,7 @@ def method_of(
 ) -> Callable[[str], object]:
     searches = rf"\b{name}\.(sub|search|split|find\w+)\("
     if re.search(searches, inspect.getsource(module)):
-        return lambda text: pattern.sub("", text)
+        return partial(pattern.sub, "")
     return pattern.fullmatch
 
 

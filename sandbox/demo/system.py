@@ -245,7 +245,7 @@ def _caravel(system: System) -> dict[str, list[str]]:
             *_worker("network", "lightning,nostr"),
             *("--pool", "threads", "--concurrency", "16"),
         ],
-        "beat": _celery("beat", "--schedule", str(system.var / "celerybeat-schedule")),
+        "beat": _celery("beat"),
         "servers": [PYTHON, "-u", "-m", "sandbox.demo.server_watchdog"],
     }
 

@@ -41,6 +41,9 @@ def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
         "postgres://caravel:hunter2hunter2@db/caravel",
         f"GET /confirm-email/{'cd' * 32}-{'ef' * 16}.1wX2y.abcdefghijkl_-x",
         f"POST /stop-email/{'cd' * 32}-{'ef' * 16}.abcdefghijkl_-x",
+        "redis://caravel:hunter2@valkey/0",
+        "redis+socket://:hunter2@/run/x",
+        "smtp+tls://me%40example.com:hunter2@mail.example.com:587",
     ],
 )
 def test_value_with_name_of_secret_is_redacted(line):
@@ -56,6 +59,8 @@ def test_value_with_name_of_secret_is_redacted(line):
         f"tenant={HEX}",
         "customer=cus_123 subscription=sub_456",
         "postgres:///caravel?host=/run/x",
+        '{"url": "http://localhost:8000", "to": "me@example.com"}',
+        "http://localhost:8000/?to=me@example.com",
     ],
 )
 def test_ids_and_hashes_are_not_redacted(line):
@@ -71,7 +76,12 @@ def test_name_that_contains_name_of_secret_is_recognised(name):
 
 def test_only_start_of_long_text_is_searched_and_returned(monkeypatch):
     searched = []
-    monkeypatch.setattr(redaction, "redact", lambda text: searched.append(text) or text)
+
+    def search(text):
+        searched.append(text)
+        return text
+
+    monkeypatch.setattr(redaction, "redact", search)
 
     start = redact_start("a" * 1_000_000, 500)
 
