@@ -62,6 +62,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "caravel.core.web.health.ProbeMiddleware",
+    "caravel.core.web.body_limit.BodyLimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -121,6 +122,8 @@ WHITENOISE_AUTOREFRESH = DEBUG or TESTING
 
 # Maximum request body of every endpoint, in bytes; Stripe's events are far smaller.
 MAX_BODY = DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+# No page takes files: those of a multipart body are skipped, not written to disk.
+FILE_UPLOAD_HANDLERS: list[str] = []
 
 SECURE_COOKIES = APP_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
