@@ -21,4 +21,4 @@ RUN SECRET_KEY=build ALLOWED_HOSTS=build APP_URL=https://build.example \
     python manage.py collectstatic --noinput
 RUN useradd --create-home caravel
 USER caravel
-CMD ["gunicorn", "caravel.wsgi", "--bind", "0.0.0.0:8000"]
+CMD ["gunicorn", "caravel.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "caravel.web_server.Worker", "--threads", "8"]
