@@ -62,6 +62,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "caravel.core.web.health.ProbeMiddleware",
+    "caravel.core.web.body_limit.BodyLimitMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -72,7 +73,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "caravel.core.web.admin_access.AdminHeadersMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "caravel.core.web.request_log.RequestLogMiddleware",
 ]
 
 ROOT_URLCONF = "caravel.urls"
@@ -123,6 +124,8 @@ WHITENOISE_AUTOREFRESH = DEBUG or TESTING
 
 # Maximum request body of every endpoint, in bytes; Stripe's events are far smaller.
 MAX_BODY = DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+# No page takes files: those of a multipart body are skipped, not written to disk.
+FILE_UPLOAD_HANDLERS: list[str] = []
 
 SECURE_COOKIES = APP_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 
 from caravel import dev_defaults
+from caravel.core.web import startup
 from caravel.core.web.handler import Utf8Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
@@ -41,4 +42,5 @@ dev_defaults.start_embedded_servers()
 django.setup(set_prefix=False)
 check_webhook_secret()
 check_database()
+startup.prepare()
 application = Utf8Handler()

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -16,8 +18,11 @@ from drf_spectacular.validation import validate_schema
 from jsonschema import Draft202012Validator
 from pynostr.key import PrivateKey
 
+from api.views import docs
 from caravel.core.exceptions import CaravelError
+from caravel.core.web import startup
 from caravel.nostr import npub, pubkey_of
+from caravel.tests.support.waiting import LIMIT
 from tenants.models import Tenant
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "call_api.py"
@@ -40,6 +45,54 @@ def test_schema_is_public_and_valid_openapi_3_1(schema):
     assert served["openapi"] == "3.1.0"
     assert served["paths"].keys() == schema["paths"].keys()
     validate_schema(served)
+
+
+def test_schema_is_built_once_also_by_simultaneous_first_requests(db, monkeypatch):
+    built = []
+    get_schema = SchemaGenerator.get_schema
+
+    def count(generator, **options):
+        built.append(1)
+        return get_schema(generator, **options)
+
+    monkeypatch.setattr(SchemaGenerator, "get_schema", count)
+    docs._build.cache_clear()
+    barrier = Barrier(8, timeout=LIMIT)
+
+    def get(_) -> int:
+        barrier.wait()
+        return Client().get("/api/schema").status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(get, range(8))) == [200] * 8
+    assert built == [1]
+
+
+def test_web_process_builds_the_schema_before_it_serves():
+    docs._build.cache_clear()
+
+    startup.prepare()
+
+    assert docs._build.cache_info().currsize == 1
+
+
+def test_unchanged_schema_is_not_sent_again(client):
+    first = client.get("/api/schema")
+    again = client.get("/api/schema", headers={"If-None-Match": first["ETag"]})
+    other = client.get("/api/schema", headers={"If-None-Match": '"other"'})
+
+    assert [each.status_code for each in (first, again, other)] == [200, 304, 200]
+    assert first["Cache-Control"] == "public, no-cache"
+    assert again.content == b""
+
+
+@pytest.mark.parametrize("path", ["/api/schema", "/api/docs"])
+def test_description_is_throttled(client, settings, path):
+    settings.API_RATE_PER_ADDRESS = "2/hour"
+
+    responses = [client.get(path) for _ in range(3)]
+
+    assert [each.status_code for each in responses] == [200, 200, 429]
 
 
 def test_description_of_the_schema_explains_signing(schema, settings):

@@ -1,21 +1,60 @@
 """The API's description: OpenAPI for programs, Swagger UI for people."""
 
+import hashlib
+from functools import cache
+from threading import Lock
 from typing import Any
 
+from django.conf import settings
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.templatetags.static import static
+from django.utils.cache import get_conditional_response
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularSwaggerView
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.views.base import PublicView
+from caravel.core.web.throttling import client_address, throttle
 
-class SchemaView(SpectacularAPIView):
+_building = Lock()
+
+
+def openapi() -> tuple[bytes, str]:
+    """Return the description in JSON and its ETag; a process builds it once."""
+    # drf-spectacular loads its classes without a lock: threads that build at the same
+    # time fail, https://github.com/tfranzel/drf-spectacular/blob/master/drf_spectacular/plumbing.py
+    with _building:
+        return _build()
+
+
+@cache
+def _build() -> tuple[bytes, str]:
+    # Without a request: nothing in it depends on who asks.
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    body: bytes = OpenApiJsonRenderer().render(schema)
+    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+class SchemaView(PublicView):
     """`/api/schema`: OpenAPI 3.1 in JSON."""
 
-    permission_classes = [AllowAny]
-    authentication_classes = []
-    renderer_classes = [OpenApiJsonRenderer]
+    def get(self, request: Request) -> HttpResponseBase | None:
+        body, etag = openapi()
+        response = HttpResponse(body, content_type=OpenApiJsonRenderer.media_type)
+        response["ETag"] = etag
+        return get_conditional_response(request._request, etag=etag, response=response)
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        finalized = super().finalize_response(request, response, *args, **kwargs)
+        # Kept by anybody, but asked for again: an update of Caravel may change it.
+        finalized["Cache-Control"] = "public, no-cache"
+        return finalized
 
 
 class DocsView(SpectacularSwaggerView):
@@ -27,6 +66,8 @@ class DocsView(SpectacularSwaggerView):
     template_name = "api/docs.html"
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        address = client_address(request._request)
+        throttle(settings.API_RATE_PER_ADDRESS, "api", "address", address)
         # drf-spectacular's views are not typed.
         parent: Any = super()
         response: Response = parent.get(request, *args, **kwargs)

@@ -237,8 +237,8 @@ def _caravel(system: System) -> dict[str, list[str]]:
         "web": [
             *(PYTHON, "-m", "gunicorn", "caravel.wsgi"),
             *("--bind", f"127.0.0.1:{system.ports['PORT']}"),
-            *("--workers", "2", "--worker-class", "gthread", "--threads", "4"),
-            "--no-control-socket",
+            *("--worker-class", "caravel.web_server.Worker"),
+            *("--workers", "2", "--threads", "4", "--no-control-socket"),
         ],
         "worker": [*_worker("worker", "default,stripe"), "--concurrency", "2"],
         "network": [

@@ -22,7 +22,7 @@ EVENT = {
 
 
 def nested(levels):
-    value = "x"
+    value: object = "x"
     for number in range(levels):
         value = {"x": value} if number % 2 else [value]
     return value

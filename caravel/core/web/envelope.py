@@ -3,7 +3,6 @@
 from typing import Any
 
 import structlog
-from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
@@ -14,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from caravel.core.exceptions import BodyTooLarge, CaravelError, Invalid, Unavailable
+from caravel.core.exceptions import CaravelError, Invalid, Unavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -62,8 +61,6 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
 
     Returns None for other exceptions; Django then reports an internal error.
     """
-    if isinstance(exc, RequestDataTooBig):
-        exc = BodyTooLarge("A request body is at most 1 MiB.")
     if isinstance(exc, OperationalError | InterfaceError):
         # The database is down, or a lock timed out: the same request may succeed later.
         logger.error("database_unavailable", exc_info=exc)

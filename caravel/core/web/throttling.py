@@ -101,23 +101,31 @@ def concurrency_limit(
     return _bulkhead.slot(set(filter(None, keys)), set(exclusive))
 
 
-def client_address(request: HttpRequest) -> str:
+def client_ip(request: HttpRequest) -> str:
     """Return the caller's IP address as the outermost trusted proxy saw it.
 
-    Returns the /64 network of an IPv6 address, since one host has 2^64 addresses.
+    Returns `unknown` if that is not an address.
     """
     hops = [
         hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")
     ]
     trusted = hops[-settings.TRUSTED_PROXIES :] if settings.TRUSTED_PROXIES else []
-    address = next(iter(trusted), "") or request.META.get("REMOTE_ADDR") or "unknown"
+    address = next(iter(trusted), "") or request.META.get("REMOTE_ADDR") or ""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
-    if isinstance(parsed, ipaddress.IPv6Address):
-        # A dual-stack socket reports IPv4 callers in this form.
-        parsed = parsed.ipv4_mapped or parsed
-    if parsed.version == 4:
-        return str(parsed)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+    # A dual-stack socket reports IPv4 callers in this form.
+    mapped = isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped
+    return str(mapped or parsed)
+
+
+def client_address(request: HttpRequest) -> str:
+    """Return the caller's IP address, or for IPv6 the /64 network.
+
+    One host has 2^64 addresses.
+    """
+    address = client_ip(request)
+    if ":" not in address:
+        return address
+    return str(ipaddress.ip_network((address, 64), strict=False))
