@@ -98,6 +98,8 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
     readonly_fields: tuple[str, ...] = (
         "npub",
         "email_confirmed_at",
+        "payment_notices",
+        "time_zone",
         "wallet",
         "nwc_error",
         "stripe_customer_id",
@@ -113,8 +115,6 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
             "pubkey",
             "display_name",
             "email",
-            "time_zone",
-            "payment_notices",
             "autopay_paused",
             "dunning_exempt",
         )
