@@ -24,7 +24,7 @@ ALL = "See and pay all"
 
 
 @pytest.fixture
-def invoice(open_invoice) -> InvoiceCollection:
+def invoice(open_invoice: InvoiceCollection) -> InvoiceCollection:
     return open_invoice
 
 
@@ -37,7 +37,7 @@ def second(invoice) -> InvoiceCollection:
 def copy_of(invoice, pk, **columns) -> InvoiceCollection:
     row = InvoiceCollection.objects.get(pk=invoice.pk)
     row.pk, row.number = pk, f"ABC-{pk[3:]}"
-    row.suspend_at += timedelta(days=1)
+    row.suspend_at = invoice.suspend_at + timedelta(days=1)
     for name, value in columns.items():
         setattr(row, name, value)
     row.save(force_insert=True)

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from billing.clients.stripe.client import Card
-from billing.models import CardAttempt
+from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.collection.collect import collect_invoice
 from billing.services.payment_page import saved_card
@@ -19,6 +19,7 @@ from lightning.models import LightningInvoice
 # The cards are read in another thread, with a connection of its own.
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
+Action = InvoiceCollection.Action
 DECLINED = "pm_card_chargeCustomerFail"
 
 
@@ -36,7 +37,7 @@ def get_html(client, invoice, query="") -> str:
 def refuse(invoice, sandbox, card=DECLINED):
     """Charge a new card of the tenant, which is declined."""
     attach(sandbox, invoice.tenant, card, outcome="")
-    start_attempt_for_tenant(tenant_id=invoice.tenant_id, first="card")
+    start_attempt_for_tenant(tenant_id=invoice.tenant_id, first=Action.CARD)
     collect_invoice(invoice_id=invoice.pk)
     assert CardAttempt.objects.get().state == "refused"
 
