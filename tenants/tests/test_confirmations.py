@@ -92,7 +92,19 @@ def test_link_to_a_new_address_has_no_words_of_the_one_who_entered_it(mail_serve
     assert mail["To"] == ADDRESS
     assert "evil" not in str(mail) + text_of(mail)
     assert tenant.npub in text_of(mail)
-    assert path_in(mail, "confirm-email") in confirmation_url(tenant)
+    # Without the time of the signature.
+    link = path_in(mail, "confirm-email").rsplit(".", 2)[0]
+    assert link in confirmation_url(tenant)
+
+
+def test_link_to_a_new_address_comes_from_the_seller(mail_server, settings):
+    settings.SELLER_NAME, settings.SELLER_CONTACT = "Ada & Co", "help@ada.example"
+    enter()
+
+    send_due()
+
+    (mail,) = mail_server.received
+    assert text_of(mail).splitlines()[-2:] == ["Ada & Co", "help@ada.example"]
 
 
 @pytest.mark.parametrize(
