@@ -54,3 +54,7 @@ def test_first_page_may_be_indexed_but_not_framed(client):
     assert "X-Robots-Tag" not in response
     assert "frame-ancestors 'none'" in response["Content-Security-Policy"]
     assert "unsafe" not in response["Content-Security-Policy"]
+    # A shared cache may keep it: it is the same for everybody.
+    assert "public" in response["Cache-Control"]
+    assert not response.cookies
+    assert "Cookie" not in response.get("Vary", "")

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from caravel.core.db.work_items import NO_FAILURE, error_columns, failure_columns
+from caravel.core.seller import get_seller
 from tenants.exceptions import AddressRefused, NotDelivered
 from tenants.models import EmailConfirmation, Tenant
 from tenants.services.email_links import CONFIRMATION_LIFETIME, confirmation_url
@@ -34,8 +35,9 @@ Hello, the account {npub} wants notices about its relays sent to you.
 If the account is yours, please confirm the address on this page within a week:
 {url}
 
-If it is not, you do not need to do anything: we send nothing else to this address.\
-"""
+If it is not, you do not need to do anything: we send nothing else to this address.
+
+{seller}"""
 
 
 def request_confirmation(tenant: Tenant) -> None:
@@ -138,7 +140,11 @@ def _is_held(row: EmailConfirmation, now: datetime) -> bool:
 
 def _send(row: EmailConfirmation) -> dict[str, object]:
     """Send a claimed link; return the columns that record the result."""
-    text = _TEXT.format(npub=row.tenant.npub, url=confirmation_url(row.tenant))
+    text = _TEXT.format(
+        npub=row.tenant.npub,
+        url=confirmation_url(row.tenant),
+        seller=get_seller().signature,
+    )
     try:
         send_email(
             to=row.address,

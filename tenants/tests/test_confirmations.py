@@ -96,6 +96,16 @@ def test_link_to_a_new_address_has_no_words_of_the_one_who_entered_it(mail_serve
     assert confirm_email(token=token) == tenant
 
 
+def test_link_to_a_new_address_comes_from_the_seller(mail_server, settings):
+    settings.SELLER_NAME, settings.SELLER_CONTACT = "Ada & Co", "help@ada.example"
+    enter()
+
+    send_due()
+
+    (mail,) = mail_server.received
+    assert text_of(mail).splitlines()[-2:] == ["Ada & Co", "help@ada.example"]
+
+
 @pytest.mark.parametrize(
     "spelling", ["victim@example.com", "V.ictim+x@EXAMPLE.com", "vic.tim@example.com"]
 )
