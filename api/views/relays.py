@@ -193,8 +193,8 @@ class RelayQuoteView(ApiView):
         minutes, to be charged this amount and no other. A credit is computed for the
         time of the change.
         """
-        query = self.validated_query(serializers.QuoteQuerySerializer)
         relay = relay_for(self.caller, relay_id)
+        query = self.validated_query(serializers.QuoteQuerySerializer)
         with self.concurrency_limit():
             quote = quote_plan_change(relay_id=relay.pk, plan_id=query["plan"])
             context = {"currency": quote.preview.currency}
