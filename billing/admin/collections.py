@@ -1,10 +1,12 @@
 """Admin of invoice collections, card attempts and settlements."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.contrib import admin, messages
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 
 from billing.admin.reversals import ReversalInline, write_off_dispute_debts
 from billing.models import CardAttempt, InvoiceCollection, Settlement
@@ -12,6 +14,7 @@ from billing.models.collections import InvoiceCollectionQuerySet
 from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.suspension import end_grace_now, extend_grace
+from billing.services.invoices.payment_link import payment_url
 from caravel.core.admin import ReadOnlyAdmin, counted
 from caravel.core.exceptions import CaravelError
 from tenants.admin import NpubSearchAdmin
@@ -48,6 +51,7 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_select_related = ("tenant",)
     # Whoever has the link can see and pay the invoice at Stripe.
     exclude = ("hosted_invoice_url",)
+    readonly_fields = ("payment_page",)
     date_hierarchy = "created_at"
     actions = (
         "collect",
@@ -57,6 +61,23 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "write_off_dispute",
     )
     inlines = (ReversalInline,)
+
+    def get_fields(
+        self, request: HttpRequest, obj: InvoiceCollection | None = None
+    ) -> Any:
+        fields = [
+            name for name in super().get_fields(request, obj) if name != "payment_page"
+        ]
+        # The link is a credential: with it anybody can see and pay the invoice.
+        link = ["payment_page"] if self.has_operate_permission(request) else []
+        return [*link, *fields]
+
+    @admin.display(description="payment page")
+    def payment_page(self, collection: InvoiceCollection) -> str:
+        return format_html(
+            '<a href="{}" target="_blank" rel="noopener">Open the tenant’s page</a>',
+            payment_url(collection),
+        )
 
     @admin.display(description="owed", ordering="amount_remaining_cents")
     def owed(self, collection: InvoiceCollection) -> str:

@@ -28,7 +28,8 @@ SCREEN = """
     3. Look at Billing > Subscription syncs: the tenant is synced within seconds.
        Billing > Stripe events shows the webhooks that arrived.
     4. Billing > Invoice collections shows the first invoice, still open; Tenants >
-       Notices shows the message to its tenant. Open the link in it to pay.
+       Notices shows the message to its tenant. Open the tenant's payment page from the
+       invoice to pay as they would.
     5. Connect a wallet: copy the address of the wallet "rich" from the Lightning page,
        run   make manage ARGS="connect_wallet NPUB"   and paste it. The wallet pays
        what is still open, and all later invoices.

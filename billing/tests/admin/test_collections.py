@@ -1,5 +1,6 @@
 """Admin pages and actions for invoices, attempts, settlements and accounts."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -210,6 +211,21 @@ def test_staff_with_view_permission_change_nothing(client, django_user_model, in
     assert before["suspend_at"] == invoice.suspend_at
     assert before["enqueued_at"] is None
     assert Tenant.objects.get().closed_at is None
+
+
+def test_payment_page_is_linked_for_those_who_may_act(
+    client, admin_client, django_user_model, invoice
+):
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client.force_login(viewer)
+    path = admin_url(InvoiceCollection, "change", quote(invoice.pk))
+
+    shown, hidden = (each.get(path).content.decode() for each in (admin_client, client))
+
+    (link,) = re.findall(r'href="http://[^/"]+(/pay/[^"]+)"', shown)
+    assert admin_client.get(link).status_code == 200
+    assert "/pay/" not in hidden
 
 
 def test_tenant_pages_show_the_unpaid_amount(admin_client, invoice):
