@@ -312,3 +312,31 @@ def test_subscriptions_of_closing_connection_are_repeated_on_next_one(pool):
 
         wait_until(lambda: relay.requests_for([1]) == 2)
         assert relay.accepted == 2
+
+
+def test_names_of_one_domain_do_not_occupy_all_threads(strangers, monkeypatch):
+    """All names of a domain have the same name server, which does not answer."""
+    released, asked, getaddrinfo = threading.Event(), [], socket.getaddrinfo
+
+    def resolve(host, *args, **kwargs):
+        if host.endswith(".slow.example"):
+            asked.append(host)
+            released.wait(2 * LIMIT)
+            raise OSError("the name server does not answer")
+        return getaddrinfo("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    slow = [Endpoint(f"ws://{number}.slow.example") for number in range(100)]
+    with running_relay() as relay, ThreadPoolExecutor(1) as executor:
+        fetching = executor.submit(
+            strangers.fetch, slow, [{"kinds": [1]}], timeout=2 * LIMIT
+        )
+        wait_until(lambda: asked)
+        port = relay.url.rpartition(":")[2]
+        honest = Endpoint(f"ws://relay.honest.example:{port}", private_allowed=True)
+
+        assert strangers.fetch([honest], [{"kinds": [1]}], timeout=LIMIT).complete
+        released.set()
+        with pytest.raises(RelayUnreachable):
+            result_of(fetching, "the end of the fetch")
+    assert len(asked) <= 8

@@ -339,6 +339,28 @@ def test_name_with_public_and_private_address_is_refused(pool, monkeypatch):
         pool.fetch([Endpoint("ws://two.example")], [{"kinds": [1]}], timeout=LIMIT)
 
 
+@pytest.mark.parametrize("problem", [OSError("no such name"), None])
+def test_error_does_not_tell_whether_an_internal_name_exists(
+    pool, problem, monkeypatch
+):
+    def resolve(*args, **kwargs):
+        if problem:
+            raise problem
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    with pytest.raises(RelayUnreachable) as caught:
+        pool.fetch([Endpoint("ws://db.corp.example")], [{"kinds": [1]}], timeout=LIMIT)
+
+    error = caught.value
+    assert (error.message, error.code, error.status) == (
+        "The relay db.corp.example does not answer.",
+        "relay-unreachable",
+        503,
+    )
+
+
 def test_private_connection_is_not_shared_with_endpoint_that_disallows_it(relay, pool):
     pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=LIMIT)
 
