@@ -37,10 +37,24 @@ class Message(redis.Channel.Message):
             raise ValueError("This message cannot be routed.")
 
 
+class QoS(redis.QoS):
+    """Acknowledgements, and messages to be delivered again because they have none."""
+
+    def restore_by_tag(
+        self, tag: Any, client: Any = None, leftmost: bool = False
+    ) -> None:
+        try:
+            super().restore_by_tag(tag, client, leftmost)
+        except _UNREADABLE as exc:
+            _log(exc)
+            self._remove_from_indices(tag).execute()
+
+
 class Channel(redis.Channel):
     """Channel whose consumers never see a message that they cannot read."""
 
     Message = Message
+    QoS = QoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

@@ -90,6 +90,10 @@ def test_worker_survives_messages_that_it_cannot_read(broker, tmp_path, pool):
     for message in malformed(other):
         broker.lpush("default", message, message, message)
     sweep_auth_events.delay()
+    # The worker delivers again what nobody has acknowledged for long, at its start.
+    for tag, text in enumerate(["not JSON", "5", '["a", "b"]']):
+        broker.hset("unacked", str(tag), text)
+        broker.zadd("unacked_index", {str(tag): 1.0})
     with processes.worker(
         tmp_path / "worker.log", queues="default", pool=POOLS[pool]
     ) as worker:
