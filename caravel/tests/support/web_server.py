@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from caravel.tests.support.processes import bounded, default_signals
+from caravel.tests.support.processes import PROCESS_LIMIT, bounded, default_signals
 from caravel.tests.support.waiting import LIMIT, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,9 +81,13 @@ class Connection:
 
 @contextmanager
 def running(
-    arguments: list[str], environment: Mapping[str, str], log: Path
+    arguments: list[str],
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    seconds: float = PROCESS_LIMIT,
 ) -> Iterator[WebServer]:
-    """Run a web process for the length of the block."""
+    """Run a web process for the length of the block, or so many seconds."""
     with default_signals(), log.open("w") as output:
         process = subprocess.Popen(
             arguments,
@@ -93,7 +97,7 @@ def running(
             stderr=subprocess.STDOUT,
             text=True,
         )
-    with process, bounded(process):
+    with process, bounded(process, seconds=seconds):
         yield WebServer(process, _port(process, log))
         process.terminate()
         assert process.wait(LIMIT) == 0, log.read_text()

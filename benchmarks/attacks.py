@@ -1,0 +1,203 @@
+"""Measures how long Stripe's webhooks wait while the web process is attacked.
+
+    python -m benchmarks.attacks [--quick]
+
+The web process is production's, on its own PostgreSQL and Valkey; the attackers are a
+process of their own. Webhooks are sent over several connections at once, in turns with
+and without the attack, since the machine may be busy at times. Another web process has
+gunicorn's own threads instead of our server: both take webhooks in turns, too.
+
+Exits with 1 if the 95th percentile under an attack is too large, compared with that
+without, or if our server takes fewer webhooks per second than gunicorn's threads.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from statistics import quantiles
+
+import stripe
+
+from benchmarks.attackers import request
+from caravel import dev_defaults, embedded
+from caravel.tests.support.waiting import read_line
+from caravel.tests.support.web_server import command, running
+
+#: How much longer the slowest webhooks may take under an attack.
+MAX_RATIO = 3.0
+#: The minimum rate of webhooks, as a share of that of gunicorn's own threads.
+MIN_SHARE = 0.9
+#: Webhooks on their way at once.
+CLIENTS = 8
+TURNS = 5
+#: Seconds after which a web process hangs.
+TIMEOUT = 900
+ATTACKS = ("slow", "paths", "schema")
+SECRET = "whsec_benchmark"
+_numbers = count()
+
+
+@dataclass
+class Intake:
+    """Measurements of webhooks, in seconds."""
+
+    durations: list[float] = field(default_factory=list)
+    elapsed: float = 0.0
+
+    @property
+    def p95(self) -> float:
+        return quantiles(self.durations, n=20)[-1]
+
+    @property
+    def rate(self) -> float:
+        """Webhooks per second."""
+        return len(self.durations) / self.elapsed
+
+    def measure(self, port: int, webhooks: int) -> None:
+        """Send webhooks over CLIENTS connections at once."""
+        bodies = [_event() for _ in range(webhooks)]
+        started = time.perf_counter()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            self.durations += pool.map(partial(_deliver, port), bodies)
+        self.elapsed += time.perf_counter() - started
+
+    def show(self, label: str) -> None:
+        print(f"  {label:14}p95{self.p95 * 1000:6.0f} ms{self.rate:7.0f} per second")
+
+
+def main() -> int:
+    """Measure and print; return 1 if a limit is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer webhooks")
+    webhooks = 50 if parser.parse_args().quick else 200
+    with tempfile.TemporaryDirectory(prefix="caravel-bench-") as directory:
+        var = Path(directory)
+        with servers(var) as env:
+            fast = compare_servers(env, var, webhooks)
+            calm = measure_attacks(env, var, webhooks)
+    return 0 if fast and calm else 1
+
+
+@contextmanager
+def servers(var: Path) -> Iterator[dict[str, str]]:
+    """Run PostgreSQL and Valkey; yield the environment of a web process."""
+    with embedded.servers(var, durable=False) as running_servers:
+        env = {
+            **dev_defaults.defaults(var),
+            **os.environ,
+            "CARAVEL_ENV": "test",
+            "CARAVEL_VAR": str(var),
+            "DATABASE_URL": running_servers.database_url,
+            "REDIS_URL": running_servers.redis_url,
+            "DEBUG": "false",
+            "STRIPE_WEBHOOK_SECRET": SECRET,
+            "TRUSTED_PROXIES": "1",
+        }
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        root = Path(__file__).resolve().parent.parent
+        subprocess.run(migrate, cwd=root, env=env, check=True)
+        yield env
+
+
+def compare_servers(env: dict[str, str], var: Path, webhooks: int) -> bool:
+    """Print the rates of both servers; return whether ours is fast enough."""
+    print(f"Webhooks, {CLIENTS} at once, stored by two web processes\n")
+    threads = command("caravel.wsgi", "--worker-class", "gthread")
+    with (
+        running(threads, env, var / "gthread.log", seconds=TIMEOUT) as before,
+        running(command(), env, var / "web.log", seconds=TIMEOUT) as web,
+    ):
+        ours, gthread = Intake(), Intake()
+        for each in (before, web):
+            Intake().measure(each.port, webhooks)  # imports, connections
+        for _ in range(TURNS):
+            gthread.measure(before.port, webhooks)
+            ours.measure(web.port, webhooks)
+    gthread.show("gthread")
+    ours.show("ours")
+    share = ours.rate / gthread.rate
+    return report(f"{share:.2f} of gthread's rate", MIN_SHARE, share >= MIN_SHARE)
+
+
+def measure_attacks(env: dict[str, str], var: Path, webhooks: int) -> bool:
+    """Print the waits under each attack; return whether all are short enough."""
+    print("Webhooks under attack\n")
+    with running(command(), env, var / "web.log", seconds=TIMEOUT) as web:
+        Intake().measure(web.port, webhooks)
+        kept = [measure_attack(name, web.port, webhooks) for name in ATTACKS]
+    return all(kept)
+
+
+def measure_attack(name: str, port: int, webhooks: int) -> bool:
+    """Print the waits with and without an attack."""
+    calm, attacked = Intake(), Intake()
+    for _ in range(TURNS):
+        calm.measure(port, webhooks)
+        with attack(name, port):
+            attacked.measure(port, webhooks)
+    calm.show("without")
+    attacked.show(f"under {name}")
+    ratio = attacked.p95 / calm.p95
+    return report(f"{ratio:.1f} times as long", MAX_RATIO, ratio <= MAX_RATIO)
+
+
+def report(result: str, limit: float, is_kept: bool) -> bool:
+    """Print a result and its limit; return whether the limit is kept."""
+    kept = "kept" if is_kept else "NOT KEPT"
+    print(f"\n{result}, limit {limit:g}: {kept}\n", flush=True)
+    return is_kept
+
+
+@contextmanager
+def attack(name: str, port: int) -> Iterator[None]:
+    """Attack for the length of the block."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.attackers", name, str(port)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        read_line(process)
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _deliver(port: int, body: str) -> float:
+    signature = stripe.WebhookSignature.generate_signature_header(body, SECRET)
+    head = (
+        "POST /stripe/webhook HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(body)}\r\nStripe-Signature: {signature}"
+    )
+    started = time.perf_counter()
+    status = request(port, head, body.encode())
+    if status != 200:
+        raise RuntimeError(f"A webhook was answered with {status}.")
+    return time.perf_counter() - started
+
+
+def _event() -> str:
+    """Return an event of a usual size, of a type that has no handler."""
+    event = {
+        "id": f"evt_{next(_numbers)}",
+        "type": "benchmark",
+        "created": int(time.time()),
+        "livemode": False,
+        "data": {"object": {"id": "in_1", "lines": ["x" * 60] * 60}},
+    }
+    return json.dumps(event)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
