@@ -22,7 +22,8 @@ from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub, pubkey_of
 from tenants.models import Tenant
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "call_api.py"
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+EXAMPLE = API_PAGE.parent / "examples" / "call_api.py"
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +200,31 @@ def test_documented_example_sends_only_signed_requests_to_the_api(
 
     assert done.returncode == 0, done.stderr
     assert [log for log in logs if log.get("log_level") == "warning"] == []
+
+
+@pytest.mark.usefixtures("prices")
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_four_documented_calls_lead_from_a_key_to_a_relay(live_server, settings):
+    settings.APP_URL = live_server.url
+    key = PrivateKey()
+    commands = re.findall(r"```sh\n(.*?)```", API_PAGE.read_text(), re.DOTALL)[0]
+    assert len(re.findall(r"(?m)^call ", commands)) == 4
+    values = {"nsec1…": key.bech32(), "http://127.0.0.1:8000": live_server.url}
+    for placeholder, value in values.items():
+        assert placeholder in commands
+        commands = commands.replace(placeholder, value)
+
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=API_PAGE.parents[1],
+        env={**os.environ, "PUBKEY": key.public_key.hex()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    responses = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["code"] for each in responses] == ["ok"] * 4, responses
+    assert responses[2]["data"]["status"] == "active"
+    assert "payment_url" in responses[3]["data"]
