@@ -1,7 +1,9 @@
 """The OpenAPI description, and the example in the documentation."""
 
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,8 @@ from caravel.nostr import npub, pubkey_of
 from caravel.tests.support.waiting import LIMIT
 from tenants.models import Tenant
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "call_api.py"
+API_PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+EXAMPLE = API_PAGE.parent / "examples" / "call_api.py"
 
 
 @pytest.fixture(scope="module")
@@ -165,9 +168,20 @@ def test_docs_page_loads_nothing_from_other_hosts(client):
 
     page = response.content.decode()
     assert "http://" not in page.replace("http://localhost", "")
-    assert "https://" not in page
+    links = {"https://github.com/nostr-protocol/nips/blob/master/98.md"}
+    assert set(re.findall(r'https://[^"]*', page)) == links
     assert "<script>" not in page
     assert "default-src 'none'" in response["Content-Security-Policy"]
+
+
+def test_docs_page_lists_every_operation_without_javascript(client, schema):
+    page = client.get("/api/docs").content.decode()
+
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            text = operation["description"].partition("\n\n")[0]
+            row = f"<td>{method.upper()}</td><td><code>{path}</code></td><td>"
+            assert row + html.escape(text) in page
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -240,3 +254,31 @@ def test_documented_example_sends_only_signed_requests_to_the_api(
 
     assert done.returncode == 0, done.stderr
     assert [log for log in logs if log.get("log_level") == "warning"] == []
+
+
+@pytest.mark.usefixtures("prices")
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_four_documented_calls_lead_from_a_key_to_a_relay(live_server, settings):
+    settings.APP_URL = live_server.url
+    key = PrivateKey()
+    commands = re.findall(r"```sh\n(.*?)```", API_PAGE.read_text(), re.DOTALL)[0]
+    assert len(re.findall(r"(?m)^call ", commands)) == 4
+    values = {"nsec1…": key.bech32(), "http://127.0.0.1:8000": live_server.url}
+    for placeholder, value in values.items():
+        assert placeholder in commands
+        commands = commands.replace(placeholder, value)
+
+    done = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=API_PAGE.parents[1],
+        env={**os.environ, "PUBKEY": key.public_key.hex()},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    responses = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each["code"] for each in responses] == ["ok"] * 4, responses
+    assert responses[2]["data"]["status"] == "active"
+    assert "payment_url" in responses[3]["data"]

@@ -1,6 +1,9 @@
 """The API's description: OpenAPI for programs, Swagger UI for people."""
 
 import hashlib
+import inspect
+import re
+from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -9,6 +12,7 @@ from django.conf import settings
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
 from django.templatetags.static import static
+from django.urls import get_resolver
 from django.utils.cache import get_conditional_response
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.renderers import OpenApiJsonRenderer
@@ -17,7 +21,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.views.base import PublicView
+from api.views.base import ApiView, NotFoundView, PublicView
 from caravel.core.web.throttling import client_address, throttle
 
 _building = Lock()
@@ -73,8 +77,34 @@ class DocsView(SpectacularSwaggerView):
         response: Response = parent.get(request, *args, **kwargs)
         # Signs requests; the default inline script would also violate the policy.
         response.data["script_url"] = static("api/docs.js")
+        response.data["operations"] = list_operations()
         response["Content-Security-Policy"] = _POLICY
         return response
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method of a URL, with the first sentence of its description."""
+
+    method: str
+    path: str
+    text: str
+
+
+@cache
+def list_operations() -> list[Operation]:
+    """Return the API's operations, for browsers without JavaScript."""
+    operations = []
+    for pattern in get_resolver("api.urls").url_patterns:
+        view = getattr(pattern.callback, "view_class", None)
+        if view is None or not issubclass(view, ApiView) or view is NotFoundView:
+            continue
+        path = re.sub(r"<\w+:(\w+)>", r"{\1}", f"/api/{pattern.pattern}")
+        for method in ("get", "post", "patch", "delete"):
+            if handler := getattr(view, method, None):
+                text = (inspect.getdoc(handler) or "").partition("\n\n")[0]
+                operations.append(Operation(method.upper(), path, text))
+    return operations
 
 
 #: Swagger UI needs inline styles, and `data:` for the images in its style sheet.

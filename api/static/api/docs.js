@@ -5,6 +5,7 @@
   async function sign(request) {
     const url = new URL(request.url, window.location.href);
     const isSchema = url.pathname === new URL(schema, window.location.href).pathname;
+    showNotice();
     if (isSchema || !window.nostr) return request;
     // The event is checked against the server's clock, which may differ from this one.
     const { headers } = await fetch("/healthz", { cache: "no-store" });
@@ -24,6 +25,10 @@
     return request;
   }
 
+  function showNotice() {
+    document.getElementById("no-extension").hidden = Boolean(window.nostr);
+  }
+
   function hidden() {
     return () => null;
   }
@@ -33,11 +38,29 @@
     return [...new Uint8Array(digest)].map((n) => n.toString(16).padStart(2, "0")).join("");
   }
 
-  const schema = document.getElementById("swagger-ui").dataset.schema;
+  // Swagger UI gives some of its fields no name that a screen reader could say.
+  function nameFields() {
+    for (const field of page.querySelectorAll("select, textarea, input")) {
+      // The label of the servers is empty.
+      const isNamed = field.labels?.length && field.id !== "servers";
+      if (isNamed || field.hasAttribute("aria-label")) continue;
+      const parameter = field.closest("tr[data-param-name]")?.dataset.paramName;
+      const isContentType = field.closest(".content-type-wrapper, .body-param-content-type");
+      const other = field.id === "servers" ? "Server" : isContentType ? "Media type" : "Body";
+      field.setAttribute("aria-label", parameter || other);
+    }
+  }
+
+  const page = document.getElementById("swagger-ui");
+  const schema = page.dataset.schema;
+  new MutationObserver(nameFields).observe(page, { childList: true, subtree: true });
+  // Some extensions add `window.nostr` only after the page has loaded.
+  window.addEventListener("load", () => setTimeout(showNotice, 1000));
   SwaggerUIBundle({
     url: schema,
     dom_id: "#swagger-ui",
-    deepLinking: true,
+    // With it, each operation's button would contain a link: a screen reader reads one.
+    deepLinking: false,
     displayRequestDuration: true,
     presets: [SwaggerUIBundle.presets.apis],
     requestInterceptor: sign,
