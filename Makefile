@@ -68,8 +68,9 @@ $(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/no
 	  ci --prefix interop --loglevel=error
 	@touch $@
 
-bench: $(READY) ## measure concurrent wallet payments and the sandbox Stripe
+bench: $(READY) ## measure concurrent wallet payments, payments beside hostile relays, and the sandbox Stripe
 	@$(BIN)/python -m benchmarks.wallet_payments $(ARGS)
+	@$(BIN)/python -m benchmarks.hostile_relays $(ARGS)
 	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
 check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
