@@ -80,7 +80,7 @@ def test_receipt_is_downloaded_from_the_page(new_page, link, wallets, alice):
     pay_and_expect_receipt(wallets, page)
 
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download as PDF").click()
+        page.get_by_role("link", name="Download PDF").click()
 
     assert download.value.suggested_filename.endswith(".pdf")
     assert download.value.path().read_bytes().startswith(b"%PDF-")
