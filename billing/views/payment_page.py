@@ -25,6 +25,7 @@ from billing.exceptions import (
     UnknownInvoice,
 )
 from billing.services.customers.portal import card_session
+from billing.services.invoices.payment_link import is_expired
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.payment_page.details import page_details
 from billing.services.payment_page.page import CardOption, get_page
@@ -101,6 +102,7 @@ class TokenView(View):
             "etag": etag(page),
             "details": page_details(page, was_card_added=is_back),
             "token": self.token,
+            "leads_to_others": not is_expired(self.token),
             "brand": settings.ROBOT_NAME,
             "error": _user_message(error) if error and page.is_payable else "",
             "retry_at": _until(error),

@@ -53,6 +53,15 @@ def oldest_unpaid_link(pubkey: str) -> str | None:
     return payment_url(oldest) if oldest else None
 
 
+def is_expired(token: str) -> bool:
+    """Return whether a valid token is too old to pay with: it leads to a receipt."""
+    try:
+        _SIGNER.unsign(token, max_age=LIFETIME)
+    except SignatureExpired:
+        return True
+    return False
+
+
 def verify_token(token: str) -> str:
     """Return the invoice id in a link's token. Raises LinkInvalid or LinkExpired."""
     try:

@@ -123,7 +123,7 @@ def test_invoice_whose_payment_is_being_booked_is_not_listed(
     assert "1 other invoice is open" not in get_html(client, path_of(second))
 
 
-def test_receipt_leads_to_the_open_invoices_for_a_day(client, invoice, second):
+def close_as_paid(invoice):
     InvoiceCollection.objects.filter(pk=invoice.pk).update(
         stripe_status="paid",
         amount_remaining_cents=0,
@@ -131,6 +131,24 @@ def test_receipt_leads_to_the_open_invoices_for_a_day(client, invoice, second):
         state="closed",
         closed_at=timezone.now(),
     )
+
+
+def test_receipts_link_that_is_too_old_to_pay_with_leads_to_no_open_invoice(
+    client, invoice, second
+):
+    with time_machine.travel(timezone.now() - LIFETIME - timedelta(days=1)):
+        path = path_of(invoice)
+    close_as_paid(invoice)
+
+    html, listing = get_html(client, path), client.get(f"{path}/all")
+
+    assert ALL not in html
+    assert "1 other invoice is open: $7.00. Our latest message has the link." in html
+    assert (listing.status_code, listing["Location"]) == (302, path)
+
+
+def test_receipt_leads_to_the_open_invoices_for_a_day(client, invoice, second):
+    close_as_paid(invoice)
     path = path_of(invoice)
     on_the_same_day = get_html(client, path)
 
