@@ -33,14 +33,14 @@ def mark_stale_on_relay_save(
 ) -> None:
     if raw or (update_fields is not None and not _BILLED_FIELDS & update_fields):
         return
-    mark_stale(tenant_id=instance.tenant_id)
+    mark_stale(tenant_id=instance.tenant_id, relays_changed=True)
 
 
 @receiver(post_delete, sender=Relay, dispatch_uid="billing.relay_deleted")
 def mark_stale_on_relay_delete(
     sender: type[Relay], instance: Relay, **kwargs: Any
 ) -> None:
-    mark_stale(tenant_id=instance.tenant_id)
+    mark_stale(tenant_id=instance.tenant_id, relays_changed=True)
 
 
 @receiver(post_save, sender=NwcPayment, dispatch_uid="billing.payment_ended")

@@ -11,6 +11,7 @@ from billing.clients.stripe.types import to_datetime
 from billing.exceptions import QuoteChanged, QuoteNotReady
 from billing.services.subscriptions.diff import (
     LIVE,
+    SubscriptionDiff,
     allowed_items,
     diff_subscriptions,
 )
@@ -71,7 +72,12 @@ def preview_items(
         allowed = allowed_items(tenant, current, desired)
         if not allowed:
             return _preview_end(stripe, current, plan, at)
-        return _preview_update(stripe, tenant, current, allowed, plan, at)
+        change = diff_subscriptions(
+            allowed, [current], tenant_pubkey=tenant.pubkey, current_id=current.id
+        )
+        at = _in_period(current, at)
+        currency, now, renewal = _preview_update(stripe, current, change, at)
+        return Preview(currency, allowed, at, now, renewal)
     if desired:
         return _preview_start(stripe, tenant, desired, at)
     return Preview(plan.currency, {}, at)
@@ -128,35 +134,20 @@ def _preview_start(
 
 
 def _preview_update(
-    stripe: Stripe,
-    tenant: Tenant,
-    current: Subscription,
-    allowed: Mapping[str, int],
-    plan: Plan,
-    at: int,
-) -> Preview:
-    diff = diff_subscriptions(
-        allowed, [current], tenant_pubkey=tenant.pubkey, current_id=current.id
-    )
-    at = _in_period(current, at)
-    params: dict[str, Any] = {"subscription": current.id}
-    if diff.items:
-        params["subscription_details"] = {
-            "items": list(diff.items),
-            "proration_behavior": "create_prorations",
-            "proration_date": at,
-        }
+    stripe: Stripe, current: Subscription, change: SubscriptionDiff, at: int
+) -> tuple[str, Cost, Cost]:
+    """Return the currency, and the cost now and at each renewal."""
     pending = stripe.invoice_items.list_pending(
         customer=current.customer,
         subscription=current.id,
         default_tax_rates=current.default_tax_rates,
     )
-    invoice = stripe.invoices.create_preview(params)
+    invoice = stripe.invoices.create_preview(_update_params(current, change, at))
     known = {line.item for line in pending}
     shown = [line for line in invoice.lines if line.item not in known]
     # As in https://docs.stripe.com/billing/subscriptions/prorations: those of earlier
     # changes started at another time, unless it was in the same second.
-    change = [line for line in shown if line.proration and line.period_start == at]
+    prorations = [each for each in shown if each.proration and each.period_start == at]
     regular = [line for line in shown if not line.proration and not line.item]
     hidden = 0
     if invoice.has_more_lines:
@@ -164,9 +155,21 @@ def _preview_update(
         # https://github.com/stripe/stripe-node/issues/2518
         hidden = invoice.total - sum(line.cost for line in (*pending, *shown))
     renewed_at = min(item.period_end for item in current.items)
-    now = _cost(change, renewed_at if change else None)
-    renewal = _cost(regular, renewed_at, hidden_cents=hidden)
-    return Preview(invoice.currency, allowed, at, now, renewal)
+    now = _cost(prorations, renewed_at if prorations else None)
+    return invoice.currency, now, _cost(regular, renewed_at, hidden_cents=hidden)
+
+
+def _update_params(
+    current: Subscription, change: SubscriptionDiff, at: int
+) -> dict[str, Any]:
+    if not change.items:
+        return {"subscription": current.id}
+    details = {
+        "items": list(change.items),
+        "proration_behavior": "create_prorations",
+        "proration_date": at,
+    }
+    return {"subscription": current.id, "subscription_details": details}
 
 
 def _preview_end(stripe: Stripe, current: Subscription, plan: Plan, at: int) -> Preview:

@@ -97,8 +97,8 @@ class SubscriptionUpdate:
     def _quoted_date(self, goal: Mapping[str, int]) -> dict[str, int]:
         """Return the date from which Stripe prorates a change as it was quoted.
 
-        Not with any other change beside it, which is prorated from its own time, nor
-        once a new period has started: Stripe would refuse the date.
+        None for any other change, nor once a new period has started: Stripe would
+        refuse the date.
         """
         rows = SubscriptionSync.objects.filter(pk=self._tenant.pk)
         quoted = rows.values_list("quoted", flat=True).first() or {}

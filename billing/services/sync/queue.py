@@ -9,11 +9,13 @@ from relays.models import Relay
 from tenants.models import Tenant
 
 
-def mark_stale(*, tenant_id: str, force: bool = False) -> None:
+def mark_stale(
+    *, tenant_id: str, force: bool = False, relays_changed: bool = False
+) -> None:
     """Record, in the caller's transaction, that a tenant needs a sync.
 
     A message that is on its way covers later changes too; `force` sends another in any
-    case.
+    case. Once `relays_changed`, nothing is dated back to an earlier quote.
     """
     with transaction.atomic(savepoint=False):
         rows = SubscriptionSync.objects
@@ -23,7 +25,9 @@ def mark_stale(*, tenant_id: str, force: bool = False) -> None:
         sync.version += 1
         sync.stale_since = sync.stale_since or now
         sync.next_attempt_at = now
-        sync.save(update_fields=["version", "stale_since", "next_attempt_at"])
+        sync.quoted = {} if relays_changed else sync.quoted
+        columns = ["version", "stale_since", "next_attempt_at", "quoted"]
+        sync.save(update_fields=columns)
         if force or not sync.is_enqueued(now):
             sync.enqueue()
 

@@ -315,6 +315,21 @@ def test_another_change_before_the_sync_is_not_dated_back(
     assert max(item.period.start for item in items) == now
 
 
+def test_nothing_is_dated_back_once_another_relay_was_on_and_off(
+    sandbox, birds, tenant, travel
+):
+    # Else its credit would be dated back to before its debit.
+    accept(quote_plan_change(relay_id=birds.pk, plan_id="growth"))
+    travel(minutes=9)
+    other = add_relay(tenant, "growth")
+    lifecycle.deactivate_relay(relay_id=other.pk)
+
+    sync_tenant(tenant_id=tenant.pk)
+
+    items = sandbox.client().v1.invoice_items.list({"limit": 100}).data
+    assert {item.period.start for item in items} == {int(timezone.now().timestamp())}
+
+
 def test_date_of_a_quote_is_used_once(sandbox, birds, tenant, travel):
     accept(quote_plan_change(relay_id=birds.pk, plan_id="growth"))
     sync_tenant(tenant_id=tenant.pk)

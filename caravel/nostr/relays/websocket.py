@@ -46,6 +46,25 @@ class MeteredConnection(ClientConnection):
             self.transport.pause_reading()
             self._relay_time.run(self._handle)
 
+    def send_data(self) -> None:
+        """Send the answers to many pings at once.
+
+        One by one, asyncio would log each that it cannot send.
+        """
+        chunks = self.protocol.data_to_send()
+        if self.transport.is_closing():
+            return
+        if data := b"".join(chunks):
+            self.transport.write(data)
+        if b"" in chunks:  # websockets' sign for the end of the stream
+            self._end_stream()
+
+    def _end_stream(self) -> None:
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the bytes that wait."""
         self._received.clear()

@@ -28,6 +28,11 @@ def nested_lists(subscription: str, author: str) -> bytes:
     return _text(f'["EVENT","{subscription}",[{",".join(["[]"] * 20_000)}]]')
 
 
+def large_nested_lists(subscription: str, author: str) -> bytes:
+    """Return a list of lists, in messages larger than a stranger's may be."""
+    return _text(f'["EVENT","{subscription}",[{",".join(["[[],[]]"] * 60_000)}]]')
+
+
 def forged_events(subscription: str, author: str) -> bytes:
     """Return an event that must be hashed to see that it is forged."""
     return _event(subscription, pubkey=author, content="x" * 50_000)
@@ -48,7 +53,10 @@ def fragments(subscription: str, author: str) -> bytes:
     return b"\x01\x01x" + b"\x00\x01x" * 3_000 + b"\x80\x01x"
 
 
-FLOODS: list[Flood] = [nested_lists, forged_events, small_events, pings, fragments]
+FLOODS: list[Flood] = [
+    *(nested_lists, large_nested_lists, forged_events, small_events),
+    *(pings, fragments),
+]
 
 
 @contextmanager
