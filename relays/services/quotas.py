@@ -1,6 +1,6 @@
 """Quotas: how many relays a tenant can have, so that nobody takes them for nothing.
 
-A relay counts whether it is on or off: it keeps its name.
+A relay counts until it is deleted, on or off: it keeps its name.
 """
 
 from decimal import Decimal
@@ -20,7 +20,7 @@ def require_quota(tenant: Tenant, plan: Plan, *, changed: Relay | None = None) -
     The caller has locked the tenant, whose quotas for paid relays end with its first
     payment. `changed` is a relay that moves to the plan.
     """
-    others = Relay.objects.filter(tenant=tenant)
+    others = Relay.objects.existing().filter(tenant=tenant)
     if changed:
         others = others.exclude(pk=changed.pk)
     if not plan.is_paid:
@@ -37,8 +37,8 @@ def _require_free(count: int) -> None:
     maximum = settings.QUOTA_FREE_RELAYS
     if count >= maximum:
         raise FreeRelayQuota(
-            f"An account has at most {maximum} free relays, on or off. Move one to a "
-            "paid plan, or ask support for more."
+            f"An account has at most {maximum} free relays, on or off. Delete one, "
+            "move one to a paid plan, or ask support for more."
         )
 
 

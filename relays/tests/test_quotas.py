@@ -55,6 +55,19 @@ def test_relay_that_is_off_still_counts(tenant):
         create(tenant, "free")
 
 
+def test_deleted_relay_makes_room_for_another(tenant):
+    free = [create(tenant, "free") for _ in range(2)]
+    paid = [create(tenant, "basic") for _ in range(3)]
+
+    for relay in (free[0], paid[0]):
+        lifecycle.delete_relay(relay_id=relay.pk)
+
+    assert create(tenant, "free").pk and create(tenant, "basic").pk
+    for plan in ("free", "basic"):
+        with pytest.raises((FreeRelayQuota, UnpaidRelayQuota)):
+            create(tenant, plan)
+
+
 def test_payment_does_not_raise_the_quota_of_free_relays(tenant):
     pay(tenant)
     for _ in range(2):
