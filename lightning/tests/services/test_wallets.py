@@ -223,7 +223,7 @@ def test_relay_that_resolves_to_a_private_address_is_unreachable(
         error = refusal(tenant, url)
 
     assert error.code == "wallet-unreachable"
-    assert "not on the public internet" in error.message
+    assert "does not answer" in error.message
 
 
 def test_disconnected_wallet_is_removed(tenant, alice):
