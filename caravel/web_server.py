@@ -15,17 +15,21 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from math import inf
 from typing import Any
 
+import structlog
 from django.conf import settings
 from gunicorn.workers import base
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher, WSGITask
+from waitress.task import ErrorTask, WSGITask
+
+logger = structlog.get_logger(__name__)
 
 #: Limit on a process's connections, plus two for each address that it listens on.
 MAX_CONNECTIONS = 200
@@ -106,6 +110,14 @@ class Channel(HTTPChannel):
         else:
             super().handle_read()
 
+    def writable(self) -> bool:
+        if self.requests:
+            # While a thread sends, waitress would ask again and again whether it can.
+            if not self.outbuf_lock.acquire(blocking=False):
+                return False
+            self.outbuf_lock.release()
+        return bool(super().writable())
+
     def service(self) -> None:
         super().service()
         self._served += 1
@@ -141,6 +153,25 @@ class Channel(HTTPChannel):
     def is_empty(self) -> bool:
         """True while a request is awaited of which nothing has arrived."""
         return self.is_receiving and self.request is None
+
+
+class Threads:
+    """The threads that run the application, started when no other is idle.
+
+    Each has a database connection, which waitress's own would use in turns.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._executor = ThreadPoolExecutor(number, thread_name_prefix="request")
+
+    def add_task(self, channel: Channel) -> None:
+        self._executor.submit(self._serve, channel)
+
+    def _serve(self, channel: Channel) -> None:
+        try:
+            channel.service()
+        except Exception:
+            logger.exception("connection_failed")
 
 
 class Server(BaseWSGIServer):
@@ -183,8 +214,7 @@ class Worker(base.Worker):
         self._finish()
 
     def _listen(self) -> list[Server]:
-        threads = ThreadedTaskDispatcher()
-        threads.set_thread_count(self.cfg.threads)
+        threads = Threads(self.cfg.threads)
         adjustments = Adjustments(**self._adjustments())
         return [
             Server(

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from io import FileIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from waitress.adjustments import Adjustments
 
 from billing.tests.support.processes import environment
 from caravel.tests.support.waiting import LIMIT, wait_until
+from caravel.tests.support.waiting_app import LARGE
 from caravel.tests.support.web_server import (
     WebServer,
     command,
@@ -128,6 +130,33 @@ def test_client_that_does_not_read_its_response_is_late(channel):
     assert channel.phase == Phase.RESPONSE
     assert not channel.is_late(channel._since + 3_600)
     assert channel.is_late(channel._since + SECONDS[Phase.RESPONSE] + 1)
+
+
+def test_receiving_thread_does_not_look_at_a_connection_over_which_another_sends(
+    channel,
+):
+    channel.total_outbufs_len = 1
+    channel.requests = ["a request"]
+    looks = []
+
+    with channel.outbuf_lock, ThreadPoolExecutor() as pool:
+        looks.append(pool.submit(channel.writable).result(LIMIT))
+    looks.append(channel.writable())
+
+    assert looks == [False, True]
+
+
+def test_response_larger_than_all_buffers_arrives(tmp_path):
+    arguments = command("caravel.tests.support.waiting_app")
+    with (
+        running(arguments, environment(), tmp_path / "web.log") as server,
+        server.connect() as client,
+    ):
+        client.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        status, body = client.response()
+
+    assert (status, len(body)) == (200, LARGE)
 
 
 # --- large and odd requests
