@@ -37,6 +37,11 @@ def enter(address: str = ADDRESS, tenant: Tenant | None = None, **fields) -> Ten
     return tenant
 
 
+def key_of(tenant: Tenant) -> int:
+    """Return the key of a tenant's link to ADDRESS."""
+    return tenant.confirmations.get(mailbox=ADDRESS).pk
+
+
 def send_due() -> None:
     """Send the links that may be sent now, as beat and the worker do."""
     EmailConfirmation.objects.update(enqueued_at=None)
@@ -154,6 +159,61 @@ def test_tenant_causes_three_links_a_week_to_different_addresses(mail_server):
         send_due()
     assert mail_server.received[3]["To"] == "victim4@example.com"
     assert len(mail_server.received) == 4
+
+
+def test_links_that_are_being_sent_count_for_their_tenant(mail_server):
+    tenant = TenantFactory()
+    for number in range(3):
+        enter(f"victim{number}@example.com", tenant)
+    # Three workers have claimed them at once, and wait for the mail server.
+    sending = timezone.now() + timedelta(minutes=3)
+    EmailConfirmation.objects.update(held_until=sending)
+    enter("victim3@example.com", tenant)
+
+    send_due()
+
+    assert mail_server.received == []
+
+
+def test_who_asks_again_at_once_does_not_keep_others_from_their_link(mail_server):
+    stranger = enter()
+    send_due()
+    owner = enter()
+    send_due()
+
+    with time_machine.travel(timezone.now() + WEEK, tick=True):
+        enter(ADDRESS, stranger)
+        # The message of a new request arrives before the sweep finds older ones.
+        send_confirmation(confirmation_id=key_of(stranger))
+        send_due()
+
+    assert len(mail_server.received) == 2
+    assert owner.npub in text_of(mail_server.received[-1])
+
+
+def test_tenant_who_has_paid_comes_before_any_number_of_new_ones(mail_server):
+    strangers = [enter() for _ in range(3)]
+    send_due()
+    owner = enter(first_paid_at=timezone.now())
+
+    with time_machine.travel(timezone.now() + WEEK, tick=True):
+        for tenant in (*strangers, owner):
+            send_confirmation(confirmation_id=key_of(tenant))
+
+    assert len(mail_server.received) == 2
+    assert owner.npub in text_of(mail_server.received[-1])
+
+
+def test_link_waits_for_none_that_is_not_due_or_not_wanted_any_more(mail_server):
+    first, second, third = enter(), enter(), enter()
+    enter("other@example.com", first)
+    later = timezone.now() + timedelta(minutes=1)
+    EmailConfirmation.objects.filter(tenant=second).update(next_attempt_at=later)
+
+    send_confirmation(confirmation_id=key_of(third))
+
+    (mail,) = mail_server.received
+    assert third.npub in text_of(mail)
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
