@@ -31,6 +31,11 @@ MAX_PER_TENANT = 3
 _CLAIM_DURATION = timedelta(minutes=3)
 #: Delay of a link that lets one go first. That one is due, too.
 _TURN = timedelta(minutes=5)
+#: Domains of one provider: https://support.google.com/mail/answer/10313
+_SAME_DOMAINS = {"googlemail.com": "gmail.com"}
+#: Characters of a local part that are only notation (RFC 5321, section 4.1.2), or that
+#: some servers ignore.
+_IGNORED = str.maketrans("", "", '."\\')
 _TEXT = """\
 Hello, the account {npub} wants notices about its relays sent to you.
 
@@ -73,7 +78,7 @@ def send_confirmation(*, confirmation_id: int) -> EmailConfirmation:
 
 
 def mailbox_of(address: str) -> str:
-    """Return an address without capitals, dots and tags.
+    """Return an address without capitals, dots, quotes and tags.
 
     Mail servers differ in what they ignore. If two people's addresses become one, the
     second only waits a week.
@@ -82,8 +87,8 @@ def mailbox_of(address: str) -> str:
     local, _, domain = folded.rpartition("@")
     with suppress(UnicodeError):  # no name of the DNS: it stays as it is
         domain = domain.encode("idna").decode()
-    name = local.partition("+")[0].replace(".", "")
-    return f"{name or local}@{domain}"[:254]
+    name = local.partition("+")[0].translate(_IGNORED)
+    return f"{name or local}@{_SAME_DOMAINS.get(domain, domain)}"[:254]
 
 
 def _claim(confirmation_id: int) -> EmailConfirmation | None:

@@ -333,6 +333,10 @@ def test_sweep_enqueues_links_that_were_lost(monkeypatch):
         ("ann@bücher.example", "ann@xn--bcher-kva.example"),
         ("+x@example.com", "+x@example.com"),
         ("ann@[127.0.0.1]", "ann@[127.0.0.1]"),
+        # Quotes do not make it another mailbox: RFC 5321, section 4.1.2.
+        (r'"a\nn"@example.com', "ann@example.com"),
+        ('"ann+x"@example.com', "ann@example.com"),
+        ("ann@googlemail.com", "ann@gmail.com"),
         ("ann@" + "x" * 70 + ".example", "ann@" + "x" * 70 + ".example"),
     ],
 )
