@@ -13,10 +13,16 @@ from django.utils import timezone
 
 from tenants.exceptions import EmailLinkExpired, EmailLinkInvalid
 from tenants.models import Activity, EmailConfirmation, Notice, Tenant
+from tenants.services import notices
 from tenants.services.confirmations import mailbox_of, send_confirmation
 from tenants.services.email_links import confirmation_url, stop_url
 from tenants.services.notices import deliver_notice, notify
-from tenants.services.tenants import close_tenant, confirm_email, update_tenant
+from tenants.services.tenants import (
+    close_tenant,
+    confirm_email,
+    stop_emails,
+    update_tenant,
+)
 from tenants.tasks import sweep_confirmations
 from tenants.tests.factories import TenantFactory, confirm_address
 from tenants.tests.support.nostr_users import NostrUser
@@ -459,6 +465,21 @@ def test_one_click_of_a_mail_program_ends_the_mails(ann, inbox, mail_server):
     tenant.refresh_from_db()
     assert (tenant.email, tenant.email_confirmed_at) == ("", None)
     assert Activity.objects.latest("pk").snapshot == {"email": "unsubscribed"}
+
+
+def test_address_that_is_removed_while_a_notice_is_sent_gets_no_mail(
+    ann, inbox, mail_server, monkeypatch
+):
+    tenant = ann.tenant(email="ann@example.com")
+    token = stop_url(tenant).rsplit("/", 1)[1]
+    # The private message goes first, and its relays may take a minute.
+    monkeypatch.setattr(
+        notices, "send_message", lambda *_, **__: stop_emails(token=token)
+    )
+
+    send_notice(ann)
+
+    assert mail_server.received == []
 
 
 def test_old_mail_does_not_end_the_mails_to_a_new_address(client):
