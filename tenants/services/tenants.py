@@ -76,9 +76,11 @@ def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
         for name, value in fields.items():
             setattr(tenant, name, value)
         validate_fields(tenant, fields)
+        columns = [*fields]
         if tenant.email != old_email:
             tenant.email_confirmed_at = None
-        tenant.save(update_fields=[*fields, "email_confirmed_at"])
+            columns.append("email_confirmed_at")
+        tenant.save(update_fields=columns)
         if fields.get("email") and not tenant.email_confirmed:
             request_confirmation(tenant)
         switches = {name: str(fields[name]) for name in fields.keys() & _SWITCHES}
