@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from lightning.models import NwcPayment
+from relays.models import Plan
 from tenants.models import Tenant
 
 PaidBy = InvoiceCollection.PaidBy
@@ -39,10 +40,14 @@ def payer_elsewhere(amount_paid_cents: int) -> PaidBy:
     return PaidBy.ELSEWHERE if amount_paid_cents > 0 else PaidBy.CREDIT
 
 
-def record_first_payment(*, tenant_id: str) -> None:
+def record_first_payment(*, tenant_id: str, amount_cents: int, currency: str) -> None:
     """Record that money has arrived from a tenant: its quotas are higher from now on.
 
-    Not inside a transaction that holds an invoice, which is locked after its tenant.
+    Less than a month of the cheapest plan does not count: whoever deletes a relay after
+    a few minutes owes one cent. Not inside a transaction that holds an invoice, which
+    is locked after its tenant.
     """
-    unpaid = Tenant.objects.filter(pk=tenant_id, first_paid_at=None)
-    unpaid.update(first_paid_at=timezone.now())
+    plans = Plan.objects.paid().filter(currency=currency)
+    if plans.filter(amount_cents__lte=amount_cents).exists():
+        unpaid = Tenant.objects.filter(pk=tenant_id, first_paid_at=None)
+        unpaid.update(first_paid_at=timezone.now())
