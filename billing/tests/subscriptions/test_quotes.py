@@ -99,7 +99,8 @@ def test_upgrade_is_quoted_for_the_rest_of_the_period_and_for_each_renewal(birds
     assert 1_300 <= now.amount_cents <= 1_360
     assert len(now.lines) == 2
     assert renewal.amount_cents == 2_500
-    assert now.at == renewal.at and now.at > timezone.now() + timedelta(days=17)
+    assert now.at and now.at == renewal.at
+    assert now.at > timezone.now() + timedelta(days=17)
     assert quote.preview.currency == "usd"
 
 
