@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Container
+from contextlib import suppress
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -61,7 +62,8 @@ class MeteredConnection(ClientConnection):
 
     def _end_stream(self) -> None:
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with suppress(OSError):  # the relay has closed its side, too
+                self.transport.write_eof()
         else:
             self.transport.close()
 
