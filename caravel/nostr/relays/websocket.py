@@ -2,6 +2,8 @@
 
 websockets handles bytes as they arrive, and answers each ping at once: a relay that
 sends only pings would take all the time of the event loop without a single message.
+Its `create_connection` is the documented place to change that:
+https://websockets.readthedocs.io/en/stable/reference/asyncio/client.html
 """
 
 import json
