@@ -39,7 +39,7 @@ MAX_CONNECTIONS = 200
 MAX_HEADERS = 16 * 1024
 #: Characters of a URL's path and query: what is served here has less than 1,000, and
 #: each line of the log is searched for secrets.
-MAX_URL = 2_000
+MAX_URL = 1_500
 _POLL_SECONDS = 0.5
 _CODES = {413: "body-too-large", 414: "url-too-long", 431: "headers-too-large"}
 
