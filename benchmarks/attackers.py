@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from caravel.web_server import MAX_URL
+
 #: Connections of slow clients, and the seconds between two of their bytes.
 SLOW, PAUSE = 300, 1.0
 #: Clients that send one request after the other.
@@ -36,8 +38,9 @@ def slow(port: int) -> None:
 
 
 def paths(port: int) -> None:
-    """Request long paths in which a search for secrets finds many beginnings."""
-    _send_busily(port, lambda: f"GET /{'secret' * 650} HTTP/1.1\r\n")
+    """Request the longest paths, with many beginnings of secrets to search for."""
+    path = "secret" * (MAX_URL // 6)
+    _send_busily(port, lambda: f"GET /{path[1:]} HTTP/1.1\r\n")
 
 
 def schema(port: int) -> None:

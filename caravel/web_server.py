@@ -26,8 +26,10 @@ from gunicorn.workers import base
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import Error
 
 logger = structlog.get_logger(__name__)
 
@@ -35,8 +37,11 @@ logger = structlog.get_logger(__name__)
 MAX_CONNECTIONS = 200
 #: Bytes of a request's first line and headers; signatures and cookies need 2,000.
 MAX_HEADERS = 16 * 1024
+#: Characters of a URL's path and query: what is served here has less than 1,000, and
+#: each line of the log is searched for secrets.
+MAX_URL = 1_500
 _POLL_SECONDS = 0.5
-_CODES = {413: "body-too-large", 431: "headers-too-large"}
+_CODES = {413: "body-too-large", 414: "url-too-long", 431: "headers-too-large"}
 
 
 class Phase(Enum):
@@ -61,6 +66,23 @@ SECONDS = {
 }
 #: Seconds for requests that are on their way when the process stops.
 _STOP_SECONDS = 2
+
+
+class UrlTooLong(Error):
+    code = 414
+    reason = "URI Too Long"
+
+
+class Parser(HTTPRequestParser):
+    """A request as far as it has arrived; one with a long URL is refused at once."""
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        is_parsed = self.headers_finished and not (self.empty or self.error)
+        if is_parsed and len(self.request_uri) > MAX_URL:
+            self.error = UrlTooLong("")
+            self.completed = True
+        return consumed
 
 
 class Task(WSGITask):
@@ -94,6 +116,7 @@ class Refusal(ErrorTask):
 class Channel(HTTPChannel):
     """A connection."""
 
+    parser_class = Parser
     task_class = Task
     error_task_class = Refusal
     is_refused = False
