@@ -23,7 +23,8 @@ from caravel.tests.support.web_server import (
     command,
     running,
 )
-from caravel.web_server import MAX_CONNECTIONS, SECONDS, Channel, Phase
+from caravel.web_server.connection import SECONDS, Channel, Phase
+from caravel.web_server.worker import MAX_CONNECTIONS
 
 pytestmark = pytest.mark.processes
 
