@@ -400,6 +400,18 @@ def test_one_address_opens_only_so_many_accounts(settings, ann):
     assert _caller_at(f"{network}:1::1").post("/api/tenants").status == 201
 
 
+def test_one_ipv6_site_opens_only_ten_times_as_many_accounts(settings):
+    settings.NEW_TENANT_RATE = "1/hour"
+    settings.TRUSTED_PROXIES = 1
+    site = f"2001:db8:{secrets.token_hex(2)}"
+
+    # A site has 65,536 networks: https://www.rfc-editor.org/rfc/rfc6177
+    answers = [_caller_at(f"{site}:{n}::1").post("/api/tenants") for n in range(12)]
+
+    assert [answer.status for answer in answers] == [201] * 10 + [429] * 2
+    assert answers[-1].error == (429, "new-tenant-quota")
+
+
 def _caller_at(address: str) -> ApiClient:
     return ApiClient(client=Client(HTTP_X_FORWARDED_FOR=address))
 
