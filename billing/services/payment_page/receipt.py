@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import structlog
+from limits import parse
 
 from billing.clients.stripe.errors import StripeError
 from billing.exceptions import InvoiceNotPaid, UnknownInvoice
@@ -15,12 +16,16 @@ from billing.money import format_amount, format_price
 from billing.services.invoice_views.receipts import Proof, Receipt, build_receipt
 from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.timeouts import run_with_timeout
+from caravel.core.rate_limit import delay_after_hit
 from caravel.nostr import npub
 
 logger = structlog.get_logger(__name__)
 
 #: Seconds that the page waits for payment details that only Stripe has.
 RECEIPT_TIMEOUT = 2.0
+#: Receipts of one invoice. Each is read at Stripe, and a few addresses that reload a
+#: page could otherwise use up the rate of requests that billing needs.
+_RATE = parse("10 per minute")
 PaidBy = InvoiceCollection.PaidBy
 _PAYMENT_METHODS = {
     PaidBy.WALLET: "Lightning, from the connected wallet",
@@ -53,7 +58,7 @@ class ReceiptLine:
 class PageReceipt:
     """Lines of a receipt, and in `signed` the Nostr event that states the same.
 
-    Without an answer from Stripe only `lines` are set.
+    Without an answer from Stripe, or above the rate limit, only `lines` are set.
     """
 
     lines: tuple[ReceiptLine, ...]
@@ -67,6 +72,8 @@ def page_receipt(page: PaymentPage) -> PageReceipt | None:
     """Return the receipt, None if the page is not in the state PAID."""
     if page.state != PageState.PAID:
         return None
+    if delay_after_hit(_RATE, "receipt-page", page.invoice.pk):
+        return PageReceipt(tuple(_from_database(page)))
     try:
         receipt = run_with_timeout(
             RECEIPT_TIMEOUT, lambda: build_receipt(page.invoice.pk)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import structlog
 from django.utils import timezone
+from limits import parse
 
 from billing.clients.stripe.client import Card, Stripe
 from billing.clients.stripe.errors import StripeError
@@ -18,6 +19,7 @@ from billing.services.collection.card_choice import (
 from billing.services.payment_page.page import CardOption, PaymentPage
 from billing.services.payment_page.timeouts import run_with_timeout
 from caravel.core import cache
+from caravel.core.rate_limit import delay_after_hit
 
 logger = structlog.get_logger(__name__)
 
@@ -26,6 +28,8 @@ STRIPE_TIMEOUT = 2.0
 _CACHE_SECONDS = 30
 #: Age in seconds that the list may have just after somebody has added a card.
 _RECENT_SECONDS = 2
+#: How often a customer's list is read for people who say that they have added a card.
+_RECENT_RATE = parse("10 per minute")
 #: A version of Caravel that reads other fields ignores the entries.
 _KEY = "saved-cards:" + ",".join(field.name for field in fields(Card))
 _BRANDS = {"amex": "American Express", "unionpay": "UnionPay", "jcb": "JCB"}
@@ -49,7 +53,9 @@ def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard 
     if page.card_option != CardOption.SAVED:
         return None
     customer = page.invoice.stripe_customer_id
-    max_age = _RECENT_SECONDS if was_just_added else _CACHE_SECONDS
+    max_age = _CACHE_SECONDS
+    if was_just_added and not delay_after_hit(_RECENT_RATE, "cards", customer):
+        max_age = _RECENT_SECONDS
     try:
         saved = run_with_timeout(STRIPE_TIMEOUT, lambda: _get_cards(customer, max_age))
     except (StripeError, TimeoutError) as exc:

@@ -396,6 +396,21 @@ def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, setti
     assert "signed by npub1" in html
 
 
+def test_reloading_a_receipt_reads_it_at_stripe_ten_times_a_minute(
+    client, open_invoice, sandbox
+):
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=open_invoice.pk)
+    get_html(client, open_invoice)  # caches the lines
+    before = len(sandbox.requests("GET", f"invoices/{open_invoice.pk}"))
+
+    for _ in range(12):
+        html = get_html(client, open_invoice)
+
+    assert len(sandbox.requests("GET", f"invoices/{open_invoice.pk}")) == before + 9
+    assert "<dt>Amount</dt><dd>$5.00</dd>" in html
+
+
 def test_invoice_that_was_credited_away_is_not_called_paid(
     client, open_invoice, sandbox
 ):

@@ -188,6 +188,18 @@ def test_reloading_the_page_reads_the_cards_once(client, open_invoice, sandbox):
     assert len(sandbox.requests("GET", "customers")) == before + 1
 
 
+def test_reloading_the_page_of_a_new_card_reads_the_cards_ten_times_a_minute(
+    client, open_invoice, sandbox
+):
+    before = len(sandbox.requests("GET", "customers"))
+
+    for _ in range(12):
+        get_html(client, open_invoice, "?back")
+        cache_entry_ages(open_invoice, seconds=3)
+
+    assert len(sandbox.requests("GET", "customers")) == before + 10
+
+
 def test_no_card_is_named_that_is_not_charged(client, open_invoice, sandbox):
     attach(sandbox, open_invoice.tenant)
     open_invoice.tenant.autopay_paused = True
