@@ -94,7 +94,7 @@ def _from_database(page: PaymentPage) -> Iterator[ReceiptLine]:
     """Yield the lines that our own rows provide."""
     invoice = page.invoice
     yield ReceiptLine("Amount", format_amount(page.amount_cents, invoice.currency))
-    if page.paid_by:
+    if page.paid_by and invoice.total_cents > 0:
         yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(page.paid_by)])
     yield ReceiptLine("Invoice", invoice.number or invoice.pk)
     if page.payment:

@@ -411,6 +411,10 @@ def test_reloading_a_receipt_reads_it_at_stripe_ten_times_a_minute(
     assert "<dt>Amount</dt><dd>$5.00</dd>" in html
 
 
+def visible_text(html) -> str:
+    return re.sub(r"<details.*?</details>|<[^>]*>", "", html, flags=re.DOTALL)
+
+
 def test_invoice_that_was_credited_away_is_not_called_paid(
     client, open_invoice, sandbox
 ):
@@ -425,15 +429,20 @@ def test_invoice_that_was_credited_away_is_not_called_paid(
     assert "<dt>Credit applied</dt><dd>$5.00</dd>" in html
     assert "$0.00" not in html
     assert "Thank you" not in html and "Amount paid" not in html
+    assert "receipt" not in visible_text(html)
+    assert "This link does not expire" in html
 
 
 def test_invoice_without_an_amount_is_not_called_paid(client, open_invoice):
-    change(stripe_status="paid", amount_remaining_cents=0, total_cents=0)
+    free = {"total_cents": 0, "amount_due_cents": 0, "paid_by": "credit"}
+    change(stripe_status="paid", amount_remaining_cents=0, **free)
 
     html = get_html(client, open_invoice)
 
     assert "There is nothing to pay" in html
     assert "Thank you" not in html
+    assert "receipt" not in visible_text(html)
+    assert "Payment method" not in html
 
 
 # --- limits
