@@ -14,6 +14,7 @@ from billing.exceptions import InvoiceNotPaid, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.money import format_amount, format_price
 from billing.services.invoice_views.receipts import Proof, Receipt, build_receipt
+from billing.services.invoices.payer import was_bank_debited
 from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.timeouts import run_with_timeout
 from caravel.core.rate_limit import delay_after_hit
@@ -95,10 +96,17 @@ def _from_database(page: PaymentPage) -> Iterator[ReceiptLine]:
     invoice = page.invoice
     yield ReceiptLine("Amount", format_amount(page.amount_cents, invoice.currency))
     if page.paid_by and invoice.total_cents > 0:
-        yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(page.paid_by)])
+        yield ReceiptLine("Payment method", _payment_method(invoice.pk, page.paid_by))
     yield ReceiptLine("Invoice", invoice.number or invoice.pk)
     if page.payment:
         yield ReceiptLine("Payment hash", page.payment.payment_hash, is_code=True)
+
+
+def _payment_method(invoice_id: str, paid_by: str) -> str:
+    payer = PaidBy(paid_by)
+    if payer == PaidBy.CARD and was_bank_debited(invoice_id):
+        return "Bank account"
+    return _PAYMENT_METHODS[payer]
 
 
 def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
@@ -117,7 +125,8 @@ def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
         yield ReceiptLine("Taken back by the bank", disputed)
     title = "Date paid" if receipt.paid_cents else "Date"
     yield ReceiptLine(title, at=receipt.paid_at)
-    yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(receipt.paid_by)])
+    method = _payment_method(receipt.invoice_id, receipt.paid_by)
+    yield ReceiptLine("Payment method", method)
     yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:
         yield from _from_proof(receipt, receipt.lightning)

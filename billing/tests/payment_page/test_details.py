@@ -385,6 +385,22 @@ def test_receipt_from_database_names_payment_method(
     assert f"<dd>{method}</dd>" in get_html(client, open_invoice)
 
 
+def test_receipt_of_a_bank_debit_does_not_name_a_card(client, open_invoice, sandbox):
+    CardAttempt.objects.create(
+        collection=open_invoice,
+        payment_method="pm_1",
+        method_type="sepa_debit",
+        amount_cents=500,
+        idempotency_key="key",
+        state="paid",
+        resolved_at=timezone.now(),
+    )
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=open_invoice.pk)
+
+    assert "<dd>Bank account</dd>" in get_html(client, open_invoice)
+
+
 def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, settings):
     sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
     collect_invoice(invoice_id=open_invoice.pk)
