@@ -212,7 +212,7 @@ def test_one_caller_checks_one_wallet_at_once_and_another_caller_the_next(
     ann, wallets, monkeypatch
 ):
     """Its wallets answer so late that they would hold the places of all."""
-    checks = []
+    checks: list[object] = []
 
     def check_again(*, uri, check=wallets_service.check_wallet):
         if not checks:

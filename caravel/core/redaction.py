@@ -25,8 +25,9 @@ _PATTERNS = [
     ),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
-        r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}"
-        r"[\\\"']{0,16}\s{0,8}[:=]\s{0,8}b?[\\\"']{0,16})"
+        # Possessive: a shorter repetition would not match either.
+        r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}+"
+        r"[\\\"']{0,16}+\s{0,8}+[:=]\s{0,8}+b?[\\\"']{0,16}+)"
         r"[0-9a-zA-Z+/_.-]{8,}=*",
         re.IGNORECASE,
     ),
