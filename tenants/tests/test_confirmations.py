@@ -507,8 +507,11 @@ def test_old_mail_does_not_end_the_mails_to_a_new_address(client):
     enter("new@example.com", tenant)
     confirm_address(tenant)
 
-    assert client.post("/" + old.split("/", 3)[3]).status_code == 200
+    page = client.post("/" + old.split("/", 3)[3])
 
+    assert page.status_code == 200
+    assert "does not use this address any more" in page.content.decode()
+    assert "removed" not in page.content.decode()
     tenant.refresh_from_db()
     assert tenant.mail_address == "new@example.com"
 
