@@ -10,7 +10,6 @@ Of gunicorn's options those that concern connections and requests have no effect
 `--bind`, `--backlog` and `--threads`.
 """
 
-import json
 import os
 import socket
 import time
@@ -27,7 +26,9 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import WSGITask
+
+from caravel.core.web.request_parser import Refusal, RequestParser
 
 logger = structlog.get_logger(__name__)
 
@@ -36,7 +37,6 @@ MAX_CONNECTIONS = 200
 #: Bytes of a request's first line and headers; signatures and cookies need 2,000.
 MAX_HEADERS = 16 * 1024
 _POLL_SECONDS = 0.5
-_CODES = {413: "body-too-large", 431: "headers-too-large"}
 
 
 class Phase(Enum):
@@ -68,27 +68,16 @@ class Task(WSGITask):
 
     def start(self) -> None:
         super().start()
-        if not self.channel.server.accepting:
+        if self.channel.is_pipelined or not self.channel.server.accepting:
             self.set_close_on_finish()
 
-
-class Refusal(ErrorTask):
-    """A response to a request that is too large or not HTTP, in the API's envelope."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        code = _CODES.get(error.code, error.reason.lower().replace(" ", "-"))
-        body = json.dumps({"error": f"{error.reason}.", "code": code}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-    def set_close_on_finish(self) -> None:
-        self.channel.is_refused = True
-        if ("Connection", "close") not in self.response_headers:
-            self.response_headers.append(("Connection", "close"))
+    def write(self, data: bytes) -> None:
+        """Send a part of the response, of which HEAD gets the headers only."""
+        # A client, or proxy, would take a body for the next response.
+        is_head = self.request.command == "HEAD"
+        super().write(b"" if is_head else data)
+        if is_head:
+            self.chunked_response = False
 
 
 class Channel(HTTPChannel):
@@ -96,7 +85,9 @@ class Channel(HTTPChannel):
 
     task_class = Task
     error_task_class = Refusal
+    parser_class = RequestParser
     is_refused = False
+    is_pipelined = False
     _served = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -118,7 +109,24 @@ class Channel(HTTPChannel):
             self.outbuf_lock.release()
         return bool(super().writable())
 
+    def send_continue(self) -> None:
+        if self.is_refused or self.request.completed:
+            # It has no body, or is refused without it.
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
+
     def service(self) -> None:
+        """Serve one request, and drop others that the client did not wait to send.
+
+        A thread would wait to send their responses. And if this one is refused, they
+        are not requests, but its body.
+        """
+        with self.requests_lock:
+            self.is_pipelined = len(self.requests) > 1
+            for request in self.requests[1:]:
+                request.close()
+            del self.requests[1:]
         super().service()
         self._served += 1
 
@@ -258,7 +266,7 @@ class Worker(base.Worker):
 
         A request that is not meant to be slow arrives before its turn comes.
         """
-        waiting = [each for each in self._channels() if each.is_receiving]
+        waiting = [each for each in self._channels() if each.phase != Phase.THREAD]
         if waiting:
             max(waiting, key=lambda each: each.waited(now)).handle_close()
         return bool(waiting)
