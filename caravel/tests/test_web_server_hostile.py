@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from waitress.adjustments import Adjustments
@@ -16,7 +17,7 @@ EXPECT = f"POST /first HTTP/1.1\r\n{HOST}Expect: 100-continue\r\n"
 #: About as much as headers may have; waitress's own parser needs seconds of CPU time.
 SIZE = 15_000
 #: What the settings of a connection depend on.
-WORKER = SimpleNamespace(cfg=SimpleNamespace(backlog=1))
+WORKER: Any = SimpleNamespace(cfg=SimpleNamespace(backlog=1))
 
 
 @pytest.fixture
@@ -55,7 +56,8 @@ def answer(channel: Channel) -> str:
     """Return what the client gets, once nothing is left to serve."""
     while channel.requests:
         channel.service()
-    return channel.client.recv(65_536, socket.MSG_DONTWAIT).decode()
+    received: bytes = channel.client.recv(65_536, socket.MSG_DONTWAIT)
+    return received.decode()
 
 
 # --- one request at a time
