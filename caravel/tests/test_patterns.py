@@ -16,6 +16,7 @@ APPS = ("caravel", "tenants", "relays", "lightning", "billing", "api")
 #: Texts that begin a match again and again without ending it.
 HOSTILE = [
     *("secret", "password", "nwc_url", "private_key", "secret_", 'secret"', "secret "),
+    *("secret%3D", "secret%22", "secret%25252522%22", "secret\\u003d", "%25", "%2525"),
     *("secret=", "secret=a", "secret=b'", "secret:\\", "secretsecret   ="),
     *("nostr+walletconnect", "nostr%2Bwalletconnect%3A ", "nsec1", "nsec1qq"),
     *("sk_test_", "rk_live_ ", "whsec_", "whsec_ ", "gAAAAA", "gAAAAAx ", "in_"),
