@@ -72,7 +72,7 @@ bench: $(READY) ## measure wallet payments at once, and beside hostile relays; t
 	@status=0; for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$name $(ARGS) || status=1; done; exit $$status
 
-BENCHMARKS := wallet_payments hostile_relays sandbox_stripe
+BENCHMARKS := wallet_payments hostile_relays attacks sandbox_stripe
 
 check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run

@@ -11,13 +11,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+
+from caravel.web_server.request import MAX_URL
 
 #: Connections of slow clients, and the seconds between two of their bytes.
 SLOW, PAUSE = 300, 1.0
-#: Clients that send one request after the other.
-BUSY = 12
+#: Clients that send one request after the other, and the seconds between two. Together
+#: they ask for less than a third of a core, at a millisecond each; one such request
+#: used to cost a second. Many more would be a flood, which a proxy must limit.
+BUSY, BUSY_PAUSE = 12, 0.05
 _BODY = (
     "POST /stripe/webhook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n"
 )
@@ -36,22 +39,24 @@ def slow(port: int) -> None:
 
 
 def paths(port: int) -> None:
-    """Request long paths in which a search for secrets finds many beginnings."""
-    _send_busily(port, lambda: f"GET /{'secret' * 650} HTTP/1.1\r\n")
+    """Request the longest paths, with many beginnings of secrets to search for."""
+    path = "secret" * (MAX_URL // 6)
+    _send_busily(port, f"GET /{path[1:]} HTTP/1.1\r\n")
 
 
 def schema(port: int) -> None:
     """Request the API's description."""
-    _send_busily(port, lambda: "GET /api/schema HTTP/1.1\r\n")
+    _send_busily(port, "GET /api/schema HTTP/1.1\r\n")
 
 
-def _send_busily(port: int, line: Callable[[], str]) -> None:
+def _send_busily(port: int, line: str) -> None:
     def run() -> None:
         while True:
             # Each from another address, as if through our proxy: no rate limit applies.
             address = ".".join(str(random.randrange(1, 255)) for _ in range(4))
             with suppress(OSError):
-                request(port, f"{line()}Host: localhost\r\nX-Forwarded-For: {address}")
+                request(port, f"{line}Host: localhost\r\nX-Forwarded-For: {address}")
+            time.sleep(BUSY_PAUSE)
 
     for _ in range(BUSY):
         threading.Thread(target=run, daemon=True).start()

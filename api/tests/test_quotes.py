@@ -2,6 +2,7 @@
 
 import pytest
 from django.utils import timezone
+from drf_spectacular.generators import SchemaGenerator
 
 from billing.models import Credit
 from billing.services.subscriptions.sync import sync_tenant
@@ -99,6 +100,18 @@ def test_quote_needs_an_own_relay_and_a_plan(ann, ben, birds):
     assert ann.get(path).error == (400, "parameter-invalid")
     assert ann.get(f"{path}?plan=gold").error == (422, "plan-unknown")
     assert ann.get(f"{path}?plan=growth&relay=x").error == (400, "parameter-unknown")
+
+
+def test_change_beyond_a_quota_is_not_quoted(ann, birds, settings):
+    settings.QUOTA_FREE_RELAYS = settings.QUOTA_UNPAID_CENTS = 0
+    path = f"/api/relays/{birds.pk}/quote"
+
+    assert ann.get(f"{path}?plan=free").error == (409, "free-relay-quota")
+    assert ann.get(f"{path}?plan=growth").error == (409, "unpaid-relay-quota")
+    operation = SchemaGenerator().get_schema(request=None, public=True)["paths"]
+    documented = operation["/api/relays/{relay_id}/quote"]["get"]["responses"]["409"]
+    for code in ("free-relay-quota", "unpaid-relay-quota"):
+        assert f"`{code}`" in documented["description"]
 
 
 def test_quotes_are_limited_like_other_calls_to_stripe(ann, birds, settings):

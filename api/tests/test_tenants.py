@@ -212,7 +212,7 @@ def test_one_caller_checks_one_wallet_at_once_and_another_caller_the_next(
     ann, wallets, monkeypatch
 ):
     """Its wallets answer so late that they would hold the places of all."""
-    checks = []
+    checks: list[object] = []
 
     def check_again(*, uri, check=wallets_service.check_wallet):
         if not checks:
@@ -398,6 +398,18 @@ def test_one_address_opens_only_so_many_accounts(settings, ann):
     ann.client = Client(HTTP_X_FORWARDED_FOR=f"{network}::1")
     assert ann.post("/api/tenants").status == 200
     assert _caller_at(f"{network}:1::1").post("/api/tenants").status == 201
+
+
+def test_one_ipv6_site_opens_only_ten_times_as_many_accounts(settings):
+    settings.NEW_TENANT_RATE = "1/hour"
+    settings.TRUSTED_PROXIES = 1
+    site = f"2001:db8:{secrets.token_hex(2)}"
+
+    # A site has 65,536 networks: https://www.rfc-editor.org/rfc/rfc6177
+    answers = [_caller_at(f"{site}:{n}::1").post("/api/tenants") for n in range(12)]
+
+    assert [answer.status for answer in answers] == [201] * 10 + [429] * 2
+    assert answers[-1].error == (429, "new-tenant-quota")
 
 
 def _caller_at(address: str) -> ApiClient:

@@ -47,6 +47,7 @@ class SchemaView(PublicView):
     """`/api/schema`: OpenAPI 3.1 in JSON."""
 
     def get(self, request: Request) -> HttpResponseBase | None:
+        """Return this description, in OpenAPI 3.1."""
         body, etag = openapi()
         response = HttpResponse(body, content_type=OpenApiJsonRenderer.media_type)
         response["ETag"] = etag

@@ -180,6 +180,8 @@ class RelayQuoteView(ApiView):
             exceptions.PaymentOverdue,
             exceptions.BillingOnHold,
             exceptions.PriceMissing,
+            exceptions.FreeRelayQuota,
+            exceptions.UnpaidRelayQuota,
             QuoteChanged,
             QuoteNotReady,
             *STRIPE_ERRORS,

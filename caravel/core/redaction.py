@@ -8,6 +8,7 @@ from urllib.parse import quote
 _MASK = "[redacted]"
 #: URL-encoding, also of what is encoded already: a URL inside of another one.
 _PERCENT = "%(?:25){0,3}"
+_QUOTES = rf"(?:[\"']|\\(?!u003d)|{_PERCENT}2[27]){{0,16}}+"
 # Strangers choose what is searched, such as the path of a request. So no pattern may
 # scan what it has scanned before: where a match can begin inside of another, what
 # follows is bounded.
@@ -33,10 +34,9 @@ _PATTERNS = [
     ),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
-        r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}"
-        rf"(?:[\\\"']|{_PERCENT}2[27]){{0,16}}\s{{0,8}}"
-        rf"(?:[:=]|{_PERCENT}3[AD]|\\u003d)"
-        rf"\s{{0,8}}b?(?:[\\\"']|{_PERCENT}2[27]){{0,16}})"
+        # Possessive: a shorter repetition would not match either.
+        r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}+"
+        rf"{_QUOTES}\s{{0,8}}+(?:[:=]|{_PERCENT}3[AD]|\\u003d)\s{{0,8}}+b?{_QUOTES})"
         r"[0-9a-zA-Z+/_.-]{8,}=*",
         re.IGNORECASE,
     ),

@@ -23,7 +23,8 @@ from caravel.tests.support.web_server import (
     command,
     running,
 )
-from caravel.web_server import MAX_CONNECTIONS, SECONDS, Channel, Phase
+from caravel.web_server.connection import SECONDS, Channel, Phase
+from caravel.web_server.worker import MAX_CONNECTIONS
 
 pytestmark = pytest.mark.processes
 
@@ -203,6 +204,12 @@ def test_body_of_the_maximum_size_reaches_the_application(web):
     ("request_", "status", "code"),
     [
         (f"GET /{'x' * 20_000} HTTP/1.1\r\n\r\n", 431, "headers-too-large"),
+        (f"GET /{'secret' * 650} HTTP/1.1\r\n\r\n", 414, "url-too-long"),
+        (
+            f"POST /?{'x' * 2_000} HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+            414,
+            "url-too-long",
+        ),
         ("nonsense\r\n\r\n", 400, "bad-request"),
         ("GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "bad-request"),
         ("GET / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n", 501, "not-implemented"),

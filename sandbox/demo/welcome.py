@@ -14,6 +14,7 @@ from sandbox.demo.readiness import wait_until_ready
 SCREEN = """
   Caravel is running.{ahead}
 
+    home       {APP_URL}/   (for visitors: the plans, and how to begin)
     admin      {APP_URL}/admin/   user admin, password {ADMIN_PASSWORD}
     API        {APP_URL}/api/docs   (for tenants; requests are signed with Nostr keys)
     health     {APP_URL}/readyz

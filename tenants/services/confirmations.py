@@ -29,6 +29,13 @@ PAUSE = CONFIRMATION_LIFETIME
 MAX_PER_TENANT = 3
 #: Duration of a worker's claim: longer than the time-out of the mail server.
 _CLAIM_DURATION = timedelta(minutes=3)
+#: Delay of a link that lets one go first. That one is due, too.
+_TURN = timedelta(minutes=5)
+#: Domains of one provider: https://support.google.com/mail/answer/10313
+_SAME_DOMAINS = {"googlemail.com": "gmail.com"}
+#: Characters of a local part that are only notation (RFC 5321, section 4.1.2), or that
+#: some servers ignore.
+_IGNORED = str.maketrans("", "", '."\\')
 _TEXT = """\
 Hello, the account {npub} wants notices about its relays sent to you.
 
@@ -71,7 +78,7 @@ def send_confirmation(*, confirmation_id: int) -> EmailConfirmation:
 
 
 def mailbox_of(address: str) -> str:
-    """Return an address without capitals, dots and tags.
+    """Return an address without capitals, dots, quotes and tags.
 
     Mail servers differ in what they ignore. If two people's addresses become one, the
     second only waits a week.
@@ -80,8 +87,8 @@ def mailbox_of(address: str) -> str:
     local, _, domain = folded.rpartition("@")
     with suppress(UnicodeError):  # no name of the DNS: it stays as it is
         domain = domain.encode("idna").decode()
-    name = local.partition("+")[0].replace(".", "")
-    return f"{name or local}@{domain}"[:254]
+    name = local.partition("+")[0].translate(_IGNORED)
+    return f"{name or local}@{_SAME_DOMAINS.get(domain, domain)}"[:254]
 
 
 def _claim(confirmation_id: int) -> EmailConfirmation | None:
@@ -92,7 +99,8 @@ def _claim(confirmation_id: int) -> EmailConfirmation | None:
         tenant = Tenant.objects.lock(row.tenant_id)
         # All of the mailbox: two tenants who ask at once wait for each other.
         rows = EmailConfirmation.objects.filter(mailbox=row.mailbox).order_by("pk")
-        same = {each.pk: each for each in rows.select_for_update()}
+        locked = rows.select_related("tenant").select_for_update(of=("self",))
+        same = {each.pk: each for each in locked}
         row = same[confirmation_id]
         if row.state != State.WAITING or _is_held(row, now):
             return None
@@ -122,11 +130,38 @@ def _allowed_at(
         return now + timedelta(days=1)
     ends = [_next_at(each) for each in same if each.sent_at]
     ends += [each.held_until for each in same if each.held_until]
-    of_tenant = EmailConfirmation.objects.filter(tenant=row.tenant_id)
-    latest = of_tenant.exclude(sent_at=None).order_by("-sent_at")
-    if len(recent := latest[:MAX_PER_TENANT]) == MAX_PER_TENANT:
-        ends.append(_next_at(recent[MAX_PER_TENANT - 1]))
+    ends += _ends_of_tenant(row, now)
+    if any(_goes_first(each, row, now) for each in same):
+        ends.append(now + _TURN)
     return max(ends, default=now)
+
+
+def _ends_of_tenant(row: EmailConfirmation, now: datetime) -> list[datetime]:
+    """Return from when its tenant may cause another link: one time, or none."""
+    ends = [
+        # One that is being sent counts: workers send several at once.
+        now + PAUSE if _is_held(each, now) else _next_at(each)
+        for each in EmailConfirmation.objects.filter(tenant=row.tenant_id)
+        if each.sent_at or _is_held(each, now)
+    ]
+    return sorted(ends, reverse=True)[MAX_PER_TENANT - 1 : MAX_PER_TENANT]
+
+
+def _goes_first(
+    other: EmailConfirmation, row: EmailConfirmation, now: datetime
+) -> bool:
+    """Return whether another tenant's link to the mailbox is sent before this one.
+
+    Whoever has paid goes first, then who has asked first: else somebody who asks again
+    at the end of each week would keep the owner from ever getting a link.
+    """
+    is_due = other.state == State.WAITING and other.next_attempt_at <= now
+    is_earlier = _turn(other) < _turn(row)
+    return is_due and is_earlier and _is_wanted(other, other.tenant)
+
+
+def _turn(row: EmailConfirmation) -> tuple[bool, datetime, int]:
+    return row.tenant.first_paid_at is None, row.asked_at, row.pk
 
 
 def _next_at(row: EmailConfirmation) -> datetime:

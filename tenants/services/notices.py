@@ -146,6 +146,8 @@ def _send_message(notice: Notice) -> None:
 
 def _send_email(notice: Notice) -> None:
     tenant = notice.tenant
+    # The owner of the address may have removed it while the private message was sent.
+    tenant.refresh_from_db(fields=["email", "email_confirmed_at"])
     address = tenant.mail_address if settings.EMAIL_ENABLED else ""
     if tenant.email and not tenant.email_confirmed:
         _add_support_note(notice, "The e-mail address is not confirmed.")

@@ -1,12 +1,14 @@
 """Creation and changes of tenants."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from ipaddress import ip_network
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from limits import parse
+from limits import RateLimitItem, parse
 
 from caravel.core.exceptions import UnknownField
 from caravel.core.rate_limit import delay_after_hit
@@ -26,6 +28,11 @@ from tenants.services.email_links import (
 _SWITCHES = {"autopay_paused", "dunning_exempt", "payment_notices"}
 #: Fields that `update_tenant` can set.
 EDITABLE = ("email", "display_name", "time_zone", *sorted(_SWITCHES))
+
+#: Networks that one site may have: https://www.rfc-editor.org/rfc/rfc6177
+_SITE_PREFIX = 48
+#: How many times as many accounts a site may open as one of its networks.
+_SITE_FACTOR = 10
 
 _WALLET = ("nwc_url", "nwc_error", "wallet_alias", "wallet_hosts")
 
@@ -49,16 +56,26 @@ def open_account(*, pubkey: str, address: str) -> tuple[Tenant, bool]:
     Raises NewTenantQuota: an address can open only so many accounts. A key costs
     nothing, so whatever is limited per account needs this limit, too.
     """
-    rate = parse(settings.NEW_TENANT_RATE)
     if Tenant.objects.filter(pk=parse_pubkey(pubkey)).exists():
         return get_or_create_tenant(pubkey=pubkey)
-    if seconds := delay_after_hit(rate, "new tenants", address):
-        raise NewTenantQuota(
-            "Too many accounts were opened from your network. Try again later, or ask "
-            "support to open yours.",
-            retry_after=seconds,
-        )
+    for rate, network in _account_rates(address):
+        if seconds := delay_after_hit(rate, "new tenants", network):
+            raise NewTenantQuota(
+                "Too many accounts were opened from your network. Try again later, or "
+                "ask support to open yours.",
+                retry_after=seconds,
+            )
     return get_or_create_tenant(pubkey=pubkey)
+
+
+def _account_rates(address: str) -> Iterator[tuple[RateLimitItem, str]]:
+    """Yield the rates at which accounts are opened from an address and its site."""
+    rate = parse(settings.NEW_TENANT_RATE)
+    yield rate, address
+    if ":" in address:
+        # Whoever has one IPv6 network of 64 bits may have all of those of a site.
+        site = ip_network(address).supernet(new_prefix=_SITE_PREFIX)
+        yield type(rate)(rate.amount * _SITE_FACTOR, rate.multiples), str(site)
 
 
 def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
@@ -76,9 +93,11 @@ def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
         for name, value in fields.items():
             setattr(tenant, name, value)
         validate_fields(tenant, fields)
+        columns = [*fields]
         if tenant.email != old_email:
             tenant.email_confirmed_at = None
-        tenant.save(update_fields=[*fields, "email_confirmed_at"])
+            columns.append("email_confirmed_at")
+        tenant.save(update_fields=columns)
         if fields.get("email") and not tenant.email_confirmed:
             request_confirmation(tenant)
         switches = {name: str(fields[name]) for name in fields.keys() & _SWITCHES}

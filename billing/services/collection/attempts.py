@@ -20,7 +20,11 @@ from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards
-from billing.services.collection.card_choice import choose_card
+from billing.services.collection.card_choice import (
+    choose_card,
+    last_attempt_with,
+    was_hard_declined,
+)
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
 from billing.services.invoices import locks
@@ -103,8 +107,11 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
 def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     """Start an extra attempt for each open invoice that the card was not charged last.
 
-    Several events may report one new card. Returns the number of invoices.
+    Several events may report one new card, the last of them after a hard decline: then
+    another card would be charged. Returns the number of invoices.
     """
+    if was_hard_declined(card, tenant_id=tenant_id):
+        return 0
     started = 0
     with transaction.atomic():
         for collection in _chargeable_invoices(tenant_id):
@@ -204,7 +211,7 @@ def _has_new_card(stripe: Stripe, collection: InvoiceCollection) -> bool:
     if collection.tenant.autopay_paused:
         return False
     card = choose_card(stripe, collection)
-    return card is not None and not cards.was_charged_last(collection, card)
+    return card is not None and last_attempt_with(collection, card) is None
 
 
 def _scheduled_at(collection: InvoiceCollection, number: int) -> datetime:

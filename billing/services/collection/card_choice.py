@@ -43,6 +43,7 @@ _DEBIT_CURRENCIES = {
 #: Types that are charged at once, in any currency.
 _INSTANT_TYPES = ("card", "link")
 _DO_NOT_RETRY_ADVICE = "do_not_try_again"
+_HARD_DECLINE = Q(code__in=HARD_DECLINES) | Q(advice_code=_DO_NOT_RETRY_ADVICE)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def pick_card(saved: SavedCards, collection: InvoiceCollection) -> Card | None:
     an early fraud warning.
     """
     default = [saved.default] if saved.default else []
-    declined = _hard_declines(collection)
+    declined = _hard_declines(collection.tenant_id)
     blocked, fingerprints = blocked_cards(collection.tenant_id)
     for card in [*_added_after_refusal(saved, collection), *default, *saved.cards]:
         is_blocked = card.id in blocked or card.fingerprint in fingerprints
@@ -94,6 +95,21 @@ def pick_card(saved: SavedCards, collection: InvoiceCollection) -> Card | None:
         if not (is_blocked or was_declined) and _can_pay(card, collection.currency):
             return card
     return None
+
+
+def last_attempt_with(collection: InvoiceCollection, card: Card) -> CardAttempt | None:
+    """Return the last attempt for an invoice if it was with this card.
+
+    Hard declines are left out: after one, a card that was refused before is the next
+    again, and would be charged a second time though nothing about it is new.
+    """
+    last = collection.card_attempts.exclude(_HARD_DECLINE).first()
+    return last if last and is_same_card(last, card) else None
+
+
+def was_hard_declined(card: Card, *, tenant_id: str) -> bool:
+    """Return whether a card is not charged any more because of a hard decline."""
+    return any(is_same_card(each, card) for each in _hard_declines(tenant_id))
 
 
 def _default_of(
@@ -135,7 +151,6 @@ def _can_pay(card: Card, currency: str) -> bool:
     )
 
 
-def _hard_declines(collection: InvoiceCollection) -> list[CardAttempt]:
-    attempts = CardAttempt.objects.filter(collection__tenant=collection.tenant_id)
-    hard = Q(code__in=HARD_DECLINES) | Q(advice_code=_DO_NOT_RETRY_ADVICE)
-    return list(attempts.filter(hard))
+def _hard_declines(tenant_id: str) -> list[CardAttempt]:
+    attempts = CardAttempt.objects.filter(collection__tenant=tenant_id)
+    return list(attempts.filter(_HARD_DECLINE))

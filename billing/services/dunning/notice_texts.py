@@ -36,6 +36,8 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     end, period_end = collection.suspend_at, collection.period_end
     is_ahead = end is not None and end > timezone.now()
     running = Relay.objects.billable().filter(tenant=tenant)
+    # The relays of an exempt tenant do not depend on a payment.
+    may_go_off = running.exists() and not tenant.dunning_exempt
     return {
         "number": collection.number or collection.pk,
         "amount": format_amount(collection.owed_cents, collection.currency),
@@ -44,7 +46,8 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
         "due_at": format_time(end, tenant) if end and is_ahead else "",
         "due_on": format_date(end, tenant) if end and is_ahead else "",
         "ended_at": format_time(end, tenant) if end and not is_ahead else "",
-        "run": "yes" if running.exists() else "",
+        "run": "yes" if may_go_off else "",
+        "is_exempt": "yes" if tenant.dunning_exempt else "",
         "is_unpaid": "yes" if collection.is_unpaid else "",
         "period_end": format_date(period_end, tenant) if period_end else "",
         "link": payment_url(collection),

@@ -16,6 +16,7 @@ from billing.services.dunning.notice_texts import (
     shorten,
 )
 from billing.services.invoices.locks import is_being_paid
+from billing.services.invoices.payer import was_bank_debited
 from tenants.models import Notice, Tenant
 from tenants.services.notices import drop_notices, notify
 
@@ -40,7 +41,7 @@ _PAID_WITH = {
     PaidBy.WALLET: "your wallet has paid",
     PaidBy.CARD: "we have charged your card for",
     PaidBy.LIGHTNING: "a Lightning payment has paid",
-    PaidBy.ELSEWHERE: "a payment at Stripe has paid",
+    PaidBy.ELSEWHERE: "a payment that Stripe has recorded has paid",
 }
 #: The token holds the time at which it was signed, so it differs at each rendering.
 _TOKEN = re.compile(r"/pay/\S+")
@@ -103,7 +104,9 @@ def notify_wallet_trouble(collection: InvoiceCollection, problem: str) -> Notice
 def notify_overpayment(credit: Credit) -> Notice:
     """Report that more money arrived than was due, and that it is credited."""
     amount = format_amount(credit.amount_cents, credit.currency)
-    title, text = render("surplus_credited", {"amount": amount})
+    is_closed = "yes" if credit.tenant.closed_at else ""
+    context = {"amount": amount, "is_closed": is_closed}
+    title, text = render("surplus_credited", context)
     return notify(
         tenant_id=credit.tenant_id,
         kind="surplus_credited",
@@ -118,7 +121,10 @@ def notify_paid(collection: InvoiceCollection, payer: PaidBy) -> Notice | None:
     if not collection.tenant.payment_notices or payer not in _PAID_WITH:
         return None
     amount = format_amount(collection.amount_paid_cents, collection.currency)
-    context = {"paid_with": _PAID_WITH[payer], "amount": amount}
+    paid_with = _PAID_WITH[payer]
+    if payer == PaidBy.CARD and was_bank_debited(collection.pk):
+        paid_with = "we have debited your bank account for"
+    context = {"paid_with": paid_with, "amount": amount}
     title, text = render("payment_received", invoice_context(collection) | context)
     return notify(
         tenant_id=collection.tenant_id,

@@ -39,6 +39,13 @@ def payer_elsewhere(amount_paid_cents: int) -> PaidBy:
     return PaidBy.ELSEWHERE if amount_paid_cents > 0 else PaidBy.CREDIT
 
 
+def was_bank_debited(invoice_id: str) -> bool:
+    """Return whether the payer CARD is a bank account that we have debited."""
+    paid = CardAttempt.objects.filter(state=CardAttempt.State.PAID)
+    attempt = paid.filter(collection=invoice_id).first()
+    return attempt is not None and attempt.is_bank_debit
+
+
 def record_first_payment(*, tenant_id: str) -> None:
     """Record that money has arrived from a tenant: its quotas are higher from now on.
 

@@ -37,10 +37,14 @@ class OpenInvoice:
 
 @dataclass(frozen=True)
 class OpenInvoiceLink:
-    """Open invoice with the token of its page."""
+    """Open invoice with the token of its page.
+
+    `is_being_paid` while its page takes no payment, because another is in progress.
+    """
 
     invoice: OpenInvoice
     token: str
+    is_being_paid: bool
 
 
 def other_open_invoices(invoice: InvoiceCollection) -> tuple[OpenInvoice, ...]:
@@ -65,9 +69,11 @@ def list_open_invoices(invoice_id: str, token: str) -> list[OpenInvoiceLink]:
     if invoice is None:
         raise UnknownInvoice("There is no such invoice.")
     own = _open_invoices(rows.unpaid())
+    listed = sorted([*own, *other_open_invoices(invoice)], key=_urgency)
+    blocked = locks.blockers_for_payer([each.id for each in listed])
     return [
-        OpenInvoiceLink(each, token_like(token, each.id))
-        for each in sorted([*own, *other_open_invoices(invoice)], key=_urgency)
+        OpenInvoiceLink(each, token_like(token, each.id), each.id in blocked)
+        for each in listed
     ]
 
 

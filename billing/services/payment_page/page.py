@@ -131,6 +131,13 @@ class PaymentPage:
         return self.is_payable and until is not None and until <= self.now
 
     @property
+    def keeps_relays_on(self) -> bool:
+        """Return whether relays that are on depend on a payment in time."""
+        ends = self.invoice.suspend_at is not None and not self.is_overdue
+        is_exempt = self.invoice.tenant.dunning_exempt
+        return self.is_payable and self.has_billable_relays and ends and not is_exempt
+
+    @property
     def is_written_off(self) -> bool:
         return self.is_payable and self.invoice.stripe_status == Status.UNCOLLECTIBLE
 

@@ -143,7 +143,7 @@ def etag(page: PaymentPage) -> str:
         page.others,
         page.card_option,
         attempt and (attempt.pk, attempt.state),
-        page.is_payable and (invoice.suspend_at, page.has_billable_relays),
+        page.is_payable and (invoice.suspend_at, page.keeps_relays_on),
         page.card_option == CardOption.HOSTED and invoice.hosted_invoice_url,
         (invoice.period_start, invoice.period_end, invoice.finalized_at),
     )

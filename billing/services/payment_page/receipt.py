@@ -7,20 +7,26 @@ from datetime import datetime
 from decimal import Decimal
 
 import structlog
+from limits import parse
 
 from billing.clients.stripe.errors import StripeError
 from billing.exceptions import InvoiceNotPaid, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.money import format_amount, format_price
 from billing.services.invoice_views.receipts import Proof, Receipt, build_receipt
+from billing.services.invoices.payer import was_bank_debited
 from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.timeouts import run_with_timeout
+from caravel.core.rate_limit import delay_after_hit
 from caravel.nostr import npub
 
 logger = structlog.get_logger(__name__)
 
 #: Seconds that the page waits for payment details that only Stripe has.
 RECEIPT_TIMEOUT = 2.0
+#: Receipts of one invoice. Each is read at Stripe, and a few addresses that reload a
+#: page could otherwise use up the rate of requests that billing needs.
+_RATE = parse("10 per minute")
 PaidBy = InvoiceCollection.PaidBy
 _PAYMENT_METHODS = {
     PaidBy.WALLET: "Lightning, from the connected wallet",
@@ -53,7 +59,7 @@ class ReceiptLine:
 class PageReceipt:
     """Lines of a receipt, and in `signed` the Nostr event that states the same.
 
-    Without an answer from Stripe only `lines` are set.
+    Without an answer from Stripe, or above the rate limit, only `lines` are set.
     """
 
     lines: tuple[ReceiptLine, ...]
@@ -67,6 +73,8 @@ def page_receipt(page: PaymentPage) -> PageReceipt | None:
     """Return the receipt, None if the page is not in the state PAID."""
     if page.state != PageState.PAID:
         return None
+    if delay_after_hit(_RATE, "receipt-page", page.invoice.pk):
+        return PageReceipt(tuple(_from_database(page)))
     try:
         receipt = run_with_timeout(
             RECEIPT_TIMEOUT, lambda: build_receipt(page.invoice.pk)
@@ -87,11 +95,18 @@ def _from_database(page: PaymentPage) -> Iterator[ReceiptLine]:
     """Yield the lines that our own rows provide."""
     invoice = page.invoice
     yield ReceiptLine("Amount", format_amount(page.amount_cents, invoice.currency))
-    if page.paid_by:
-        yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(page.paid_by)])
+    if page.paid_by and invoice.total_cents > 0:
+        yield ReceiptLine("Payment method", _payment_method(invoice.pk, page.paid_by))
     yield ReceiptLine("Invoice", invoice.number or invoice.pk)
     if page.payment:
         yield ReceiptLine("Payment hash", page.payment.payment_hash, is_code=True)
+
+
+def _payment_method(invoice_id: str, paid_by: str) -> str:
+    payer = PaidBy(paid_by)
+    if payer == PaidBy.CARD and was_bank_debited(invoice_id):
+        return "Bank account"
+    return _PAYMENT_METHODS[payer]
 
 
 def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
@@ -110,7 +125,8 @@ def receipt_lines(receipt: Receipt) -> Iterator[ReceiptLine]:
         yield ReceiptLine("Taken back by the bank", disputed)
     title = "Date paid" if receipt.paid_cents else "Date"
     yield ReceiptLine(title, at=receipt.paid_at)
-    yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(receipt.paid_by)])
+    method = _payment_method(receipt.invoice_id, receipt.paid_by)
+    yield ReceiptLine("Payment method", method)
     yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:
         yield from _from_proof(receipt, receipt.lightning)

@@ -5,15 +5,21 @@ from datetime import datetime
 
 import structlog
 from django.utils import timezone
+from limits import parse
 
 from billing.clients.stripe.client import Card, Stripe
 from billing.clients.stripe.errors import StripeError
 from billing.services.collection.attempts import next_attempt_at
-from billing.services.collection.card_choice import SavedCards, pick_card, read_cards
-from billing.services.collection.cards import was_charged_last
+from billing.services.collection.card_choice import (
+    SavedCards,
+    last_attempt_with,
+    pick_card,
+    read_cards,
+)
 from billing.services.payment_page.page import CardOption, PaymentPage
 from billing.services.payment_page.timeouts import run_with_timeout
 from caravel.core import cache
+from caravel.core.rate_limit import delay_after_hit
 
 logger = structlog.get_logger(__name__)
 
@@ -22,6 +28,8 @@ STRIPE_TIMEOUT = 2.0
 _CACHE_SECONDS = 30
 #: Age in seconds that the list may have just after somebody has added a card.
 _RECENT_SECONDS = 2
+#: How often a customer's list is read for people who say that they have added a card.
+_RECENT_RATE = parse("10 per minute")
 #: A version of Caravel that reads other fields ignores the entries.
 _KEY = "saved-cards:" + ",".join(field.name for field in fields(Card))
 _BRANDS = {"amex": "American Express", "unionpay": "UnionPay", "jcb": "JCB"}
@@ -31,11 +39,12 @@ _BRANDS = {"amex": "American Express", "unionpay": "UnionPay", "jcb": "JCB"}
 class SavedCard:
     """Card, or bank account, that is charged next; `name` is like "Visa •••• 4242".
 
-    `was_refused` if it was charged last; then `retry_at` is the next attempt, if any.
+    `refused_at` if it was charged last; then `retry_at` is the next attempt, None if
+    there is none, or it is not known when it starts.
     """
 
     name: str
-    was_refused: bool
+    refused_at: datetime | None
     retry_at: datetime | None
 
 
@@ -44,7 +53,9 @@ def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard 
     if page.card_option != CardOption.SAVED:
         return None
     customer = page.invoice.stripe_customer_id
-    max_age = _RECENT_SECONDS if was_just_added else _CACHE_SECONDS
+    max_age = _CACHE_SECONDS
+    if was_just_added and not delay_after_hit(_RECENT_RATE, "cards", customer):
+        max_age = _RECENT_SECONDS
     try:
         saved = run_with_timeout(STRIPE_TIMEOUT, lambda: _get_cards(customer, max_age))
     except (StripeError, TimeoutError) as exc:
@@ -53,9 +64,19 @@ def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard 
     card = pick_card(saved, page.invoice)
     if card is None:
         return None
-    was_refused = was_charged_last(page.invoice, card)
-    retry_at = next_attempt_at(page.invoice) if was_refused else None
-    return SavedCard(_name(card), was_refused, retry_at)
+    last = last_attempt_with(page.invoice, card)
+    if last is None:
+        return SavedCard(_name(card), refused_at=None, retry_at=None)
+    return SavedCard(_name(card), last.created_at, _retry_at(page))
+
+
+def _retry_at(page: PaymentPage) -> datetime | None:
+    """Return when a card that was refused is charged again, as far as is known."""
+    if page.lightning:
+        # A bolt11 holds back an attempt that is due, and also the next ones.
+        return None
+    retry_at = next_attempt_at(page.invoice)
+    return retry_at if retry_at and retry_at > page.now else None
 
 
 def forget_cards(customer: str) -> None:

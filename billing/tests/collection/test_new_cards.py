@@ -157,6 +157,38 @@ def test_default_chosen_after_a_second_card_was_charged_is_charged(
     assert default_card(sandbox, subscriber) == first
 
 
+def test_refused_card_is_not_charged_again_because_a_second_one_is_lost(
+    subscriber, sandbox, clock
+):
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    collect(subscriber)
+    clock.move(minutes=1)
+    attach(sandbox, subscriber, OTHER, outcome="lost_card")
+    deliver_last(sandbox, "payment_method.attached")
+
+    collect(subscriber)
+    collect(subscriber)
+
+    assert card_codes() == ["insufficient_funds", "lost_card"]
+
+
+def test_event_about_a_lost_card_does_not_charge_the_older_one_again(
+    subscriber, sandbox, clock
+):
+    """Two events report the new card; the older one was charged in between."""
+    attach(sandbox, subscriber, DECLINED, outcome="")
+    clock.move(minutes=1)
+    outcomes = "lost_card,insufficient_funds"
+    lost = attach(sandbox, subscriber, OTHER, outcome=outcomes)
+    make_default(sandbox, subscriber, lost)
+    collect(subscriber)
+
+    deliver_last(sandbox, "customer.updated")
+    collect(subscriber)
+
+    assert card_codes() == outcomes.split(",")
+
+
 # --- a card that was replaced in place
 
 

@@ -252,3 +252,14 @@ def test_migration_notes_what_customers_were_created_with(sandbox, tenant):
     sync(tenant)
 
     assert at_stripe(sandbox, tenant) == ("Alice Ltd", "changed@example.com")
+
+
+@pytest.mark.parametrize(
+    "change", [{"payment_notices": True}, {"time_zone": "Europe/Berlin"}, {"email": ""}]
+)
+def test_change_that_stripe_does_not_show_starts_no_sync(tenant, change):
+    sync(tenant)
+
+    update_tenant(pubkey=tenant.pk, **change)
+
+    assert SubscriptionSync.objects.get(pk=tenant.pk).is_stale is ("email" in change)

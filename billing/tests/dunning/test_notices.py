@@ -147,11 +147,11 @@ def test_payment_failed_notice_asks_to_confirm_with_the_bank(invoice):
 @pytest.mark.parametrize(
     ("zone", "time"),
     [
-        ("UTC", "8 March 2030, 14:30 UTC."),
-        ("Europe/Berlin", "8 March 2030, 15:30 UTC+1."),
-        ("Asia/Kolkata", "8 March 2030, 20:00 UTC+5:30."),
-        ("America/St_Johns", "8 March 2030, 11:00 UTC-3:30."),
-        ("Pacific/Kiritimati", "9 March 2030, 04:30 UTC+14."),
+        ("UTC", "8 March 2030, 14:30 UTC,"),
+        ("Europe/Berlin", "8 March 2030, 15:30 UTC+1,"),
+        ("Asia/Kolkata", "8 March 2030, 20:00 UTC+5:30,"),
+        ("America/St_Johns", "8 March 2030, 11:00 UTC-3:30,"),
+        ("Pacific/Kiritimati", "9 March 2030, 04:30 UTC+14,"),
     ],
 )
 def test_times_are_in_the_tenants_time_zone(invoice, zone, time):
@@ -159,7 +159,7 @@ def test_times_are_in_the_tenants_time_zone(invoice, zone, time):
 
     notice = notices.notify_invoice_due(invoice)
 
-    assert f"until {time}" in notice.text
+    assert f"by {time}" in notice.text
     assert notice.title.endswith(time.split(",")[0])
 
 
@@ -185,7 +185,7 @@ def test_past_deadline_is_left_out_of_notices(invoice, kind):
         notice = notify(invoice)
 
     assert "March" not in notice.title + notice.text
-    assert "as usual" not in notice.text
+    assert "relays" not in notice.text
     assert "lease pay" in notice.text
     assert link_in(notice)
 
@@ -209,6 +209,51 @@ def test_suspension_and_reactivation_notices_have_a_link(invoice):
     assert "on again. " in reactivated.text
     assert "$1,234.56 is still open. Please pay by 8 March 2030" in reactivated.text
     assert link_in(reactivated)
+
+
+def test_relays_are_not_promised_until_a_time_when_another_invoice_may_be_overdue(
+    invoice,
+):
+    InvoiceCollectionFactory(
+        tenant=invoice.tenant, suspend_at=datetime(2030, 3, 2, tzinfo=UTC)
+    )
+
+    due = notices.notify_invoice_due(invoice)
+    disputed = notices.notify_payment_disputed(invoice)
+    suspended = notices.notify_suspended(invoice)
+
+    for notice in (due, disputed):
+        assert "by 8 March 2030, 14:30 UTC, so that your relays stay on" in notice.text
+        assert "relays run" not in notice.text and "stay on until" not in notice.text
+    assert suspended.title == "Your relays are off: invoice CARAVEL-0001 is still open"
+
+
+def test_exempt_tenant_is_not_told_that_its_relays_depend_on_a_payment(invoice):
+    invoice.tenant.dunning_exempt = True
+
+    due = notices.notify_invoice_due(invoice)
+    disputed = notices.notify_payment_disputed(invoice)
+
+    assert "stay on" not in due.text + disputed.text
+    assert "nothing new can be added" not in disputed.text
+
+
+def test_bank_debit_is_not_called_a_card_in_the_notice_of_its_payment(invoice):
+    invoice.tenant.payment_notices = True
+    CardAttempt.objects.create(
+        collection=invoice,
+        payment_method="pm_1",
+        method_type="sepa_debit",
+        amount_cents=500,
+        idempotency_key="key",
+        state="paid",
+        resolved_at=timezone.now(),
+    )
+
+    notice = notices.notify_paid(invoice, notices.PaidBy.CARD)
+
+    assert notice and "debited your bank account for invoice" in notice.text
+    assert "card" not in notice.text
 
 
 def test_reactivation_notice_thanks_only_after_payment(invoice):
@@ -240,6 +285,20 @@ def test_overpayment_notice_has_the_amount(invoice):
     assert notice == notices.notify_overpayment(credit)
 
     assert notice.title == "We have credited you $7.00"
+    assert "You do not need to do anything." in notice.text
+
+
+def test_overpayment_of_a_closed_account_asks_to_contact_us(invoice):
+    invoice.tenant.closed_at = timezone.now()
+    credit = Credit.objects.create(
+        tenant=invoice.tenant,
+        reason="surplus",
+        source="hash",
+        currency="usd",
+        amount_cents=700,
+    )
+
+    assert "please contact us" in notices.notify_overpayment(credit).text
 
 
 def test_each_notice_is_sent_once(invoice):

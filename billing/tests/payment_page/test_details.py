@@ -385,6 +385,22 @@ def test_receipt_from_database_names_payment_method(
     assert f"<dd>{method}</dd>" in get_html(client, open_invoice)
 
 
+def test_receipt_of_a_bank_debit_does_not_name_a_card(client, open_invoice, sandbox):
+    CardAttempt.objects.create(
+        collection=open_invoice,
+        payment_method="pm_1",
+        method_type="sepa_debit",
+        amount_cents=500,
+        idempotency_key="key",
+        state="paid",
+        resolved_at=timezone.now(),
+    )
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=open_invoice.pk)
+
+    assert "<dd>Bank account</dd>" in get_html(client, open_invoice)
+
+
 def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, settings):
     sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
     collect_invoice(invoice_id=open_invoice.pk)
@@ -394,6 +410,25 @@ def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, setti
     assert "Another method, recorded in Stripe" in html
     assert "Payment hash" not in html
     assert "signed by npub1" in html
+
+
+def test_reloading_a_receipt_reads_it_at_stripe_ten_times_a_minute(
+    client, open_invoice, sandbox
+):
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=open_invoice.pk)
+    get_html(client, open_invoice)  # caches the lines
+    before = len(sandbox.requests("GET", f"invoices/{open_invoice.pk}"))
+
+    for _ in range(12):
+        html = get_html(client, open_invoice)
+
+    assert len(sandbox.requests("GET", f"invoices/{open_invoice.pk}")) == before + 9
+    assert "<dt>Amount</dt><dd>$5.00</dd>" in html
+
+
+def visible_text(html) -> str:
+    return re.sub(r"<details.*?</details>|<[^>]*>", "", html, flags=re.DOTALL)
 
 
 def test_invoice_that_was_credited_away_is_not_called_paid(
@@ -410,15 +445,20 @@ def test_invoice_that_was_credited_away_is_not_called_paid(
     assert "<dt>Credit applied</dt><dd>$5.00</dd>" in html
     assert "$0.00" not in html
     assert "Thank you" not in html and "Amount paid" not in html
+    assert "receipt" not in visible_text(html)
+    assert "This link does not expire" in html
 
 
 def test_invoice_without_an_amount_is_not_called_paid(client, open_invoice):
-    change(stripe_status="paid", amount_remaining_cents=0, total_cents=0)
+    free = {"total_cents": 0, "amount_due_cents": 0, "paid_by": "credit"}
+    change(stripe_status="paid", amount_remaining_cents=0, **free)
 
     html = get_html(client, open_invoice)
 
     assert "There is nothing to pay" in html
     assert "Thank you" not in html
+    assert "receipt" not in visible_text(html)
+    assert "Payment method" not in html
 
 
 # --- limits

@@ -16,6 +16,7 @@ from billing.tests.support.payment_page import path_of, text
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
 from relays.models import Relay
+from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +77,23 @@ def test_page_mentions_the_other_open_invoices_and_leads_to_all(
     assert "1 other invoice is open: $7.00." in html
     assert f'href="{path_of(invoice)}/all"' in html
     assert "If it and the other open invoices are paid in time" in html
+
+
+def test_relays_do_not_depend_on_the_invoices_of_an_exempt_tenant(client, invoice):
+    Tenant.objects.update(dunning_exempt=True)
+
+    assert "the relays stay on" not in get_html(client, path_of(invoice))
+
+
+def test_relays_stay_on_until_a_time_that_the_page_of_a_written_off_invoice_names(
+    client, invoice
+):
+    InvoiceCollection.objects.update(stripe_status="uncollectible")
+
+    html = get_html(client, path_of(invoice))
+
+    assert "by then" not in html
+    assert f"{invoice.suspend_at:%-d %B %Y, %H:%M} UTC</time>, the relays" in html
 
 
 @pytest.mark.parametrize("status", ["open", "uncollectible"])
@@ -143,7 +161,8 @@ def test_receipts_link_that_is_too_old_to_pay_with_leads_to_no_open_invoice(
     html, listing = get_html(client, path), client.get(f"{path}/all")
 
     assert ALL not in html
-    assert "1 other invoice is open: $7.00. Our latest message has the link." in html
+    assert "other invoice" not in html and "$7.00" not in html
+    assert "see and pay all that are open" not in html
     assert (listing.status_code, listing["Location"]) == (302, path)
 
 
@@ -159,6 +178,30 @@ def test_receipt_leads_to_the_open_invoices_for_a_day(client, invoice, second):
     assert ALL in on_the_same_day
     assert ALL not in later
     assert (listing.status_code, listing["Location"]) == (302, path)
+
+
+def test_pages_say_that_they_lead_back_to_the_list_only_if_they_do(
+    client, invoice, second
+):
+    of_two = get_html(client, path_of(invoice) + "/all")
+    close_as_paid(invoice)
+
+    of_one = get_html(client, path_of(invoice) + "/all")
+
+    assert "which leads back here" in of_two
+    assert "which leads back here" not in of_one
+    assert "/all" not in get_html(client, links_in(of_one)[0])
+
+
+def test_list_says_which_invoice_is_being_paid(client, invoice, second):
+    InvoiceCollection.objects.filter(pk=second.pk).update(
+        intent_status="processing", intent_since=timezone.now()
+    )
+
+    html = get_html(client, path_of(invoice) + "/all")
+
+    assert html.count("A payment is in progress") == 1
+    assert html.count("Due by") == 1
 
 
 def test_list_without_open_invoices_leads_to_the_receipt(client, invoice):

@@ -120,6 +120,54 @@ def test_declined_card_is_named_with_its_next_attempt(client, open_invoice, sand
     assert "is saved" not in html
 
 
+def test_card_refused_before_a_lost_one_is_not_announced_as_charged_soon(
+    client, open_invoice, sandbox
+):
+    refuse(open_invoice, sandbox)
+    refused = CardAttempt.objects.get()
+    refused_at = timezone.now() - timedelta(minutes=5)
+    CardAttempt.objects.update(created_at=refused_at)
+    refuse_again = {"state": "refused", "code": "lost_card", "resolved_at": refused_at}
+    refused.pk, refused.payment_method = None, "pm_lost"
+    refused.idempotency_key = "another"
+    for name, value in refuse_again.items():
+        setattr(refused, name, value)
+    refused.save()
+
+    html = get_html(client, open_invoice)
+
+    assert "is saved" not in html
+    assert "Visa •••• 0341 was declined on" in html
+    assert f"{refused_at:%-d %B %Y, %H:%M} UTC" in html
+
+
+def test_no_time_of_the_next_attempt_is_given_that_lightning_delays(
+    client, open_invoice, sandbox
+):
+    refuse(open_invoice, sandbox)
+    client.post(path_of(open_invoice))
+    LightningInvoice.objects.update(expires_at=timezone.now() - timedelta(minutes=2))
+
+    html = get_html(client, open_invoice)
+
+    assert "Visa •••• 0341 was declined on" in html
+    assert "We try it again" not in html
+
+
+def test_declined_card_is_not_mentioned_if_no_card_can_be_used(
+    client, open_invoice, sandbox
+):
+    refuse(open_invoice, sandbox)
+    InvoiceCollection.objects.filter(pk=open_invoice.pk).update(
+        stripe_status="paid", amount_remaining_cents=0, dispute_debt_cents=300
+    )
+
+    html = get_html(client, open_invoice)
+
+    assert "Please pay it with Lightning" in html
+    assert "Try another card" not in html
+
+
 def test_page_without_an_answer_about_cards_is_shown_without_them(
     client, open_invoice, sandbox
 ):
@@ -138,6 +186,18 @@ def test_reloading_the_page_reads_the_cards_once(client, open_invoice, sandbox):
         get_html(client, open_invoice)
 
     assert len(sandbox.requests("GET", "customers")) == before + 1
+
+
+def test_reloading_the_page_of_a_new_card_reads_the_cards_ten_times_a_minute(
+    client, open_invoice, sandbox
+):
+    before = len(sandbox.requests("GET", "customers"))
+
+    for _ in range(12):
+        get_html(client, open_invoice, "?back")
+        cache_entry_ages(open_invoice, seconds=3)
+
+    assert len(sandbox.requests("GET", "customers")) == before + 10
 
 
 def test_no_card_is_named_that_is_not_charged(client, open_invoice, sandbox):

@@ -1,5 +1,7 @@
 """Greedy relays get a limited share of the time, and honest ones come first."""
 
+import socket
+import struct
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +12,7 @@ import pytest
 
 from caravel.nostr import pubkey_of
 from caravel.nostr.relays import time_share, websocket
+from caravel.nostr.relays.dial import RelayUnreachable
 from caravel.nostr.relays.limits import STRANGERS
 from caravel.nostr.relays.pool import RelayPool
 from caravel.nostr.relays.shared_connections import TooManyConnections
@@ -242,3 +245,22 @@ def test_relays_in_use_keep_their_places_and_unused_ones_lose_theirs(limits):
 
         assert used.subscriptions == 1
         assert unused.accepted == 1
+
+
+def test_relay_that_resets_the_connection_after_pings_does_not_fill_the_log(
+    strangers, caplog
+):
+    """asyncio logs each write to a connection that is lost."""
+
+    def script(client):
+        client.receive_until("REQ")
+        sock = client.websocket.socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.sendall(b"\x89\x00" * 50_000)
+        time.sleep(0.1)  # so that some are read
+        sock.close()
+
+    with scripted_relay(script) as endpoint, pytest.raises(RelayUnreachable):
+        strangers.fetch([endpoint], FETCHED, timeout=LIMIT)
+
+    assert "socket.send() raised exception" not in caplog.text

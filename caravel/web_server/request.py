@@ -9,9 +9,12 @@ import re
 
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
-from waitress.utilities import BadRequest
+from waitress.utilities import BadRequest, Error
 
-_CODES = {413: "body-too-large", 431: "headers-too-large"}
+#: Characters of a URL's path and query: what is served here has less than 1,000, and
+#: each line of the log is searched for secrets.
+MAX_URL = 1_500
+_CODES = {413: "body-too-large", 414: "url-too-long", 431: "headers-too-large"}
 # Of a line that is not like this, waitress's own pattern tries each part again.
 _FIRST_LINE = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/1\.[01][ \t]*\r\n")
 # Its pattern for headers tries each space of a value as the last one. A folded line
@@ -19,13 +22,23 @@ _FIRST_LINE = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/1\.[01][ \t]*\r\n")
 _EXPENSIVE_HEADER = re.compile(rb"[ \t]{32}|\r\n[ \t]")
 
 
-class RequestParser(HTTPRequestParser):
+class UrlTooLong(Error):
+    code = 414
+    reason = "URI Too Long"
+
+
+class Parser(HTTPRequestParser):
     """Parser that refuses what is expensive to parse, or can be read in two ways."""
 
     completed: bool
+    error: Error | None = None
 
     def received(self, data: bytes) -> int:
         consumed: int = super().received(data)
+        is_parsed = self.headers_finished and not (self.empty or self.error)
+        if is_parsed and len(self.request_uri) > MAX_URL:
+            self.error = UrlTooLong("")
+            self.completed = True
         if self.chunked and not self.completed:
             # What is between the chunks is read again from its start with each byte.
             framing = self.body_bytes_received - len(self.body_rcv)
