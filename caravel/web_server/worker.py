@@ -13,7 +13,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import BaseWSGIServer
 
-from caravel.web_server.connection import Channel
+from caravel.web_server.connection import Channel, Phase
 
 logger = structlog.get_logger(__name__)
 
@@ -129,7 +129,7 @@ class Worker(base.Worker):
 
         A request that is not meant to be slow arrives before its turn comes.
         """
-        waiting = [each for each in self._channels() if each.is_receiving]
+        waiting = [each for each in self._channels() if each.phase != Phase.THREAD]
         if waiting:
             max(waiting, key=lambda each: each.waited(now)).handle_close()
         return bool(waiting)

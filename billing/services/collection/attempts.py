@@ -121,6 +121,18 @@ def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     return started
 
 
+def collect_all(*, tenant_id: str) -> int:
+    """Enqueue each open invoice of a tenant: it may now be charged to a saved card.
+
+    A card that was refused waits for the next attempt. Returns the number of invoices.
+    """
+    with transaction.atomic():
+        ids = list(_chargeable_invoices(tenant_id).values_list("pk", flat=True))
+        for invoice_id in ids:
+            enqueue_collection(invoice_id=invoice_id)
+    return len(ids)
+
+
 def collect_now(*, invoice_id: str) -> bool:
     """Start an attempt now, on an operator's request.
 

@@ -24,6 +24,7 @@ from lightning.models import NwcPayment
 from lightning.services.wallets import connect_wallet
 from sandbox.wallets.behaviour import refuses
 from tenants.models import Notice
+from tenants.services.tenants import update_tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -266,6 +267,25 @@ def test_attempt_from_before_numbers_were_recorded_still_counts(subscriber, sand
     collect(subscriber)
 
     assert card_codes() == ["lost_card"]
+
+
+# --- while autopay is paused
+
+
+def test_card_saved_while_autopay_is_paused_is_charged_once_it_is_resumed(
+    subscriber, sandbox, clock
+):
+    update_tenant(pubkey=subscriber.pk, autopay_paused=True)
+    collect(subscriber)
+    clock.move(minutes=1)
+    attach(sandbox, subscriber)
+    assert collect(subscriber).state == State.MANUAL
+
+    update_tenant(pubkey=subscriber.pk, autopay_paused=False)
+
+    due = InvoiceCollection.objects.filter(enqueued_at__isnull=False)
+    assert [row.pk for row in due] == [collection_of(subscriber).pk]
+    assert collect(subscriber).paid_by == "card"
 
 
 # --- without events
