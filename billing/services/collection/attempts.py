@@ -22,8 +22,8 @@ from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards
 from billing.services.collection.card_choice import (
     choose_card,
+    exclusion,
     last_attempt_with,
-    was_hard_declined,
 )
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
@@ -107,10 +107,11 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
 def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     """Start an extra attempt for each open invoice that the card was not charged last.
 
-    Several events may report one new card, the last of them after a hard decline: then
-    another card would be charged. Returns the number of invoices.
+    Several events may report one new card, the last of them after a hard decline. It
+    starts none if it must not be charged: an attempt would charge another card, perhaps
+    again. Returns the number of invoices.
     """
-    if was_hard_declined(card, tenant_id=tenant_id):
+    if exclusion(tenant_id)(card):
         return 0
     started = 0
     with transaction.atomic():

@@ -11,7 +11,10 @@ from tenants.models import Tenant
 
 def card_attached(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Start an attempt with the new card for each open invoice."""
-    card = Card(str(event.data["object"]["id"]), created=0)
+    method = event.data["object"]
+    details = method.get("card")
+    number = details.get("fingerprint") if isinstance(details, dict) else ""
+    card = Card(str(method["id"]), created=0, fingerprint=str(number or ""))
     return lambda: _charge(card, tenant)
 
 
