@@ -21,6 +21,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards
 from billing.services.collection.card_choice import (
+    can_pay,
     choose_card,
     exclusion,
     last_attempt_with,
@@ -116,7 +117,8 @@ def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     started = 0
     with transaction.atomic():
         for collection in _chargeable_invoices(tenant_id):
-            if not cards.was_charged_last(collection, card):
+            is_new = not cards.was_charged_last(collection, card)
+            if is_new and can_pay(card, collection.currency):
                 _start_extra_attempt(collection.pk, Action.CARD)
                 started += 1
     return started

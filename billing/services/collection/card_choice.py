@@ -89,7 +89,7 @@ def pick_card(saved: SavedCards, collection: InvoiceCollection) -> Card | None:
     default = [saved.default] if saved.default else []
     is_excluded = exclusion(collection.tenant_id)
     for card in [*_added_after_refusal(saved, collection), *default, *saved.cards]:
-        if not is_excluded(card) and _can_pay(card, collection.currency):
+        if not is_excluded(card) and can_pay(card, collection.currency):
             return card
     return None
 
@@ -153,7 +153,8 @@ def _added_after_refusal(
     ]
 
 
-def _can_pay(card: Card, currency: str) -> bool:
+def can_pay(card: Card, currency: str) -> bool:
+    """Return whether a card or bank account can pay an invoice in this currency."""
     return card.type in _INSTANT_TYPES or currency in _DEBIT_CURRENCIES.get(
         card.type, ()
     )

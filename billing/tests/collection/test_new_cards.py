@@ -478,6 +478,21 @@ def test_card_is_charged_if_the_default_bank_account_has_another_currency(
     assert default_card(sandbox, subscriber) == default
 
 
+def test_bank_account_that_cannot_pay_does_not_charge_a_refused_card_again(
+    subscriber, sandbox, clock
+):
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    collect(subscriber)
+    clock.move(minutes=1)
+    bank_default(sandbox, subscriber, "pm_success_de")
+
+    for event in ("payment_method.attached", "customer.updated"):
+        deliver_last(sandbox, event)
+        collect(subscriber)
+
+    assert card_codes() == ["insufficient_funds"]
+
+
 # --- what the tenant reads
 
 

@@ -78,7 +78,7 @@ def record_warning(sandbox: Sandbox, collection: InvoiceCollection, card: str) -
         amount_cents=500,
         currency="usd",
         charge_id="ch_1",
-        card_fingerprint=method.card.fingerprint if method.card else "",
+        card_fingerprint=(method.card and method.card.fingerprint) or "",
         created_at=collection.created_at,
     )
 
