@@ -19,6 +19,7 @@ from billing.tests.support.collection import (
     pay_by_wallet,
     run_before,
 )
+from billing.tests.support.reversals import record_warning
 from billing.tests.support.threads import in_threads
 from lightning.models import NwcPayment
 from lightning.services.wallets import connect_wallet
@@ -188,6 +189,21 @@ def test_event_about_a_lost_card_does_not_charge_the_older_one_again(
     collect(subscriber)
 
     assert card_codes() == outcomes.split(",")
+
+
+def test_disputed_card_that_is_added_again_does_not_charge_a_refused_one_again(
+    subscriber, sandbox, clock
+):
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    first = collect(subscriber)
+    clock.move(minutes=1)
+    record_warning(sandbox, first, attach(sandbox, subscriber, OTHER))
+
+    event = deliver_last(sandbox, "payment_method.attached")
+    collect(subscriber)
+
+    assert event.outcome == "a new card for 0 open invoices"
+    assert card_codes() == ["insufficient_funds"]
 
 
 # --- a card that was replaced in place
@@ -460,6 +476,21 @@ def test_card_is_charged_if_the_default_bank_account_has_another_currency(
     assert collect(subscriber).paid_by == "card"
     assert CardAttempt.objects.get().payment_method == card
     assert default_card(sandbox, subscriber) == default
+
+
+def test_bank_account_that_cannot_pay_does_not_charge_a_refused_card_again(
+    subscriber, sandbox, clock
+):
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    collect(subscriber)
+    clock.move(minutes=1)
+    bank_default(sandbox, subscriber, "pm_success_de")
+
+    for event in ("payment_method.attached", "customer.updated"):
+        deliver_last(sandbox, event)
+        collect(subscriber)
+
+    assert card_codes() == ["insufficient_funds"]
 
 
 # --- what the tenant reads
