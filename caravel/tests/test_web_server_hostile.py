@@ -10,7 +10,7 @@ import pytest
 from waitress.adjustments import Adjustments
 
 from caravel.web_server.connection import Channel, Phase
-from caravel.web_server.worker import Worker
+from caravel.web_server.worker import Threads, Worker
 
 HOST = "Host: localhost\r\n"
 GET = f"GET /second HTTP/1.1\r\n{HOST}\r\n"
@@ -164,6 +164,17 @@ def test_connection_whose_request_runs_keeps_its_place(channel, worker):
 
     assert not worker._make_room(0)
     assert channel.connected
+
+
+def test_connection_whose_thread_failed_is_closed(channel, monkeypatch):
+    monkeypatch.setattr(channel, "service", lambda: 1 / 0)
+    send(channel, GET)
+
+    Threads(1)._serve(channel)
+
+    assert channel.writable()
+    channel.handle_write()
+    assert channel.client.recv(1) == b""
 
 
 # --- texts that are expensive to parse

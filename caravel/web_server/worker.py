@@ -43,6 +43,8 @@ class Threads:
             channel.service()
         except Exception:
             logger.exception("connection_failed")
+            # Or it would keep its place for good.
+            channel.cancel()
 
 
 class Server(BaseWSGIServer):
