@@ -123,6 +123,9 @@ def _read(path: Path) -> dict[str, str]:
         return {}
     try:
         lines = path.read_text().splitlines()
-        return dict(line.split("=", 1) for line in lines if line)
+        values = dict(line.split("=", 1) for line in lines if line)
     except (OSError, ValueError) as exc:
         raise Unreadable(f"{path} cannot be read.") from exc
+    if not all(values.values()):
+        raise Unreadable(f"{path} cannot be read: a value is blank.")
+    return values

@@ -35,6 +35,19 @@ def cut_long_texts(
     return event_dict
 
 
+def shorten_bad_requests(
+    logger: Any, method: str, event_dict: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Make a warning of one line of a request that Django calls suspicious.
+
+    Any scanner sends those, for instance with a wrong Host.
+    """
+    if event_dict.get("logger", "").startswith("django.security."):
+        event_dict.pop("exc_info", None)
+        event_dict["level"] = "warning"
+    return event_dict
+
+
 def configure(*, level: str, as_json: bool, secrets: Iterable[str]) -> None:
     """Set up structlog and the standard library's logging, both to standard error.
 
@@ -83,7 +96,7 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
         "formatters": {
             "line": {
                 "()": RedactingFormatter,
-                "foreign_pre_chain": shared,
+                "foreign_pre_chain": [*shared, shorten_bad_requests],
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     *renderer,

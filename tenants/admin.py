@@ -95,6 +95,8 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
     )
     search_fields = ("pubkey", "display_name", "email", "stripe_customer_id")
     list_filter = ("autopay_paused", "dunning_exempt")
+    # The model's order does not apply to a query that counts.
+    ordering = ("created_at",)
     readonly_fields: tuple[str, ...] = (
         "npub",
         "email_confirmed_at",

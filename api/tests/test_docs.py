@@ -6,9 +6,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Thread
 from typing import Any
 
 import pytest
@@ -207,6 +210,15 @@ def test_documented_example_opens_an_account(live_server, settings):
     assert len(EXAMPLE.read_text().splitlines()) < 50
 
 
+@contextmanager
+def another_server() -> Iterator[str]:
+    """URL of a web server that is not Caravel."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize(
     ("nsec", "arguments", "message"),
     [
@@ -214,23 +226,28 @@ def test_documented_example_opens_an_account(live_server, settings):
         ("nsec1" + "q" * 58, ("GET",), "Usage: NSEC=nsec1"),
         ("nsec1" + "q" * 58, ("GET", "http://127.0.0.1:1/"), "not a secret key"),
         (PrivateKey().bech32(), ("GET", "http://127.0.0.1:1/"), "No response"),
+        (PrivateKey().bech32(), ("GET", "{other}/"), "No response: 501"),
+        (PrivateKey().bech32(), ("GE T", "{caravel}/api/identity"), "Method"),
     ],
-    ids=["no key", "no address", "no key's spelling", "no server"],
+    ids=["no key", "no address", "no key's spelling", "no server", "other", "method"],
 )
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_documented_example_explains_a_mistake_without_a_traceback(
-    nsec, arguments, message
+    live_server, nsec, arguments, message
 ):
     environment = {name: each for name, each in os.environ.items() if name != "NSEC"}
     if nsec:
         environment["NSEC"] = nsec
 
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    with another_server() as other:
+        urls = {"caravel": live_server.url, "other": other}
+        done = subprocess.run(
+            [sys.executable, EXAMPLE, *(each.format(**urls) for each in arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr

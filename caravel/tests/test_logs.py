@@ -71,6 +71,18 @@ def test_long_texts_of_libraries_and_tracebacks_are_cut(tmp_path):
     assert len(line["exception"]) < MAX_TRACEBACK + 100
 
 
+def test_request_with_a_wrong_host_is_a_warning_without_a_traceback(
+    client, db, tmp_path
+):
+    with recorded_lines(tmp_path, "django.security.DisallowedHost") as lines:
+        response = client.get("/", headers={"Host": "scanner.example"})
+
+    assert response.status_code == 400
+    (line,) = lines
+    assert line["level"] == "warning" and "exception" not in line
+    assert "add 'scanner.example' to ALLOWED_HOSTS" in line["event"]
+
+
 RAISING_SCRIPT = """
 import os, django
 os.environ["DJANGO_SETTINGS_MODULE"] = "caravel.settings"

@@ -20,7 +20,8 @@ def call(key: PrivateKey, method: str, url: str, body: str = "") -> requests.Res
         tags.append(["payload", hashlib.sha256(body.encode()).hexdigest()])
     # The event is checked against the server's clock, which may differ from this one.
     health = requests.get(urljoin(url, "/healthz"), timeout=60)
-    now = parsedate_to_datetime(health.headers["Date"])
+    health.raise_for_status()
+    now = parsedate_to_datetime(health.headers.get("Date", ""))
     event = Event("", tags=tags, kind=27235, created_at=int(now.timestamp()))
     event.sign(key.hex())
     token = base64.b64encode(json.dumps(event.to_dict()).encode()).decode()
@@ -37,7 +38,7 @@ def main(nsec: str, arguments: list[str]) -> str:
         sys.exit("NSEC is not a secret key: it starts with nsec1.")
     try:
         return call(key, *arguments).text
-    except requests.RequestException as exc:
+    except (requests.RequestException, ValueError) as exc:
         sys.exit(f"No response: {exc}")
 
 

@@ -79,6 +79,8 @@ def run(
         with _running_servers(var, durable=durable) as system:
             _prepare(system, with_admin=with_admin)
             return use(system)
+    except embedded.AlreadyRunning as exc:
+        print(f"{exc} Stop it first.", file=sys.stderr)
     except (embedded.EmbeddedError, CannotStart) as exc:
         print(exc, file=sys.stderr)
     except (UnreadableState, dev_defaults.Unreadable) as exc:
@@ -103,9 +105,11 @@ def _running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
     clock.read_offset(var / CLOCK)
     urls = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
     if all(urls.values()):
+        _print_taken(ports)
         yield _system(var, defaults, ports, urls)
         return
     with embedded.servers(var, durable=durable) as servers:
+        _print_taken(ports)
         addresses = (servers.database_url, servers.redis_url)
         yield _system(var, defaults, ports, dict(zip(urls, addresses, strict=True)))
 
@@ -158,16 +162,17 @@ def _addresses(seed: str, ports: Mapping[str, int]) -> dict[str, str]:
 
 
 def _ports() -> dict[str, int]:
-    """Return the chosen ports, and print those that differ from the preferred ones.
-
-    Raises CannotStart.
-    """
+    """Return the preferred ports, or free ones for those taken. Raises CannotStart."""
     preferred = [_port(name) for name in PORTS]
-    chosen = free_ports(preferred)
-    for port, actual in zip(preferred, chosen, strict=True):
+    return dict(zip(PORTS, free_ports(preferred), strict=True))
+
+
+def _print_taken(ports: Mapping[str, int]) -> None:
+    """Print the preferred ports that are taken, and those used instead."""
+    for name, actual in ports.items():
+        port = _port(name)
         if port and port != actual:
             print(f"Port {port} is taken: using {actual}.", flush=True)
-    return dict(zip(PORTS, chosen, strict=True))
 
 
 def _port(name: str) -> int:

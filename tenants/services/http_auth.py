@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
@@ -98,7 +99,9 @@ def _require_time(event: Event) -> None:
 def _require_request(event: Event, request: SignedRequest) -> None:
     # Exactly one tag each, since two would be ambiguous.
     if event.values("u") != [request.url]:
-        raise exceptions.AuthWrongUrl("The u tag must be the exact URL.")
+        raise exceptions.AuthWrongUrl(
+            f"The u tag must be the exact URL, which starts with {settings.APP_URL}."
+        )
     # In any case: nostr-tools documents `getToken(url, "post", …)`.
     if [value.upper() for value in event.values("method")] != [request.method]:
         raise exceptions.AuthWrongMethod("The method tag must be the request's method.")

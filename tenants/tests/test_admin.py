@@ -111,3 +111,15 @@ def test_list_makes_constant_number_of_queries(admin_client):
         counts.append(len(captured.captured_queries))
 
     assert counts[1] == counts[2]
+
+
+def test_tenants_to_choose_from_have_an_order(admin_client):
+    """Without one, the second page could repeat or omit some of the first."""
+    tenants = [TenantFactory(display_name=name) for name in ("Zoe", "Ann")]
+    field = {"app_label": "relays", "model_name": "relay", "field_name": "tenant"}
+
+    found = admin_client.get(reverse("admin:autocomplete"), {"term": "", **field})
+
+    assert [each["id"] for each in found.json()["results"]] == [
+        tenant.pk for tenant in tenants
+    ]

@@ -141,7 +141,7 @@ def _mark_paid_out_of_band(
             marked = stripe.invoices.get(invoice.id)
             if marked.status in InvoiceCollection.PAYABLE_STATUSES:
                 raise
-            logger.warning("marking_refused", error=exc.message, status=marked.status)
+            logger.info("already_marked", error=exc.message, status=marked.status)
     applied_cents = _applied_cents(stripe, marked, payment)
     # Before the reservation ends: others must not read the invoice as unpaid.
     record_invoice(invoice=marked, tenant=collection.tenant)

@@ -1,5 +1,6 @@
 """`make run` that cannot start says why, and `make reset` deletes its data."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -46,6 +47,10 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
         "development.env",
         lambda var: write_secrets(var, b"SECRET_KEY"),
     ),
+    "blank secret": (
+        "development.env",
+        lambda var: write_secrets(var, b"ROBOT_SECRET=\n"),
+    ),
     "secrets that are no text": (
         "development.env",
         lambda var: write_secrets(var, b"\xff\xfe"),
@@ -90,6 +95,20 @@ def test_command_with_damaged_secrets_names_the_file(tmp_path):
 
     assert ended.returncode == 1
     assert ended.stderr == f"{tmp_path / 'development.env'} cannot be read.\n"
+
+
+def test_second_start_is_refused_before_it_tells_of_ports(tmp_path):
+    with (
+        embedded.template(tmp_path),
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        port = str(taken.getsockname()[1])
+        ended = run_module("sandbox.demo.run", tmp_path, PORT=port)
+
+    assert ended.returncode == 1
+    assert "already run" in ended.stderr
+    assert ended.stderr.endswith("Stop it first.\n")
+    assert "is taken" not in ended.stdout
 
 
 def test_reset_deletes_the_data(tmp_path):
