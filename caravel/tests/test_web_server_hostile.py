@@ -216,6 +216,14 @@ def test_request_with_a_malformed_address_or_number_gets_a_response(
     assert answer(channel).startswith("HTTP/1.1 400")
 
 
+@pytest.mark.parametrize(("escapes", "status"), [(100, 200), (SIZE, 400)])
+def test_cookie_that_is_expensive_to_read_is_refused(channel, escapes, status):
+    cookie = "\\" * escapes
+    send(channel, f'GET / HTTP/1.1\r\n{HOST}Cookie: a="{cookie}"\r\n\r\n')
+
+    assert answer(channel).startswith(f"HTTP/1.1 {status}")
+
+
 @pytest.mark.parametrize("unit", ["1", "\r\n", "1\r\nx\r\n", "1;a=b\r\nx\r\n"])
 def test_body_that_consists_of_little_but_chunks_is_refused(channel, unit):
     send(channel, f"POST / HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n")

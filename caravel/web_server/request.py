@@ -20,6 +20,9 @@ _FIRST_LINE = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/1\.[01][ \t]*\r\n")
 # Its pattern for headers tries each space of a value as the last one. A folded line
 # would be added to them; RFC 9112, section 5.2, lets a server refuse it.
 _EXPENSIVE_HEADER = re.compile(rb"[ \t]{32}|\r\n[ \t]")
+#: Backslashes in cookies; ours have none. Python before 3.11.10 and 3.12.6 reads all
+#: that follows each of them, in every request: CVE-2024-7592.
+_MAX_ESCAPES = 100
 
 
 class UrlTooLong(Error):
@@ -57,6 +60,8 @@ class Parser(HTTPRequestParser):
         except ValueError as exc:
             # Of an address or a number that is malformed.
             raise ParsingError("The request is malformed.") from exc
+        if self.headers.get("COOKIE", "").count("\\") > _MAX_ESCAPES:
+            raise ParsingError("The cookies have too many escapes.")
         # A proxy may find another end of the body (RFC 9112, section 6.1).
         is_ambiguous = self.chunked and "CONTENT_LENGTH" in self.headers
         if is_ambiguous or "TRANSFER_ENCODING" in self.headers:
