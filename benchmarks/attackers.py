@@ -13,7 +13,7 @@ import threading
 import time
 from contextlib import suppress
 
-from caravel.web_server.connection import MAX_URL
+from caravel.web_server.request import MAX_URL
 
 #: Connections of slow clients, and the seconds between two of their bytes.
 SLOW, PAUSE = 300, 1.0

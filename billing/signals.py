@@ -7,7 +7,10 @@ from django.dispatch import receiver
 
 from billing.checks import check_stripe_account
 from billing.models import InvoiceCollection
-from billing.services.collection.attempts import start_attempt_for_tenant
+from billing.services.collection.attempts import (
+    collect_all,
+    start_attempt_for_tenant,
+)
 from billing.services.invoices.records import enqueue_collection
 from billing.services.sync.queue import mark_stale
 from billing.tasks import reconcile_subscriptions, review_tenant
@@ -77,6 +80,20 @@ def collect_by_new_wallet(
     start_attempt_for_tenant(
         tenant_id=instance.pk, first=InvoiceCollection.Action.WALLET
     )
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.autopay_resumed")
+def collect_on_resumed_autopay(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    """Collect the open invoices again: a card may have been saved meanwhile."""
+    is_set = update_fields is not None and "autopay_paused" in update_fields
+    if not raw and is_set and not instance.autopay_paused:
+        collect_all(tenant_id=instance.pk)
 
 
 @receiver(post_save, sender=Tenant, dispatch_uid="billing.customer_details_saved")

@@ -360,7 +360,7 @@ BILLING_MAX_GRACE_DAYS = env.integer("BILLING_MAX_GRACE_DAYS", 60, minimum=1)
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
 #: Maximum numbers of a tenant's relays, on or off; staff can add more in the admin.
 QUOTA_FREE_RELAYS = env.integer("QUOTA_FREE_RELAYS", 5)
-#: Those on paid plans before the tenant's first payment, and what they cost a month.
+#: Those on paid plans until the tenant has paid for a month, and their monthly price.
 QUOTA_UNPAID_RELAYS = env.integer("QUOTA_UNPAID_RELAYS", 5)
 QUOTA_UNPAID_CENTS = env.integer("QUOTA_UNPAID_CENTS", 10000)
 #: Rate at which the callers at one address may open accounts.

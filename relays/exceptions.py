@@ -45,7 +45,7 @@ class PaymentOverdue(PaymentRequired):
 
 
 class UnpaidRelayQuota(PaymentRequired):
-    """The account has as many paid relays as it can before its first payment."""
+    """The account has as many paid relays as it can until it has paid for a month."""
 
     code = "unpaid-relay-quota"
 

@@ -92,7 +92,8 @@ class StopEmailView(EmailLinkView):
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
         stop_emails(token=token)
         return self.page(
-            "You get no more e-mails",
-            "Your address was removed from the account. To get e-mails again, enter it"
-            " there.",
+            # Also true if the account has another address by now.
+            "No more e-mails to this address",
+            "The account does not use this address any more. To get e-mails again,"
+            " enter it there.",
         )

@@ -134,9 +134,14 @@ def test_tenant_sees_its_credit_at_stripe_and_what_is_to_come(
     sandbox.client().v1.customers.balance_transactions.create(
         tenant.stripe_customer_id, {"amount": -420, "currency": "usd"}
     )
-    Credit.objects.create(
-        tenant=tenant, reason="surplus", source="x", currency="usd", amount_cents=30
-    )
+    for currency, amount_cents in (("eur", 7), ("usd", 30)):
+        Credit.objects.create(
+            tenant=tenant,
+            reason="surplus",
+            source=currency,
+            currency=currency,
+            amount_cents=amount_cents,
+        )
 
     assert ann.get(path).data == {
         "currency": "usd",

@@ -165,7 +165,7 @@ class TenantCloseView(ApiView):
     def post(self, request: Request, pubkey: str) -> Response:
         """Switch all relays off and close the account; only support can reopen it.
 
-        The rest of paid periods is credited. What is owed stays to be paid; after that
+        The rest of paid periods is credited. Open invoices stay to be paid; after that
         the wallet is erased.
         """
         tenant = tenant_for(self.caller, pubkey)

@@ -179,14 +179,17 @@ with ThreadPoolExecutor(5) as pool:
     assert desired_items(tenant.pk) == {Plan.objects.get(pk="basic").stripe_price_id: 3}
 
 
-def test_fifty_changes_in_a_burst_need_at_most_two_syncs(sandbox, tenant, tmp_path):
+def test_fifty_changes_in_a_burst_need_few_syncs(sandbox, tenant, tmp_path):
     with processes.worker(tmp_path / "worker.log"):
+        started_at = time.monotonic()
         for n in range(50):
             add_relay(tenant, f"nest-{n}")
+        seconds = time.monotonic() - started_at
         processes.wait_for(processes.all_synced, "the last sync")
 
     syncs = sandbox.requests("GET", "/v1/subscriptions")
-    assert 1 <= len(syncs) <= 2
+    # On a busy machine the burst takes longer than the delay that collects changes.
+    assert 1 <= len(syncs) <= 2 + seconds // django_settings.BILLING_SYNC_DELAY
     assert_agreement(sandbox, tenant)
 
 

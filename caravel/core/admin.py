@@ -4,20 +4,22 @@ import re
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 
 from caravel.core.db.work_items import WorkItem
 from caravel.core.exceptions import CaravelError
+from caravel.core.redaction import redact
 
 #: The part of a link after its host: in links that we send, it is the credential.
 _LINK = re.compile(r"(https?://[^/\s\"]+/)[^\s\"\\]+")
 
 
 def mask_links(text: str) -> str:
-    """Return a text with the links in it shortened to their hosts."""
-    return _LINK.sub(r"\1…", text)
+    """Return a text without secrets, and with the links in it shortened to hosts."""
+    return redact(_LINK.sub(r"\1…", text))
 
 
 def counted(number: int, noun: str) -> str:
@@ -27,6 +29,26 @@ def counted(number: int, noun: str) -> str:
 
 class ReadOnlyAdmin(ModelAdmin):
     """Admin page of rows that only the application writes."""
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # Django allows a filter in the URL by any of the model's own fields. By one
+        # that is on no page it would tell what is in it, letter by letter.
+        name = lookup.partition("__")[0]
+        is_hidden = name in self._hidden_fields(request)
+        return not is_hidden and super().lookup_allowed(lookup, value, request)
+
+    def _hidden_fields(self, request: HttpRequest) -> set[str]:
+        shown = flatten(
+            [
+                *self.get_fields(request),
+                *self.get_list_display(request),
+                *self.get_list_filter(request),
+                self.date_hierarchy or "pk",
+            ]
+        )
+        names = {str(each).partition("__")[0] for each in shown}
+        fields = self.model._meta.fields
+        return {each.name for each in fields if not each.primary_key} - names
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

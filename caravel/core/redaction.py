@@ -1,14 +1,23 @@
 """Masking of secrets in texts that are logged or stored."""
 
+import json
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 _MASK = "[redacted]"
+#: URL-encoding, also of what is encoded already: a URL inside of another one.
+_PERCENT = "%(?:25){0,3}"
+_QUOTES = rf"(?:[\"']|\\(?!u003d)|{_PERCENT}2[27]){{0,16}}+"
 # Strangers choose what is searched, such as the path of a request. So no pattern may
 # scan what it has scanned before: where a match can begin inside of another, what
 # follows is bounded.
 _PATTERNS = [
-    re.compile(r"(nostr(?:\+|%2B)?walletconnect(?::|%3A))[^\s\"'<>]+", re.IGNORECASE),
+    re.compile(
+        rf"(nostr(?:[+ ]|{_PERCENT}2B|\\u002b)?walletconnect(?::|{_PERCENT}3A))"
+        r"[^\s\"'<>]+",
+        re.IGNORECASE,
+    ),
     re.compile(r"()nsec1[02-9ac-hj-np-z]{20,}", re.IGNORECASE),
     re.compile(r"((?:sk|rk)_(?:test|live)_)\w+"),
     re.compile(r"(whsec_)[\w+/=]+"),
@@ -17,17 +26,17 @@ _PATTERNS = [
     re.compile(
         r"(\b[a-z][a-z\d+.-]{1,20}://[^:@/\s\"']*:)[^@/\s\"']+(?=@)", re.IGNORECASE
     ),
-    # A link to a payment page, or in an e-mail, is a credential. It can also be
-    # URL-encoded inside another URL.
+    # A link to a payment page, or in an e-mail, is a credential.
     re.compile(
-        r"((?:/|%2F)(?:pay|confirm-email|stop-email)(?:/|%2F)[\w-]+(?:\.|%2E))[\w.%-]{8,}",
+        rf"((?:/|{_PERCENT}2F)(?:pay|confirm-email|stop-email)(?:/|{_PERCENT}2F)"
+        rf"[\w-]+(?:\.|{_PERCENT}2E))[\w.%-]{{8,}}",
         re.IGNORECASE,
     ),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
         # Possessive: a shorter repetition would not match either.
         r"((?:secret|preimage|password|nwc_url|private_key)\w{0,32}+"
-        r"[\\\"']{0,16}+\s{0,8}+[:=]\s{0,8}+b?[\\\"']{0,16}+)"
+        rf"{_QUOTES}\s{{0,8}}+(?:[:=]|{_PERCENT}3[AD]|\\u003d)\s{{0,8}}+b?{_QUOTES})"
         r"[0-9a-zA-Z+/_.-]{8,}=*",
         re.IGNORECASE,
     ),
@@ -39,7 +48,11 @@ _known_secrets: set[str] = set()
 
 def add_secrets(secrets: Iterable[str]) -> None:
     """Mask these texts in every later call, if they have 8 characters or more."""
-    _known_secrets.update(secret for secret in secrets if len(secret) >= 8)
+    for secret in secrets:
+        if len(secret) >= 8:
+            # As it is, and as it looks inside of JSON or a URL.
+            escaped = json.dumps(secret)[1:-1]
+            _known_secrets.update((secret, escaped, quote(secret, safe="")))
 
 
 def redact(text: str) -> str:

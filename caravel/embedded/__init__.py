@@ -27,6 +27,7 @@ __all__ = [
     "Servers",
     "addresses",
     "ensure_started",
+    "have_run",
     "remove",
     "servers",
     "template",
@@ -116,21 +117,19 @@ def ensure_started(var: Path) -> Servers:
             time.sleep(_ATTACH_POLL)
 
 
-def remove(var: Path) -> bool:
-    """Delete the servers' directory with all that is in it.
+def have_run(var: Path) -> bool:
+    """Return whether servers have run in the directory, so that it is not another's."""
+    return Layout.of(var).lock.exists()
 
-    Returns False if no servers have run there: it may be anybody's directory. Raises
-    AlreadyRunning if they run now.
-    """
+
+def remove(var: Path) -> None:
+    """Delete the servers' directory with all in it. Raises AlreadyRunning if in use."""
     layout = Layout.of(var)
-    if not layout.lock.exists():
-        return False
     with ownership_lock(layout.lock):
         layout.make_directories()
         _stop_orphans(layout)
         layout.remove_run()
         shutil.rmtree(layout.var)
-    return True
 
 
 def _servers(layout: Layout, *, owned: bool) -> Servers:

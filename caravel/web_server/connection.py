@@ -1,20 +1,14 @@
-"""Connections: what each waits for, how long it may, and which requests are refused."""
+"""Connections: what each waits for, and how long it may."""
 
-import json
 import time
 from enum import Enum
 from math import inf
 from typing import Any
 
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.task import ErrorTask, WSGITask
-from waitress.utilities import Error
+from waitress.task import WSGITask
 
-#: Characters of a URL's path and query: what is served here has less than 1,000, and
-#: each line of the log is searched for secrets.
-MAX_URL = 1_500
-_CODES = {413: "body-too-large", 414: "url-too-long", 431: "headers-too-large"}
+from caravel.web_server.request import Parser, Refusal
 
 
 class Phase(Enum):
@@ -39,51 +33,21 @@ SECONDS = {
 }
 
 
-class UrlTooLong(Error):
-    code = 414
-    reason = "URI Too Long"
-
-
-class Parser(HTTPRequestParser):
-    """A request as far as it has arrived; one with a long URL is refused at once."""
-
-    error: Error | None = None
-
-    def received(self, data: bytes) -> int:
-        consumed: int = super().received(data)
-        is_parsed = self.headers_finished and not (self.empty or self.error)
-        if is_parsed and len(self.request_uri) > MAX_URL:
-            self.error = UrlTooLong("")
-            self.completed = True
-        return consumed
-
-
 class Task(WSGITask):
     """A request; a process that stops closes its connection afterwards."""
 
     def start(self) -> None:
         super().start()
-        if not self.channel.server.accepting:
+        if self.channel.is_pipelined or not self.channel.server.accepting:
             self.set_close_on_finish()
 
-
-class Refusal(ErrorTask):
-    """A response to a request that is too large or not HTTP, in the API's envelope."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        code = _CODES.get(error.code, error.reason.lower().replace(" ", "-"))
-        body = json.dumps({"error": f"{error.reason}.", "code": code}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-    def set_close_on_finish(self) -> None:
-        self.channel.is_refused = True
-        if ("Connection", "close") not in self.response_headers:
-            self.response_headers.append(("Connection", "close"))
+    def write(self, data: bytes) -> None:
+        """Send a part of the response, of which HEAD gets the headers only."""
+        # A client, or proxy, would take a body for the next response.
+        is_head = self.request.command == "HEAD"
+        super().write(b"" if is_head else data)
+        if is_head:
+            self.chunked_response = False
 
 
 class Channel(HTTPChannel):
@@ -93,6 +57,7 @@ class Channel(HTTPChannel):
     task_class = Task
     error_task_class = Refusal
     is_refused = False
+    is_pipelined = False
     _served = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -114,7 +79,24 @@ class Channel(HTTPChannel):
             self.outbuf_lock.release()
         return bool(super().writable())
 
+    def send_continue(self) -> None:
+        if self.is_refused or self.request.completed:
+            # It has no body, or is refused without it.
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
+
     def service(self) -> None:
+        """Serve one request, and drop others that the client did not wait to send.
+
+        A thread would wait to send their responses. And if this one is refused, they
+        are not requests, but its body.
+        """
+        with self.requests_lock:
+            self.is_pipelined = len(self.requests) > 1
+            for request in self.requests[1:]:
+                request.close()
+            del self.requests[1:]
         super().service()
         self._served += 1
 

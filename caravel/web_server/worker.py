@@ -13,7 +13,7 @@ from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.server import BaseWSGIServer
 
-from caravel.web_server.connection import Channel
+from caravel.web_server.connection import Channel, Phase
 
 logger = structlog.get_logger(__name__)
 
@@ -43,6 +43,8 @@ class Threads:
             channel.service()
         except Exception:
             logger.exception("connection_failed")
+            # Or it would keep its place for good.
+            channel.cancel()
 
 
 class Server(BaseWSGIServer):
@@ -129,7 +131,7 @@ class Worker(base.Worker):
 
         A request that is not meant to be slow arrives before its turn comes.
         """
-        waiting = [each for each in self._channels() if each.is_receiving]
+        waiting = [each for each in self._channels() if each.phase != Phase.THREAD]
         if waiting:
             max(waiting, key=lambda each: each.waited(now)).handle_close()
         return bool(waiting)

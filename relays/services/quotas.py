@@ -18,7 +18,7 @@ def require_quota(tenant: Tenant, plan: Plan, *, changed: Relay | None = None) -
     """Raise FreeRelayQuota or UnpaidRelayQuota if one more relay is too many.
 
     The caller has locked the tenant, whose quotas for paid relays end with its first
-    payment. `changed` is a relay that moves to the plan.
+    payment for a month. `changed` is a relay that moves to the plan.
     """
     others = Relay.objects.existing().filter(tenant=tenant)
     if changed:
@@ -45,7 +45,7 @@ def _require_free(count: int) -> None:
 def _unpaid_relay_quota(tenant: Tenant, currency: str) -> UnpaidRelayQuota:
     amount = Decimal(settings.QUOTA_UNPAID_CENTS).scaleb(-exponent(currency))
     return UnpaidRelayQuota(
-        f"Before its first payment an account has at most "
+        f"Until it has paid for a month, an account has at most "
         f"{settings.QUOTA_UNPAID_RELAYS} paid relays, on or off, for at most {amount} "
         f"{currency.upper()} a month. Pay the first invoice, or ask support for more.",
         tenant_id=tenant.pk,

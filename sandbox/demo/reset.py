@@ -8,11 +8,15 @@ from sandbox.demo.system import VAR
 
 def main() -> int:
     """Delete the data's directory; return the exit status."""
+    if not embedded.have_run(VAR):
+        print(f"No data in {VAR}.")
+        return 0
     try:
-        print(f"Deleted {VAR}." if embedded.remove(VAR) else f"No data in {VAR}.")
+        embedded.remove(VAR)
     except embedded.AlreadyRunning as exc:
         print(f"{exc} Stop it first.", file=sys.stderr)
         return 1
+    print(f"Deleted {VAR}.")
     return 0
 
 

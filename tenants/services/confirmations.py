@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import F, Q
 from django.utils import timezone
 
 from caravel.core.db.work_items import NO_FAILURE, error_columns, failure_columns
 from caravel.core.seller import get_seller
 from tenants.exceptions import AddressRefused, NotDelivered
-from tenants.models import EmailConfirmation, Tenant
+from tenants.models import EmailConfirmation, EmailConfirmationQuerySet, Tenant
 from tenants.services.email_links import CONFIRMATION_LIFETIME, confirmation_url
 from tenants.services.emails import new_message_id, send_email
 
@@ -97,17 +98,14 @@ def _claim(confirmation_id: int) -> EmailConfirmation | None:
     with transaction.atomic():
         row: EmailConfirmation = EmailConfirmation.objects.get(pk=confirmation_id)
         tenant = Tenant.objects.lock(row.tenant_id)
-        # All of the mailbox: two tenants who ask at once wait for each other.
-        rows = EmailConfirmation.objects.filter(mailbox=row.mailbox).order_by("pk")
-        locked = rows.select_related("tenant").select_for_update(of=("self",))
-        same = {each.pk: each for each in locked}
-        row = same[confirmation_id]
+        _lock_mailbox(row.mailbox)
+        row = EmailConfirmation.objects.select_for_update().get(pk=confirmation_id)
         if row.state != State.WAITING or _is_held(row, now):
             return None
         if not _is_wanted(row, tenant):
             _update(row, state=State.DROPPED, enqueued_at=None)
             return None
-        if (allowed_at := _allowed_at(row, list(same.values()), now)) > now:
+        if (allowed_at := _allowed_at(row, now)) > now:
             _update(row, next_attempt_at=allowed_at, enqueued_at=None)
             return None
         row.held_until = now + _CLAIM_DURATION
@@ -117,23 +115,38 @@ def _claim(confirmation_id: int) -> EmailConfirmation | None:
     return row
 
 
+def _lock_mailbox(mailbox: str) -> None:
+    """Make tenants who ask at once for a link to one mailbox wait for each other."""
+    # Not by its rows: strangers can add any number, and each claim would lock them all.
+    with connection.cursor() as cursor:
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+        cursor.execute(lock, [f"mailbox {mailbox}"])
+
+
 def _is_wanted(row: EmailConfirmation, tenant: Tenant) -> bool:
     is_open = tenant.closed_at is None and not tenant.email_confirmed
     return is_open and tenant.email == row.address
 
 
-def _allowed_at(
-    row: EmailConfirmation, same: list[EmailConfirmation], now: datetime
-) -> datetime:
+def _allowed_at(row: EmailConfirmation, now: datetime) -> datetime:
     """Return when the mailbox may get this link."""
     if not settings.EMAIL_ENABLED:
         return now + timedelta(days=1)
-    ends = [_next_at(each) for each in same if each.sent_at]
-    ends += [each.held_until for each in same if each.held_until]
+    of_mailbox = _recent(now).filter(mailbox=row.mailbox)
+    ends = [_next_at(each) for each in of_mailbox if each.sent_at]
+    ends += [each.held_until for each in of_mailbox if each.held_until]
     ends += _ends_of_tenant(row, now)
-    if any(_goes_first(each, row, now) for each in same):
-        ends.append(now + _TURN)
-    return max(ends, default=now)
+    if (latest := max(ends, default=now)) > now:
+        return latest
+    first = _first_in_turn(row, now)
+    return now if first in (None, row) else now + _TURN
+
+
+def _recent(now: datetime) -> EmailConfirmationQuerySet:
+    """Return links that were sent within the last pause, or are being sent."""
+    return EmailConfirmation.objects.filter(
+        Q(sent_at__gt=now - PAUSE) | Q(held_until__gt=now)
+    )
 
 
 def _ends_of_tenant(row: EmailConfirmation, now: datetime) -> list[datetime]:
@@ -141,27 +154,26 @@ def _ends_of_tenant(row: EmailConfirmation, now: datetime) -> list[datetime]:
     ends = [
         # One that is being sent counts: workers send several at once.
         now + PAUSE if _is_held(each, now) else _next_at(each)
-        for each in EmailConfirmation.objects.filter(tenant=row.tenant_id)
-        if each.sent_at or _is_held(each, now)
+        for each in _recent(now).filter(tenant=row.tenant_id)
     ]
     return sorted(ends, reverse=True)[MAX_PER_TENANT - 1 : MAX_PER_TENANT]
 
 
-def _goes_first(
-    other: EmailConfirmation, row: EmailConfirmation, now: datetime
-) -> bool:
-    """Return whether another tenant's link to the mailbox is sent before this one.
+def _first_in_turn(row: EmailConfirmation, now: datetime) -> EmailConfirmation | None:
+    """Return the link that the mailbox gets first of those that are due.
 
-    Whoever has paid goes first, then who has asked first: else somebody who asks again
+    Whoever has paid comes first, then who has asked first: else somebody who asks again
     at the end of each week would keep the owner from ever getting a link.
     """
-    is_due = other.state == State.WAITING and other.next_attempt_at <= now
-    is_earlier = _turn(other) < _turn(row)
-    return is_due and is_earlier and _is_wanted(other, other.tenant)
-
-
-def _turn(row: EmailConfirmation) -> tuple[bool, datetime, int]:
-    return row.tenant.first_paid_at is None, row.asked_at, row.pk
+    due = EmailConfirmation.objects.waiting().filter(
+        mailbox=row.mailbox,
+        next_attempt_at__lte=now,
+        tenant__email=F("address"),
+        tenant__email_confirmed_at=None,
+        tenant__closed_at=None,
+    )
+    paid = F("tenant__first_paid_at").asc(nulls_last=True)
+    return due.order_by(paid, "asked_at", "pk").first()
 
 
 def _next_at(row: EmailConfirmation) -> datetime:

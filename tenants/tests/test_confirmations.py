@@ -9,6 +9,7 @@ import time_machine
 from django.apps import apps
 from django.db import close_old_connections, connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tenants.exceptions import EmailLinkExpired, EmailLinkInvalid
@@ -208,6 +209,24 @@ def test_tenant_who_has_paid_comes_before_any_number_of_new_ones(mail_server):
 
     assert len(mail_server.received) == 2
     assert owner.npub in text_of(mail_server.received[-1])
+
+
+def test_strangers_with_many_accounts_make_a_link_no_more_work(
+    mail_server,
+):
+    """They would add rows to a mailbox, and all of them were locked for each link."""
+    first = enter()
+    EmailConfirmation.objects.bulk_create(
+        EmailConfirmation(tenant=tenant, mailbox=ADDRESS, address=ADDRESS)
+        for tenant in TenantFactory.create_batch(50, email=ADDRESS)
+    )
+
+    with CaptureQueriesContext(connection) as queries:
+        send_confirmation(confirmation_id=key_of(first))
+
+    assert len(mail_server.received) == 1
+    locked = [q["sql"] for q in queries if "FOR" in q["sql"] and "UPDATE" in q["sql"]]
+    assert locked and not any('"mailbox" =' in sql for sql in locked)
 
 
 def test_link_waits_for_none_that_is_not_due_or_not_wanted_any_more(mail_server):
@@ -488,8 +507,11 @@ def test_old_mail_does_not_end_the_mails_to_a_new_address(client):
     enter("new@example.com", tenant)
     confirm_address(tenant)
 
-    assert client.post("/" + old.split("/", 3)[3]).status_code == 200
+    page = client.post("/" + old.split("/", 3)[3])
 
+    assert page.status_code == 200
+    assert "does not use this address any more" in page.content.decode()
+    assert "removed" not in page.content.decode()
     tenant.refresh_from_db()
     assert tenant.mail_address == "new@example.com"
 

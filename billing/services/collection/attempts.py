@@ -21,9 +21,10 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards
 from billing.services.collection.card_choice import (
+    can_pay,
     choose_card,
+    exclusion,
     last_attempt_with,
-    was_hard_declined,
 )
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
@@ -107,18 +108,32 @@ def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action)
 def start_attempt_with_card(*, tenant_id: str, card: Card) -> int:
     """Start an extra attempt for each open invoice that the card was not charged last.
 
-    Several events may report one new card, the last of them after a hard decline: then
-    another card would be charged. Returns the number of invoices.
+    Several events may report one new card, the last of them after a hard decline. It
+    starts none if it must not be charged: an attempt would charge another card, perhaps
+    again. Returns the number of invoices.
     """
-    if was_hard_declined(card, tenant_id=tenant_id):
+    if exclusion(tenant_id)(card):
         return 0
     started = 0
     with transaction.atomic():
         for collection in _chargeable_invoices(tenant_id):
-            if not cards.was_charged_last(collection, card):
+            is_new = not cards.was_charged_last(collection, card)
+            if is_new and can_pay(card, collection.currency):
                 _start_extra_attempt(collection.pk, Action.CARD)
                 started += 1
     return started
+
+
+def collect_all(*, tenant_id: str) -> int:
+    """Enqueue each open invoice of a tenant: it may now be charged to a saved card.
+
+    A card that was refused waits for the next attempt. Returns the number of invoices.
+    """
+    with transaction.atomic():
+        ids = list(_chargeable_invoices(tenant_id).values_list("pk", flat=True))
+        for invoice_id in ids:
+            enqueue_collection(invoice_id=invoice_id)
+    return len(ids)
 
 
 def collect_now(*, invoice_id: str) -> bool:

@@ -3,7 +3,7 @@
 The customer's default may also be a bank account.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q
@@ -87,12 +87,9 @@ def pick_card(saved: SavedCards, collection: InvoiceCollection) -> Card | None:
     an early fraud warning.
     """
     default = [saved.default] if saved.default else []
-    declined = _hard_declines(collection.tenant_id)
-    blocked, fingerprints = blocked_cards(collection.tenant_id)
+    is_excluded = exclusion(collection.tenant_id)
     for card in [*_added_after_refusal(saved, collection), *default, *saved.cards]:
-        is_blocked = card.id in blocked or card.fingerprint in fingerprints
-        was_declined = any(is_same_card(each, card) for each in declined)
-        if not (is_blocked or was_declined) and _can_pay(card, collection.currency):
+        if not is_excluded(card) and can_pay(card, collection.currency):
             return card
     return None
 
@@ -107,9 +104,20 @@ def last_attempt_with(collection: InvoiceCollection, card: Card) -> CardAttempt 
     return last if last and is_same_card(last, card) else None
 
 
-def was_hard_declined(card: Card, *, tenant_id: str) -> bool:
-    """Return whether a card is not charged any more because of a hard decline."""
-    return any(is_same_card(each, card) for each in _hard_declines(tenant_id))
+def exclusion(tenant_id: str) -> Callable[[Card], bool]:
+    """Return a test for cards that are not charged any more.
+
+    Those are cards with a hard decline, a dispute or an early fraud warning.
+    """
+    attempts = CardAttempt.objects.filter(collection__tenant=tenant_id)
+    declined = list(attempts.filter(_HARD_DECLINE))
+    blocked, fingerprints = blocked_cards(tenant_id)
+
+    def is_excluded(card: Card) -> bool:
+        is_blocked = card.id in blocked or card.fingerprint in fingerprints
+        return is_blocked or any(is_same_card(each, card) for each in declined)
+
+    return is_excluded
 
 
 def _default_of(
@@ -145,12 +153,8 @@ def _added_after_refusal(
     ]
 
 
-def _can_pay(card: Card, currency: str) -> bool:
+def can_pay(card: Card, currency: str) -> bool:
+    """Return whether a card or bank account can pay an invoice in this currency."""
     return card.type in _INSTANT_TYPES or currency in _DEBIT_CURRENCIES.get(
         card.type, ()
     )
-
-
-def _hard_declines(tenant_id: str) -> list[CardAttempt]:
-    attempts = CardAttempt.objects.filter(collection__tenant=tenant_id)
-    return list(attempts.filter(_HARD_DECLINE))

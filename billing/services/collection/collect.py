@@ -135,7 +135,11 @@ def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> S
     if collection.stripe_status == Status.PAID:
         payer = paid_by(collection, amount_paid_cents=collection.amount_paid_cents)
         if payer != InvoiceCollection.PaidBy.CREDIT:
-            record_first_payment(tenant_id=collection.tenant_id)
+            record_first_payment(
+                tenant_id=collection.tenant_id,
+                amount_cents=collection.amount_paid_cents,
+                currency=collection.currency,
+            )
     InvoiceCollection.objects.filter(pk=collection.pk).update(
         paid_by=payer, next_action=InvoiceCollection.Action.NONE
     )

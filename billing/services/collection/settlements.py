@@ -189,7 +189,11 @@ def _record_booked(
         )
         if rest > repaid:
             _record_surplus(payment, rest - repaid)
-    record_first_payment(tenant_id=collection.tenant_id)
+    record_first_payment(
+        tenant_id=collection.tenant_id,
+        amount_cents=value_cents(payment),
+        currency=payment.currency,
+    )
     logger.info("payment_booked", payment_hash=payment.payment_hash, **amounts)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from billing.clients.stripe.client import Stripe
 from billing.models import Credit
@@ -26,10 +26,14 @@ def get_credit(*, tenant_id: str) -> TenantCredit:
     """Return a tenant's credit. Raises Tenant.DoesNotExist or a StripeError."""
     tenant = Tenant.objects.get(pk=tenant_id)
     owed = Credit.objects.owed().filter(tenant=tenant)
-    pending = owed.aggregate(total=Sum("amount_cents", default=0))["total"]
-    currency = owed.values_list("currency", flat=True).first() or ""
-    if not tenant.stripe_customer_id:
-        return TenantCredit(currency, 0, pending)
-    customer = Stripe().customers.get(tenant.stripe_customer_id)
+    customer_id = tenant.stripe_customer_id
+    customer = Stripe().customers.get(customer_id) if customer_id else None
+    currency = (customer and customer.currency) or _first_currency(owed)
+    in_currency = owed.filter(currency=currency)
+    pending = in_currency.aggregate(total=Sum("amount_cents", default=0))["total"]
     # A deleted customer has no balance.
-    return TenantCredit(customer.currency or currency, -customer.balance, pending)
+    return TenantCredit(currency, -customer.balance if customer else 0, pending)
+
+
+def _first_currency(owed: QuerySet[Credit]) -> str:
+    return owed.values_list("currency", flat=True).order_by("pk").first() or ""

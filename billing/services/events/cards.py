@@ -10,8 +10,17 @@ from tenants.models import Tenant
 
 
 def card_attached(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Start an attempt with the new card for each open invoice."""
-    card = Card(str(event.data["object"]["id"]), created=0)
+    """Start an attempt with the new card for each open invoice.
+
+    Not with a bank account, which is debited only if it becomes the default.
+    """
+    method = event.data["object"]
+    details = method.get("card")
+    number = details.get("fingerprint") if isinstance(details, dict) else ""
+    kind = str(method.get("type") or "card")
+    card = Card(str(method["id"]), 0, kind, fingerprint=str(number or ""))
+    if card.is_bank_account:
+        return no_effect("a bank account is debited if it is the default")
     return lambda: _charge(card, tenant)
 
 

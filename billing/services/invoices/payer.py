@@ -4,6 +4,7 @@ from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from lightning.models import NwcPayment
+from relays.models import Plan
 from tenants.models import Tenant
 
 PaidBy = InvoiceCollection.PaidBy
@@ -46,10 +47,14 @@ def was_bank_debited(invoice_id: str) -> bool:
     return attempt is not None and attempt.is_bank_debit
 
 
-def record_first_payment(*, tenant_id: str) -> None:
+def record_first_payment(*, tenant_id: str, amount_cents: int, currency: str) -> None:
     """Record that money has arrived from a tenant: its quotas are higher from now on.
 
-    Not inside a transaction that holds an invoice, which is locked after its tenant.
+    Less than a month of the cheapest plan does not count: whoever deletes a relay after
+    a few minutes owes one cent. Not inside a transaction that holds an invoice, which
+    is locked after its tenant.
     """
-    unpaid = Tenant.objects.filter(pk=tenant_id, first_paid_at=None)
-    unpaid.update(first_paid_at=timezone.now())
+    plans = Plan.objects.paid().filter(currency=currency)
+    if plans.filter(amount_cents__lte=amount_cents).exists():
+        unpaid = Tenant.objects.filter(pk=tenant_id, first_paid_at=None)
+        unpaid.update(first_paid_at=timezone.now())

@@ -52,7 +52,8 @@ class PageLine:
 class PageDetails:
     """Content of the page; `lines` and `card` may be missing.
 
-    `qr` is an SVG element, "" without an open bolt11. `card` is charged next.
+    `qr` is an SVG element, "" without an open bolt11. `card` is charged next; without
+    one, `useless_card` names a card that is saved.
     """
 
     quote: QuotePreview
@@ -61,6 +62,7 @@ class PageDetails:
     sums: tuple[PageLine, ...] = ()
     receipt: PageReceipt | None = None
     card: SavedCard | None = None
+    useless_card: str = ""
 
 
 def page_details(page: PaymentPage, *, was_card_added: bool = False) -> PageDetails:
@@ -69,13 +71,15 @@ def page_details(page: PaymentPage, *, was_card_added: bool = False) -> PageDeta
     `was_card_added` if the payer comes back from adding a card.
     """
     invoice = _get_invoice(page)
+    card = saved_card(page, was_just_added=was_card_added)
     return PageDetails(
         quote=_quote(page),
         qr=qr_svg(page.open_bolt11.bolt11) if page.open_bolt11 else "",
         lines=tuple(page_lines(invoice)) if invoice else (),
         sums=tuple(_sums(page, invoice)) if invoice else (),
         receipt=page_receipt(page),
-        card=saved_card(page, was_just_added=was_card_added),
+        card=card if card and card.is_charged else None,
+        useless_card=card.name if card and not card.is_charged else "",
     )
 
 

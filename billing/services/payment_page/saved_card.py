@@ -40,16 +40,21 @@ class SavedCard:
     """Card, or bank account, that is charged next; `name` is like "Visa •••• 4242".
 
     `refused_at` if it was charged last; then `retry_at` is the next attempt, None if
-    there is none, or it is not known when it starts.
+    there is none, or it is not known when it starts. Not `is_charged` if no saved card
+    can pay: of a dispute, for example.
     """
 
     name: str
-    refused_at: datetime | None
-    retry_at: datetime | None
+    refused_at: datetime | None = None
+    retry_at: datetime | None = None
+    is_charged: bool = True
 
 
 def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard | None:
-    """Return the card that will be charged, None if there is none, or no answer."""
+    """Return the card that will be charged, else one that is saved and will not be.
+
+    None if there is none, or no answer.
+    """
     if page.card_option != CardOption.SAVED:
         return None
     customer = page.invoice.stripe_customer_id
@@ -63,11 +68,12 @@ def saved_card(page: PaymentPage, *, was_just_added: bool = False) -> SavedCard 
         return None
     card = pick_card(saved, page.invoice)
     if card is None:
-        return None
+        others = [*filter(None, [saved.default]), *saved.cards]
+        return SavedCard(_name(others[0]), is_charged=False) if others else None
     last = last_attempt_with(page.invoice, card)
     if last is None:
-        return SavedCard(_name(card), refused_at=None, retry_at=None)
-    return SavedCard(_name(card), last.created_at, _retry_at(page))
+        return SavedCard(_name(card))
+    return SavedCard(_name(card), refused_at=last.created_at, retry_at=_retry_at(page))
 
 
 def _retry_at(page: PaymentPage) -> datetime | None:

@@ -15,14 +15,16 @@ from billing.models import (
     CardAttempt,
     InvoiceCollection,
     Settlement,
+    StripeEvent,
     SubscriptionSync,
 )
 from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory, StripeEventFactory
 from billing.tests.support.admin import admin_url, message_texts, run_action
+from lightning.models import LightningInvoice
 from lightning.tests.factories import make_invoice
 from relays.tests.factories import RelayFactory
-from tenants.models import Tenant
+from tenants.models import Notice, Tenant
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
@@ -114,6 +116,33 @@ def test_links_with_which_anyone_can_pay_are_on_no_page(admin_client, invoice):
         page = admin_client.get(admin_url(type(row), "change", quote(row.pk)))
         assert invoice.pk in page.content.decode()
         assert "live_secret" not in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (InvoiceCollection, "hosted_invoice_url"),
+        (StripeEvent, "body"),
+        (Notice, "text"),
+        (LightningInvoice, "preimage"),
+    ],
+)
+@pytest.mark.parametrize("lookup", ["", "__startswith", "__regex"])
+def test_list_cannot_be_filtered_by_what_is_on_no_page(
+    admin_client, model, field, lookup
+):
+    url = admin_url(model, "changelist")
+
+    assert admin_client.get(url, {f"{field}{lookup}": "a"}).status_code == 400
+
+
+def test_event_is_shown_without_the_secrets_with_which_a_browser_pays(admin_client):
+    event = StripeEventFactory(object={"client_secret": "pi_1_secret_abcdefgh"})
+
+    page = admin_client.get(admin_url(StripeEvent, "change", quote(event.pk)))
+
+    assert "client_secret" in page.content.decode()
+    assert "abcdefgh" not in page.content.decode()
 
 
 def test_pauses_are_listed_with_the_syncs(admin_client, invoice):

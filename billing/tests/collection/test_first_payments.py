@@ -20,6 +20,7 @@ from billing.tests.support.collection import (
 from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_invoice
+from relays.models import Plan
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -87,6 +88,33 @@ def test_credit_is_no_payment(subscriber, sandbox):
     assert collect(subscriber).paid_by == "credit"
 
     assert first_paid_at(subscriber) is None
+
+
+@pytest.mark.parametrize(("price", "counts"), [(500, True), (501, False)])
+def test_payment_of_less_than_a_month_of_any_plan_does_not_count(
+    subscriber, sandbox, price, counts
+):
+    collect(subscriber)
+    pay_at_stripe(sandbox, subscriber)
+    Plan.objects.paid().update(amount_cents=price)
+
+    assert collect(subscriber).paid_by == "elsewhere"
+
+    assert bool(first_paid_at(subscriber)) is counts
+
+
+def test_lightning_payment_of_less_than_a_month_does_not_count(
+    open_invoice, wallets, alice
+):
+    issued = get_or_issue_bolt11(invoice_id=open_invoice.pk)
+    Plan.objects.paid().update(amount_cents=501)
+    wallets.ledger.pay("alice", issued.bolt11)
+    check_invoice(invoice_id=issued.pk)
+
+    collect_invoice(invoice_id=open_invoice.pk)
+
+    assert Settlement.objects.get().state == "marked"
+    assert first_paid_at(open_invoice.tenant) is None
 
 
 # --- payments from before the column

@@ -19,11 +19,13 @@ from billing.tests.support.collection import (
     pay_by_wallet,
     run_before,
 )
+from billing.tests.support.reversals import record_warning
 from billing.tests.support.threads import in_threads
 from lightning.models import NwcPayment
 from lightning.services.wallets import connect_wallet
 from sandbox.wallets.behaviour import refuses
 from tenants.models import Notice
+from tenants.services.tenants import update_tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -189,6 +191,21 @@ def test_event_about_a_lost_card_does_not_charge_the_older_one_again(
     assert card_codes() == outcomes.split(",")
 
 
+def test_disputed_card_that_is_added_again_does_not_charge_a_refused_one_again(
+    subscriber, sandbox, clock
+):
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    first = collect(subscriber)
+    clock.move(minutes=1)
+    record_warning(sandbox, first, attach(sandbox, subscriber, OTHER))
+
+    event = deliver_last(sandbox, "payment_method.attached")
+    collect(subscriber)
+
+    assert event.outcome == "a new card for 0 open invoices"
+    assert card_codes() == ["insufficient_funds"]
+
+
 # --- a card that was replaced in place
 
 
@@ -266,6 +283,25 @@ def test_attempt_from_before_numbers_were_recorded_still_counts(subscriber, sand
     collect(subscriber)
 
     assert card_codes() == ["lost_card"]
+
+
+# --- while autopay is paused
+
+
+def test_card_saved_while_autopay_is_paused_is_charged_once_it_is_resumed(
+    subscriber, sandbox, clock
+):
+    update_tenant(pubkey=subscriber.pk, autopay_paused=True)
+    collect(subscriber)
+    clock.move(minutes=1)
+    attach(sandbox, subscriber)
+    assert collect(subscriber).state == State.MANUAL
+
+    update_tenant(pubkey=subscriber.pk, autopay_paused=False)
+
+    due = InvoiceCollection.objects.filter(enqueued_at__isnull=False)
+    assert [row.pk for row in due] == [collection_of(subscriber).pk]
+    assert collect(subscriber).paid_by == "card"
 
 
 # --- without events
@@ -440,6 +476,21 @@ def test_card_is_charged_if_the_default_bank_account_has_another_currency(
     assert collect(subscriber).paid_by == "card"
     assert CardAttempt.objects.get().payment_method == card
     assert default_card(sandbox, subscriber) == default
+
+
+def test_bank_account_that_cannot_pay_does_not_charge_a_refused_card_again(
+    subscriber, sandbox, clock
+):
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    collect(subscriber)
+    clock.move(minutes=1)
+    bank_default(sandbox, subscriber, "pm_success_de")
+
+    for event in ("payment_method.attached", "customer.updated"):
+        deliver_last(sandbox, event)
+        collect(subscriber)
+
+    assert card_codes() == ["insufficient_funds"]
 
 
 # --- what the tenant reads

@@ -425,6 +425,7 @@ def test_reloading_a_receipt_reads_it_at_stripe_ten_times_a_minute(
 
     assert len(sandbox.requests("GET", f"invoices/{open_invoice.pk}")) == before + 9
     assert "<dt>Amount</dt><dd>$5.00</dd>" in html
+    assert "Please reload this page in a minute" in html
 
 
 def visible_text(html) -> str:
@@ -459,6 +460,7 @@ def test_invoice_without_an_amount_is_not_called_paid(client, open_invoice):
     assert "Thank you" not in html
     assert "receipt" not in visible_text(html)
     assert "Payment method" not in html
+    assert "Please reload" not in html
 
 
 # --- limits

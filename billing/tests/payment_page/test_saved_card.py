@@ -13,6 +13,7 @@ from billing.services.collection.collect import collect_invoice
 from billing.services.payment_page import saved_card
 from billing.tests.support.collection import attach
 from billing.tests.support.payment_page import path_of, text
+from billing.tests.support.reversals import record_warning
 from caravel.core import cache
 from lightning.models import LightningInvoice
 
@@ -166,6 +167,19 @@ def test_declined_card_is_not_mentioned_if_no_card_can_be_used(
 
     assert "Please pay it with Lightning" in html
     assert "Try another card" not in html
+
+
+def test_card_that_is_saved_but_never_charged_is_named_as_such(
+    client, open_invoice, sandbox
+):
+    card = attach(sandbox, open_invoice.tenant)
+    record_warning(sandbox, open_invoice, card)
+
+    html = get_html(client, open_invoice, "?back")
+
+    assert "Visa •••• 4242 is saved, but we do not charge it" in html
+    assert "within a few minutes" not in html
+    assert "no card is charged for 2 hours" in html
 
 
 def test_page_without_an_answer_about_cards_is_shown_without_them(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from billing.models import InvoiceCollection, StripeEvent
+from billing.models import InvoiceCollection, Reversal, StripeEvent
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
 from billing.services.events.process import HANDLERS, process_event
@@ -64,6 +64,23 @@ def settle_refund(sandbox: Sandbox, refund_id: str, outcome: str) -> None:
 def warn_of_fraud(sandbox: Sandbox, charge: str) -> None:
     path = f"charges/{charge}/early_fraud_warning"
     assert control(sandbox, "POST", path, {})[0] == 200
+
+
+def record_warning(sandbox: Sandbox, collection: InvoiceCollection, card: str) -> None:
+    """Record an early fraud warning of a charge of a card, by its number."""
+    method = sandbox.client().v1.payment_methods.retrieve(card)
+    Reversal.objects.create(
+        stripe_id="issfr_1",
+        kind=Reversal.Kind.FRAUD_WARNING,
+        state=Reversal.State.OPEN,
+        tenant=collection.tenant,
+        collection=collection,
+        amount_cents=500,
+        currency="usd",
+        charge_id="ch_1",
+        card_fingerprint=(method.card and method.card.fingerprint) or "",
+        created_at=collection.created_at,
+    )
 
 
 def new_events(sandbox: Sandbox, types: Collection[str] = REVERSAL_EVENTS) -> list[Any]:

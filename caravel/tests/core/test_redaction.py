@@ -1,3 +1,6 @@
+import json
+from urllib.parse import quote
+
 import pytest
 
 from caravel.core import redaction
@@ -32,6 +35,12 @@ def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
         f"'secret': '{HEX}'",
         f'\\"client_secret\\": \\"{HEX}\\"',
         f"preimage=b'{HEX}'",
+        f"wallet?secret%3D{HEX}",
+        f"wallet?secret\\u003d{HEX}",
+        f"body=%7B%22secret%22%3A%20%22{HEX}%22%7D".replace("%20", ""),
+        f"nostr walletconnect://{HEX}?secret={HEX}",
+        f"nostr%252Bwalletconnect%253A%252F%252F{HEX}%253Fsecret%253D{HEX}",
+        "u=https%253A%252F%252Fa.example%252Fpay%252Fin_1%252E1wX2y%252Eabcdefghijkl_-",
         "pgsql://caravel:hunter2hunter2@db/caravel",
         "password=hunter2hunter2",
         "Authorization: Bearer abcdefghijkl",
@@ -100,3 +109,12 @@ def test_secret_across_the_cut_is_not_shown_in_part(monkeypatch, position):
 
         assert "corr" not in redact_start(text, 500)
         assert "corr" not in redact_start(text, len(masked) + 500)
+
+
+@pytest.mark.parametrize("line", [json.dumps, repr, quote, lambda text: text])
+def test_known_secret_is_redacted_however_the_line_is_encoded(line, monkeypatch):
+    monkeypatch.setattr(redaction, "_known_secrets", set())
+    secret = 'Hunter2-"wörter'
+    add_secrets([secret])
+
+    assert "Hunter2" not in redact(line(f"login with {secret} failed"))

@@ -54,7 +54,9 @@ def test_owner_confirms_the_address_and_ends_the_mails_later(
     page.goto(stop_url(tenant))
     assert faults(page) == []
     page.get_by_role("button", name="Stop these e-mails").click()
-    expect(page.get_by_role("heading", name="You get no more e-mails")).to_be_visible()
+    expect(
+        page.get_by_role("heading", name="No more e-mails to this address")
+    ).to_be_visible()
     assert Tenant.objects.get().mail_address == ""
 
 
