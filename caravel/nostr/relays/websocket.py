@@ -69,6 +69,14 @@ class MeteredConnection(ClientConnection):
         else:
             self.transport.close()
 
+    def eof_received(self) -> None:
+        """Drop the bytes that wait, since none may follow the end.
+
+        TLS reports the end although reading is paused.
+        """
+        self._received.clear()
+        super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the bytes that wait."""
         self._received.clear()
