@@ -30,6 +30,9 @@ logger = structlog.get_logger(__name__)
 
 #: Seconds for DNS, TCP, TLS and the websocket handshake together.
 CONNECT_TIMEOUT = 10.0
+#: Number of bytes of a message that ends the connection. It is more than the usual
+#: relay accepts: no wallet may thus cut off others that use the same relay.
+_MAX_MESSAGE = 512 * 1024
 #: Maximum number of threads that resolve names, and of those for one domain.
 _MAX_LOOKUPS, _MAX_LOOKUPS_PER_DOMAIN = 64, 8
 #: Second-level domains of countries under which everybody gets a domain, like co.uk.
@@ -140,14 +143,12 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-async def dial(
-    endpoint: Endpoint, relay_time: RelayTime, *, max_message: int
-) -> ClientConnection:
+async def dial(endpoint: Endpoint, relay_time: RelayTime) -> ClientConnection:
     """Connect to a relay. Raises RelayUnreachable, or its subclass PrivateAddress."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             sock = await _socket(endpoint)
-            return await _websocket(endpoint, sock, relay_time, max_message)
+            return await _websocket(endpoint, sock, relay_time)
     except PrivateAddress:
         raise
     except Exception as exc:  # an untrusted name or server can cause any exception
@@ -159,7 +160,7 @@ def _no_answer(endpoint: Endpoint) -> str:
 
 
 async def _websocket(
-    endpoint: Endpoint, sock: socket.socket, relay_time: RelayTime, max_message: int
+    endpoint: Endpoint, sock: socket.socket, relay_time: RelayTime
 ) -> ClientConnection:
     def create(*args: Any, **kwargs: Any) -> MeteredConnection:
         return MeteredConnection(*args, relay_time=relay_time, **kwargs)
@@ -171,7 +172,7 @@ async def _websocket(
             sock=sock,
             ssl=_tls_context() if secure else None,
             compression=None,
-            max_size=max_message,
+            max_size=_MAX_MESSAGE,
             # The relay's turns limit what is read.
             max_queue=None,
             open_timeout=None,

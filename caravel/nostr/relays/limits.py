@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """Limits of all relays of a pool together, and of each.
 
-    `time_share` is the part of a CPU for all of them. `max_message` is in bytes.
+    `time_share` is the part of a CPU for all of them. A message of more than
+    `max_message` characters is not parsed.
     A connection without a subscription is closed after `idle_timeout` seconds.
     """
 
