@@ -160,9 +160,7 @@ class Connection:
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._websocket = websocket = await dial(
-            self.endpoint, self.time, max_message=self._limits.max_message
-        )
+        self._websocket = websocket = await dial(self.endpoint, self.time)
         self.connect_count += 1
         self._authentication.reset()
         self._reader = asyncio.create_task(self._read(websocket))
@@ -270,6 +268,8 @@ class Connection:
     # --- receiving
 
     def _receive(self, message: str | bytes) -> None:
+        if len(message) > self._limits.max_message:
+            return
         match parse_message(message, self._subscriptions):
             case ["EVENT", str(id), data]:
                 self._subscriptions.on_event(id, data)

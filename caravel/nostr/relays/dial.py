@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 import threading
-from collections import Counter
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -30,8 +30,13 @@ logger = structlog.get_logger(__name__)
 
 #: Seconds for DNS, TCP, TLS and the websocket handshake together.
 CONNECT_TIMEOUT = 10.0
+#: Number of bytes of a message that ends the connection. It is more than the usual
+#: relay accepts: no wallet may thus cut off others that use the same relay.
+_MAX_MESSAGE = 512 * 1024
 #: Maximum number of threads that resolve names, and of those for one domain.
 _MAX_LOOKUPS, _MAX_LOOKUPS_PER_DOMAIN = 64, 8
+#: Second-level domains of countries under which everybody gets a domain, like co.uk.
+_SHARED_DOMAINS = {"ac", "co", "com", "edu", "gov", "ne", "net", "or", "org"}
 #: Domains that only a private network resolves (RFC 6761, 6762, 8375, and ICANN's
 #: `internal`), and those that need another network's software, like Tor.
 _PRIVATE_DOMAINS = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
@@ -138,14 +143,12 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
-async def dial(
-    endpoint: Endpoint, relay_time: RelayTime, *, max_message: int
-) -> ClientConnection:
+async def dial(endpoint: Endpoint, relay_time: RelayTime) -> ClientConnection:
     """Connect to a relay. Raises RelayUnreachable, or its subclass PrivateAddress."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             sock = await _socket(endpoint)
-            return await _websocket(endpoint, sock, relay_time, max_message)
+            return await _websocket(endpoint, sock, relay_time)
     except PrivateAddress:
         raise
     except Exception as exc:  # an untrusted name or server can cause any exception
@@ -157,7 +160,7 @@ def _no_answer(endpoint: Endpoint) -> str:
 
 
 async def _websocket(
-    endpoint: Endpoint, sock: socket.socket, relay_time: RelayTime, max_message: int
+    endpoint: Endpoint, sock: socket.socket, relay_time: RelayTime
 ) -> ClientConnection:
     def create(*args: Any, **kwargs: Any) -> MeteredConnection:
         return MeteredConnection(*args, relay_time=relay_time, **kwargs)
@@ -169,7 +172,7 @@ async def _websocket(
             sock=sock,
             ssl=_tls_context() if secure else None,
             compression=None,
-            max_size=max_message,
+            max_size=_MAX_MESSAGE,
             # The relay's turns limit what is read.
             max_queue=None,
             open_timeout=None,
@@ -186,7 +189,8 @@ async def _socket(endpoint: Endpoint) -> socket.socket:
     # A name server that does not answer occupies a thread for half a minute. So names
     # of strangers do not share threads with our relays.
     names = _names(os.getpid(), endpoint.is_ours)
-    infos = await asyncio.wrap_future(names.resolve(endpoint))
+    # Shielded: others may wait for the same answer.
+    infos = await asyncio.shield(asyncio.wrap_future(names.resolve(endpoint)))
     if not endpoint.private_allowed and not all(is_public(str(i[4][0])) for i in infos):
         logger.info("relay_address_private", relay=endpoint.host)
         raise PrivateAddress(_no_answer(endpoint))
@@ -219,28 +223,48 @@ class _Names:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_MAX_LOOKUPS, thread_name_prefix="names")
         self._lock = threading.Lock()
-        self._running: Counter[str] = Counter()
+        #: Lookups that have not ended, by name and port.
+        self._running: dict[tuple[str, int], Future[list[Any]]] = {}
 
     def resolve(self, endpoint: Endpoint) -> "Future[list[Any]]":
         """Resolve the name in a thread. Raises OSError at the domain's limit."""
         parts = urlsplit(endpoint.url)
         port = parts.port or (443 if parts.scheme == "wss" else 80)
-        # An address needs no name server; it is resolved at once.
-        labels = endpoint.hostname.rstrip(".").split(".")
-        domain = endpoint.url if labels[-1].isdecimal() else ".".join(labels[-2:])
+        key = endpoint.hostname, port
         with self._lock:
-            if self._running[domain] >= _MAX_LOOKUPS_PER_DOMAIN:
-                raise OSError("too many names of this domain are being resolved")
-            self._running[domain] += 1
-        lookup = self._threads.submit(
-            socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM
-        )
-        lookup.add_done_callback(lambda _: self._release(domain))
+            if running := self._running.get(key):
+                return running
+            self._check_limit(key[0])
+            deadline = time.monotonic() + CONNECT_TIMEOUT
+            lookup = self._threads.submit(_look_up, *key, deadline)
+            self._running[key] = lookup
+        lookup.add_done_callback(lambda _: self._remove(key))
         return lookup
 
-    def _release(self, domain: str) -> None:
+    def _check_limit(self, hostname: str) -> None:
+        # An address needs no name server; it is resolved at once.
+        if hostname.rpartition(".")[2].isdecimal():
+            return
+        domains = [_domain(running) for running, _ in self._running]
+        if domains.count(_domain(hostname)) >= _MAX_LOOKUPS_PER_DOMAIN:
+            raise OSError("too many names of this domain are being resolved")
+
+    def _remove(self, key: tuple[str, int]) -> None:
         with self._lock:
-            self._running -= Counter([domain])
+            self._running.pop(key, None)
+
+
+def _look_up(hostname: str, port: int, deadline: float) -> list[Any]:
+    if time.monotonic() > deadline:
+        raise TimeoutError("nobody waits for this name any more")
+    return socket.getaddrinfo(hostname, port, type=socket.SOCK_STREAM)
+
+
+def _domain(hostname: str) -> str:
+    """Return the registered domain of a name, whose owner runs its name server."""
+    labels = hostname.rstrip(".").split(".")
+    is_shared = len(labels[-1]) == 2 and labels[-2:-1] and labels[-2] in _SHARED_DOMAINS
+    return ".".join(labels[-3 if is_shared else -2 :])
 
 
 @cache

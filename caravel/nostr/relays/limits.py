@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """Limits of all relays of a pool together, and of each.
 
-    `time_share` is the part of a CPU for all of them. `max_message` is in bytes.
+    `time_share` is the part of a CPU for all of them. A message of more than
+    `max_message` characters is not parsed.
     A connection without a subscription is closed after `idle_timeout` seconds.
     """
 
@@ -28,11 +29,13 @@ OURS = Limits(
 )
 #: Relays that tenants have named. A wallet's reply and a list of relays are a few KiB
 #: long. A tenant names at most 45 relays (relay_lists.py, nwc_uri.py), so that one
-#: alone cannot have all connections.
+#: alone cannot have all connections. Some services give each wallet a URL of its own at
+#: one host (wss://nwc.primal.net/...): there must be room for as many payments as the
+#: network worker makes at once (Procfile).
 STRANGERS = Limits(
     time_share=0.2,
     max_message=64 * 1024,
     max_connections=300,
-    max_connections_per_host=8,
+    max_connections_per_host=150,
     idle_timeout=10.0,
 )

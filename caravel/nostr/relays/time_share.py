@@ -65,11 +65,13 @@ class TimeShare:
             self._timer = loop.call_later(self._next_pause(), self._give_turn)
 
     def _give_turn(self) -> None:
-        # Messages that were read meanwhile may have used more time.
-        if not self._next_pause():
-            _, _, relay = heapq.heappop(self._waiting)
-            relay.take_turn()
-        self._schedule()
+        try:
+            # Messages that were read meanwhile may have used more time.
+            if not self._next_pause():
+                _, _, relay = heapq.heappop(self._waiting)
+                relay.take_turn()
+        finally:  # a relay that fails must not end the turns of the others
+            self._schedule()
 
 
 class RelayTime:
@@ -129,8 +131,10 @@ class RelayTime:
         """Do the first work that waits."""
         self._is_enqueued = False
         self._used_in_turn = 0.0
-        self._work.popleft()()
-        self._enqueue()
+        try:
+            self._work.popleft()()
+        finally:
+            self._enqueue()
 
     def _enqueue(self) -> None:
         if self._work and not self._is_enqueued:

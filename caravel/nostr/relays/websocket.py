@@ -19,6 +19,8 @@ from caravel.nostr.relays.time_share import TURN, RelayTime
 
 #: Number of bytes that are handled first; it doubles while there is time.
 _MIN_PIECE = 256
+#: Seconds of CPU time for reading a byte and decoding it.
+_BYTE_COST = 1e-9
 #: Maximum number of bytes that wait for a relay which does not read.
 _MAX_UNREAD = 1024 * 1024
 #: Maximum number of lists and objects in a message: a tag is a list.
@@ -42,6 +44,8 @@ class MeteredConnection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes now, or in a later turn."""
+        # The work before and after _handle cannot be measured for each relay.
+        self._relay_time.charge(len(data) * _BYTE_COST)
         has_work = bool(self._received)
         self._received += data
         if not has_work:
@@ -68,6 +72,14 @@ class MeteredConnection(ClientConnection):
                 self.transport.write_eof()
         else:
             self.transport.close()
+
+    def eof_received(self) -> None:
+        """Drop the bytes that wait, since none may follow the end.
+
+        TLS reports the end although reading is paused.
+        """
+        self._received.clear()
+        super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the bytes that wait."""

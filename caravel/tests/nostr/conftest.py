@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 
 from caravel.nostr.relays.limits import STRANGERS
@@ -22,8 +20,8 @@ def pool():
 
 @pytest.fixture
 def strangers():
-    """Return a pool for relays of strangers, which have one host in the tests."""
-    pool = RelayPool(replace(STRANGERS, max_connections_per_host=100))
+    """Return a pool for relays of strangers."""
+    pool = RelayPool(STRANGERS)
     yield pool
     pool.close()
 

@@ -314,29 +314,57 @@ def test_subscriptions_of_closing_connection_are_repeated_on_next_one(pool):
         assert relay.accepted == 2
 
 
-def test_names_of_one_domain_do_not_occupy_all_threads(strangers, monkeypatch):
+@pytest.mark.parametrize("domain", ["slow.example", "slow.co.uk"])
+def test_names_of_one_domain_do_not_occupy_all_threads(strangers, monkeypatch, domain):
     """All names of a domain have the same name server, which does not answer."""
     released, asked, getaddrinfo = threading.Event(), [], socket.getaddrinfo
 
     def resolve(host, *args, **kwargs):
-        if host.endswith(".slow.example"):
+        if host.endswith(f".{domain}"):
             asked.append(host)
             released.wait(2 * LIMIT)
             raise OSError("the name server does not answer")
         return getaddrinfo("127.0.0.1", *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    slow = [Endpoint(f"ws://{number}.slow.example") for number in range(100)]
+    slow = [Endpoint(f"ws://{number}.{domain}") for number in range(100)]
     with running_relay() as relay, ThreadPoolExecutor(1) as executor:
         fetching = executor.submit(
             strangers.fetch, slow, [{"kinds": [1]}], timeout=2 * LIMIT
         )
         wait_until(lambda: asked)
         port = relay.url.rpartition(":")[2]
-        honest = Endpoint(f"ws://relay.honest.example:{port}", private_allowed=True)
+        honest = Endpoint(
+            f"ws://relay.{domain.replace('slow', 'honest')}:{port}",
+            private_allowed=True,
+        )
 
         assert strangers.fetch([honest], [{"kinds": [1]}], timeout=LIMIT).complete
         released.set()
         with pytest.raises(RelayUnreachable):
             result_of(fetching, "the end of the fetch")
     assert len(asked) <= 8
+
+
+def test_many_wallets_at_one_host_are_reached_at_once(strangers, monkeypatch):
+    """Some services give each wallet a URL of its own, and payments fall together."""
+    released, getaddrinfo = threading.Event(), socket.getaddrinfo
+
+    def resolve(host, *args, **kwargs):
+        released.wait(LIMIT)
+        return getaddrinfo("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with running_relay() as relay, ThreadPoolExecutor(1) as executor:
+        port = relay.url.rpartition(":")[2]
+        urls = [f"ws://nwc.wallet.example:{port}/{number}" for number in range(128)]
+        fetching = executor.submit(
+            strangers.fetch,
+            [Endpoint(url, private_allowed=True) for url in urls],
+            [{"kinds": [1]}],
+            timeout=2 * LIMIT,
+        )
+        wait_until(lambda: len(strangers._connections.by_endpoint) == 128)
+        released.set()
+
+        assert result_of(fetching, "the end of the fetch").complete
