@@ -36,13 +36,15 @@ SCREEN = """
        what is still open, and all later invoices.
     6. Change the plan of the relay, and look at Billing > Subscription syncs again.
     7. On the Stripe page press + 1 month, then + 1 day: time passes for the whole
-       system, and the wallet pays the next invoice. Connect the wallet "refuses", leave
-       an invoice unpaid for a week, and see the relay go offline and, once it is paid,
-       come back. Wait 15 seconds after each jump: beat's tasks run on real time. The
-       admin asks for its password again.
+       system, and the wallet pays the next invoice. Wait 15 seconds after each jump:
+       beat's tasks run on real time. The admin asks for its password again.
+       Connect the wallet "refuses" instead, press both again for an unpaid invoice, and
+       advance by 1 week: Relays > Relays shows the relay as delinquent. Connect "rich"
+       again: it pays within two minutes, and the relay is active again.
     8. Act as a tenant, with a new key that is stored nowhere:
        export NSEC={nsec}
        .venv/bin/python docs/examples/call_api.py POST {APP_URL}/api/tenants '{{}}'
+       docs/api.md goes on from there.
 
   Keys and passwords are for development only. They were generated for this checkout
   and are stored in {CARAVEL_VAR}/development.env.
