@@ -1,6 +1,7 @@
 """Greedy relays get a limited share of the time, and honest ones come first."""
 
 import asyncio
+import json
 import socket
 import struct
 import time
@@ -8,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from unittest.mock import Mock
 
 import pytest
@@ -81,13 +83,14 @@ def test_five_floods_together_use_a_limited_share_of_a_cpu(
 def test_honest_relay_is_served_before_thirty_greedy_ones(
     strangers, peer_pool, monkeypatch
 ):
-    turns, waited = Counter(), {}
+    turns: Counter[RelayTime] = Counter()
+    waited: dict[RelayTime, int] = {}
 
     def enqueue(share, relay_time, enqueue=TimeShare.enqueue):
         waited.setdefault(relay_time, turns.total())
         enqueue(share, relay_time)
 
-    delays = {}
+    delays: dict[RelayTime, list[int]] = {}
 
     def take_turn(relay_time, take_turn=RelayTime.take_turn):
         delay = turns.total() - waited.pop(relay_time)
@@ -123,14 +126,14 @@ def test_relay_that_delivers_replies_does_not_count_as_greedy(strangers, peer_po
 
 
 def test_waiting_relays_get_turns_by_their_used_time(strangers):
-    order = []
+    order: list[str] = []
 
     async def take_turns():
         share = TimeShare(1.0)
         for name, seconds in [("most", 3), ("least", 1), ("more", 2)]:
             relay = RelayTime(share)
             relay.charge(seconds / 100)
-            relay.run_later(lambda name=name: order.append(name))
+            relay.run_later(partial(order.append, name))
 
     strangers.call(take_turns(), LIMIT)
     wait_until(lambda: len(order) == 3)
@@ -165,7 +168,7 @@ def test_turn_that_fails_ends_the_turns_of_no_relay(strangers):
     async def take_turns():
         share = TimeShare(1.0)
         first, second = RelayTime(share), RelayTime(share)
-        first.run_later(lambda: 1 / 0)
+        first.run_later(Mock(side_effect=ZeroDivisionError))
         first.run_later(lambda: served.append(first))
         second.run_later(lambda: served.append(second))
 
@@ -191,8 +194,8 @@ def test_turn_that_fails_ends_the_turns_of_no_relay(strangers):
     ],
 )
 def test_message_that_nobody_waits_for_is_not_parsed(monkeypatch, message):
-    parsed = []
-    monkeypatch.setattr(websocket.json, "loads", parsed.append)
+    parsed: list[object] = []
+    monkeypatch.setattr(json, "loads", parsed.append)
 
     assert parse_message(message, {"mine"}) is None
     assert parsed == []
@@ -211,7 +214,7 @@ def test_message_that_nobody_waits_for_is_not_parsed(monkeypatch, message):
 )
 @pytest.mark.parametrize("separators", [(",", ":"), (" , ", " : ")])
 def test_message_that_somebody_waits_for_is_parsed(message, separators):
-    text = websocket.json.dumps(message, separators=separators)
+    text = json.dumps(message, separators=separators)
 
     assert parse_message(f"\n {text}", {"mine"}) == message
 
