@@ -38,7 +38,7 @@ class ProofSerializer(serializers.Serializer[Any]):
 
 
 class SellerSerializer(serializers.Serializer[Any]):
-    """Whom the invoice was paid to; all but the name may be empty."""
+    """The payee of the invoice; all but the name may be empty."""
 
     name = serializers.CharField()
     address = serializers.CharField()

@@ -54,7 +54,7 @@ def send(channel: Channel, text: str | bytes) -> None:
 
 
 def answer(channel: Channel) -> str:
-    """Return what the client gets, once nothing is left to serve."""
+    """Return the bytes that the client gets, once nothing is left to serve."""
     while channel.requests:
         channel.service()
     received: bytes = channel.client.recv(65_536, socket.MSG_DONTWAIT)

@@ -1,4 +1,4 @@
-"""What the error codes of wallets mean, in our own words.
+"""Meanings of the error codes of wallets, in our own words.
 
 Notices and the API never repeat a wallet's own message: anybody can run a wallet, and
 would thereby write the mail that we send.
@@ -30,5 +30,5 @@ _UNKNOWN = "it reports an error that we do not know."
 
 
 def meaning(code: str) -> str:
-    """Return what an error code means, as the end of a sentence."""
+    """Return the meaning of an error code, as the end of a sentence."""
     return _MEANINGS.get(code, _UNKNOWN)

@@ -1,4 +1,4 @@
-"""What the relays of one pool may cost the process."""
+"""Limits on the cost of the relays of one pool."""
 
 from dataclasses import dataclass
 

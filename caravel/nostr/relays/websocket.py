@@ -1,4 +1,4 @@
-"""What a relay sends: its bytes in turns, and its messages.
+"""Input from a relay: its bytes in turns, and its messages.
 
 websockets handles bytes as they arrive, and answers each ping at once: a relay that
 sends only pings would take all the time of the event loop without a single message.

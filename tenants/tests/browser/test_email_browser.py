@@ -27,7 +27,7 @@ def browser(django_db_setup) -> Iterator[Browser]:
 
 
 def faults(page) -> list[str]:
-    """Return what axe-core finds on the page, in both colour schemes."""
+    """Return axe-core's findings on the page, in both colour schemes."""
     found = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
