@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
+from sandbox.tests.support.accessibility import violations
 from sandbox.tests.support.browser import browser_with_django, new_page
 from tenants.models import Tenant
 from tenants.services.email_links import confirmation_url, stop_url
@@ -26,15 +26,6 @@ def browser(django_db_setup) -> Iterator[Browser]:
         yield chromium
 
 
-def faults(page) -> list[str]:
-    """Return axe-core's findings on the page, in both colour schemes."""
-    found = []
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        found += [each["id"] for each in Axe().run(page).response["violations"]]
-    return found
-
-
 def test_owner_confirms_the_address_and_ends_the_mails_later(
     live_server, settings, new_page
 ):
@@ -43,16 +34,16 @@ def test_owner_confirms_the_address_and_ends_the_mails_later(
     page = new_page()
 
     page.goto(confirmation_url(tenant))
-    assert faults(page) == []
+    assert violations(page) == []
     page.get_by_role("button", name="Yes, send them to me").click()
     expect(
         page.get_by_role("heading", name="Your address is confirmed")
     ).to_be_visible()
-    assert faults(page) == []
+    assert violations(page) == []
     assert Tenant.objects.get().mail_address == "ann@example.com"
 
     page.goto(stop_url(tenant))
-    assert faults(page) == []
+    assert violations(page) == []
     page.get_by_role("button", name="Stop these e-mails").click()
     expect(
         page.get_by_role("heading", name="No more e-mails to this address")
@@ -66,4 +57,4 @@ def test_damaged_link_has_a_page_of_its_own(live_server, new_page):
     page.goto(f"{live_server.url}/confirm-email/x")
 
     expect(page.get_by_text("This link is incomplete or invalid.")).to_be_visible()
-    assert faults(page) == []
+    assert violations(page) == []
