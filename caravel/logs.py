@@ -119,7 +119,6 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
             "django.request": {"level": "ERROR"},
-            # At INFO it logs each message that it sends, every few seconds.
             "celery.beat": {"level": "WARNING"},
             "django.server": {"handlers": [], "propagate": True},
         },

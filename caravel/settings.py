@@ -308,7 +308,6 @@ CELERY = {
     "task_serializer": "json",
     "accept_content": ["json"],
     "task_ignore_result": True,
-    # No results, and no task that cleans them up.
     "result_expires": None,
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,

@@ -50,7 +50,6 @@ def add_secrets(secrets: Iterable[str]) -> None:
     """Mask these texts in every later call, if they have 8 characters or more."""
     for secret in secrets:
         if len(secret) >= 8:
-            # As it is, and as it looks inside of JSON or a URL.
             escaped = json.dumps(secret)[1:-1]
             _known_secrets.update((secret, escaped, quote(secret, safe="")))
 

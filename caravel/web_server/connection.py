@@ -66,7 +66,6 @@ class Channel(HTTPChannel):
 
     def handle_read(self) -> None:
         if self.is_refused:
-            # At the end of the stream this closes the channel.
             self.recv(self.adj.recv_bytes)
         else:
             super().handle_read()
@@ -81,7 +80,6 @@ class Channel(HTTPChannel):
 
     def send_continue(self) -> None:
         if self.is_refused or self.request.completed:
-            # It has no body, or is refused without it.
             self.request.expect_continue = False
         else:
             super().send_continue()

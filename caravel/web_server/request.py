@@ -58,7 +58,6 @@ class Parser(HTTPRequestParser):
         try:
             super().parse_header(header_plus)
         except ValueError as exc:
-            # Of an address or a number that is malformed.
             raise ParsingError("The request is malformed.") from exc
         if self.headers.get("COOKIE", "").count("\\") > _MAX_ESCAPES:
             raise ParsingError("The cookies have too many escapes.")

@@ -43,7 +43,6 @@ class Threads:
             channel.service()
         except Exception:
             logger.exception("connection_failed")
-            # Or it would keep its place for good.
             channel.cancel()
 
 
@@ -107,11 +106,9 @@ class Worker(base.Worker):
             "backlog": self.cfg.backlog,
             "connection_limit": MAX_CONNECTIONS,
             "max_request_header_size": MAX_HEADERS,
-            # It refuses this number itself, too.
             "max_request_body_size": settings.MAX_BODY + 1,
             "recv_bytes": 64 * 1024,
             "ident": None,
-            # TRUSTED_PROXIES decides which are believed.
             "clear_untrusted_proxy_headers": False,
         }
 

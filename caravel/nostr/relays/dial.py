@@ -173,7 +173,6 @@ async def _websocket(
             ssl=_tls_context() if secure else None,
             compression=None,
             max_size=_MAX_MESSAGE,
-            # The relay's turns limit what is read.
             max_queue=None,
             open_timeout=None,
             close_timeout=1,
@@ -242,7 +241,6 @@ class _Names:
         return lookup
 
     def _check_limit(self, hostname: str) -> None:
-        # An address needs no name server; it is resolved at once.
         if hostname.rpartition(".")[2].isdecimal():
             return
         domains = [_domain(running) for running, _ in self._running]
