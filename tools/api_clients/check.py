@@ -25,7 +25,7 @@ SETTINGS = {
     "DEBUG": "true",
     "CARAVEL_QUIET": "true",
     # The linter warns of `localhost`.
-    "APP_URL": "https://caravel.example",
+    "APP_URL": "http://caravel.example",
     "REDOCLY_TELEMETRY": "off",
 }
 
