@@ -47,7 +47,12 @@ def pytest_collection_modifyitems(
         too_long = [item for item in items if item.get_closest_marker("only_large")]
         config.hook.pytest_deselected(items=too_long)
         items[:] = [item for item in items if item not in too_long]
-    items.sort(key=lambda item: item.get_closest_marker("search") is None)
+    items.sort(key=lambda item: {"search", "longest"}.isdisjoint(names_of(item)))
+
+
+def names_of(item: pytest.Item) -> set[str]:
+    """Return the names of a test's markers."""
+    return {marker.name for marker in item.iter_markers()}
 
 
 @pytest.hookimpl(wrapper=True)

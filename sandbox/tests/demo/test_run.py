@@ -58,6 +58,7 @@ print("members:", list_members(relay_id=Relay.objects.get().pk))
 PENDING = "SELECT request_event_id FROM lightning_nwcpayment WHERE state = 'pending'"
 
 
+@pytest.mark.longest
 def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
     var = tmp_path / "with a space"
     quick = {"BEAT_WATCH_INVOICES": "1", "LIGHTNING_REFUSAL_PAUSE": "1"}
