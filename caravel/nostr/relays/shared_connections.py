@@ -12,7 +12,7 @@ from caravel.nostr.relays.time_share import TimeShare
 
 
 class TooManyConnections(RelayUnreachable):
-    """As many relays as allowed are in use. Nothing was sent."""
+    """The maximum number of relays is in use. Nothing was sent."""
 
     code = "relay-connections-exhausted"
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -22,7 +23,7 @@ from caravel.nostr.relays.dial import RelayUnreachable
 from caravel.nostr.relays.limits import STRANGERS
 from caravel.nostr.relays.pool import RelayPool
 from caravel.nostr.relays.shared_connections import TooManyConnections
-from caravel.nostr.relays.time_share import RelayTime, TimeShare
+from caravel.nostr.relays.time_share import TURN, RelayTime, TimeShare
 from caravel.nostr.relays.websocket import MeteredConnection, parse_message
 from caravel.tests.support.floods import FLOODS, flooding_relays, forged_events
 from caravel.tests.support.hostile_relay import deaf_relay, scripted_relay
@@ -58,26 +59,63 @@ def flooded(pool, flood, number):
         fetching.exception(LIMIT)
 
 
-def cpu_time(pool):
-    async def measure():
-        return time.thread_time()
+class Loop:
+    """Event loop on a clock of its own, which runs what `TimeShare` schedules."""
 
-    return pool.call(measure(), LIMIT)
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._at = 0.0
+        self._callback: Callable[[], None] = Mock()
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Mock:
+        self._at, self._callback = self.now + delay, callback
+        return Mock()
+
+    def run_next(self) -> None:
+        self.now = max(self.now, self._at) + 1e-6  # time never stands still
+        self._callback()
+
+
+def test_five_greedy_relays_together_get_the_share_of_all(monkeypatch):
+    loop = Loop()
+    monkeypatch.setattr(time_share, "time", Mock(monotonic=lambda: loop.now))
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    share = TimeShare(0.2)
+    turns: Counter[RelayTime] = Counter()
+
+    def flood(relay: RelayTime) -> None:
+        turns[relay] += 1
+        loop.now += TURN
+        relay.charge(TURN)
+        relay.run_later(partial(flood, relay))
+
+    for relay in [RelayTime(share) for _ in range(5)]:
+        relay.run_later(partial(flood, relay))
+    while loop.now < 20:
+        loop.run_next()
+
+    assert 0.19 < turns.total() * TURN / loop.now < 0.22
+    assert max(turns.values()) <= 1.1 * min(turns.values())
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-def test_five_floods_together_use_a_limited_share_of_a_cpu(
-    strangers, flood, monkeypatch
-):
-    monkeypatch.setattr(time_share, "_BURST", 0.01)
-    with flooded(strangers, flood, 5):
-        started_at, used = time.monotonic(), cpu_time(strangers)
-        time.sleep(1)
-        used = cpu_time(strangers) - used
-        elapsed = time.monotonic() - started_at
+def test_most_of_the_time_that_a_flood_takes_is_charged(strangers, flood, monkeypatch):
+    charged = []
 
-    # A busy machine makes the share smaller.
-    assert used / elapsed < 2 * STRANGERS.time_share
+    def charge(share, seconds, charge=TimeShare.charge):
+        charged.append(seconds)
+        charge(share, seconds)
+
+    async def measure():
+        return time.thread_time(), sum(charged)
+
+    monkeypatch.setattr(TimeShare, "charge", charge)
+    with flooded(strangers, flood, 5):
+        used_before, charged_before = strangers.call(measure(), LIMIT)
+        wait_until(lambda: sum(charged) > charged_before + 0.15)
+        used, all_charged = strangers.call(measure(), LIMIT)
+
+    assert used - used_before < 2 * (all_charged - charged_before)
 
 
 def test_honest_relay_is_served_before_thirty_greedy_ones(
