@@ -158,6 +158,15 @@ def _refusals_are_confirmed_at_once() -> None:
     settings.LIGHTNING_REFUSAL_PAUSE = 0
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _relays_are_billed_unserved() -> None:
+    """Bill relays that no zooid serves, since most tests of billing start none.
+
+    Tests of provisioning, and the processes of tests, use the default.
+    """
+    settings.BILLING_SERVED_RELAYS_ONLY = False
+
+
 @pytest.fixture
 def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     """An empty sandbox Stripe that the application uses.
@@ -220,7 +229,7 @@ def _zooid() -> Iterator[Zooid]:
 @pytest.fixture
 def zooid(_zooid, settings) -> Iterator[Zooid]:
     """An empty sandbox zooid that accepts the robot."""
-    settings.ZOOID_API_URL = _zooid.url
+    settings.ZOOID_API_URL = settings.ZOOID_RELAYS_URL = _zooid.url
     yield _zooid
     _zooid.reset()
 

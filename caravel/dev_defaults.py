@@ -49,7 +49,7 @@ def defaults(var: Path) -> dict[str, str]:
         "STRIPE_API_BASE": "http://127.0.0.1:12111",
         "BTC_PRICE_URLS": sandbox_prices("http://127.0.0.1:12112"),
         "BILLING_EMAIL_DOMAIN": "tenants.caravel.example",
-        "RELAY_DOMAIN": "relays.caravel.example",
+        "RELAY_DOMAIN": "relays.localhost:12114",
         "ZOOID_API_URL": "http://127.0.0.1:12114",
         "ROBOT_OUTBOX_RELAYS": SANDBOX_RELAY,
         "ROBOT_INDEXER_RELAYS": SANDBOX_RELAY,

@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.postgres",
     "django.contrib.staticfiles",
     "django_structlog",
     "corsheaders",
@@ -283,6 +284,11 @@ CELERY_BEAT_SCHEDULE = {
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
     "look-up-names": _every("tenants.tasks.look_up_names", 86400),
+    "sweep-relay-syncs": _every("relays.tasks.sweep_relay_syncs", 60),
+    "probe-relays": _every("relays.tasks.probe_relays", 60),
+    "count-people": _every("relays.tasks.count_people", 3600),
+    "review-suspended-relays": _every("relays.tasks.review_suspended_relays", 3600),
+    "sweep-relay-exports": _every("relays.tasks.sweep_relay_exports", 60),
 }
 #: All settings of Celery, which gets no others.
 CELERY = {
@@ -316,7 +322,7 @@ CELERY = {
     "task_default_queue": "default",
     "task_queues": {
         name: {"exchange": name, "routing_key": name}
-        for name in ("default", "stripe", "lightning", "nostr")
+        for name in ("default", "stripe", "lightning", "nostr", "zooid")
     },
     "task_create_missing_queues": False,
     "timezone": "UTC",
@@ -365,13 +371,36 @@ QUOTA_UNPAID_CENTS = env.integer("QUOTA_UNPAID_CENTS", 10000)
 #: Rate at which the callers at one address may open accounts.
 NEW_TENANT_RATE = env.optional("NEW_TENANT_RATE", "20/hour")
 env.require_format("NEW_TENANT_RATE", [NEW_TENANT_RATE], _RATE)
+#: Bill a paid relay from the first proof that it runs, not from its creation.
+BILLING_SERVED_RELAYS_ONLY = env.boolean("BILLING_SERVED_RELAYS_ONLY", True)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
 #: The management API of zooid, the server that hosts the relays.
 ZOOID_API_URL = env.http_url("ZOOID_API_URL")
+#: Where zooid serves the relays, for a Caravel that cannot reach their public names:
+#: requests go there, with the relay's name as their Host.
+ZOOID_RELAYS_URL = env.optional("ZOOID_RELAYS_URL")
+#: Days after a suspension when the owner is offered an export, and when the relay is
+#: deleted. Dates that were announced do not become earlier.
+RELAY_EXPORT_DAYS = env.integer("RELAY_EXPORT_DAYS", 30, minimum=1)
+RELAY_DELETE_DAYS = env.integer("RELAY_DELETE_DAYS", 60, minimum=2)
+#: Delete relays that stay suspended.
+RELAY_DELETION = env.boolean("RELAY_DELETION", True)
+#: Name an overdue payment in the relay's public description.
+RELAY_PAYMENT_PROMPT = env.boolean("RELAY_PAYMENT_PROMPT", False)
+#: LiveKit server of relays with voice rooms; without it, no relay gets any.
+_DEFAULT_LIVEKIT = ("ws://127.0.0.1:7880", "devkey", "development-livekit-secret")
+_LIVEKIT = _DEFAULT_LIVEKIT if DEBUG or TESTING else ("", "", "")
+LIVEKIT_URL = env.optional("LIVEKIT_URL", _LIVEKIT[0])
+LIVEKIT_API_KEY = env.optional("LIVEKIT_API_KEY", _LIVEKIT[1])
+LIVEKIT_API_SECRET = env.optional("LIVEKIT_API_SECRET", _LIVEKIT[2])
 env.require_format("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
 env.require_format("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
 # No path: behind a path prefix zooid would see another URL than the one we sign.
 env.require_format("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
+env.require_format("ZOOID_RELAYS_URL", [ZOOID_RELAYS_URL], r"(https?://[^\s/?#@]+)?")
+env.require_format("LIVEKIT_URL", [LIVEKIT_URL], r"((wss?|https?)://[^\s?#@]+)?")
+if RELAY_DELETE_DAYS <= RELAY_EXPORT_DAYS:
+    env.add_error("RELAY_DELETE_DAYS must be more than RELAY_EXPORT_DAYS.")
 
 # --- Lightning
 
@@ -570,6 +599,7 @@ logs.configure(
         *STRIPE_WEBHOOK_SECRETS,
         *ROBOT_WALLETS,
         ROBOT_SECRET,
+        LIVEKIT_API_SECRET,
         _encoded_password,
         unquote(_encoded_password),
     ],

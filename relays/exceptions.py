@@ -104,11 +104,68 @@ class RelayIsFree(Conflict):
     code = "relay-is-free"
 
 
+class MembersExceedPlan(Conflict):
+    """The relay has more members than the plan allows."""
+
+    code = "members-exceed-plan"
+
+
+class InvalidRole(Invalid):
+    """The list of admins or moderators is too long, or contains an invalid key."""
+
+    code = "role-invalid"
+
+
+class FeatureUnavailable(Conflict):
+    """The feature is not set up on this server: the operator has to configure it."""
+
+    code = "feature-unavailable"
+
+
 class ZooidUnavailable(CaravelError):
     """The server that hosts the relays is temporarily unavailable."""
 
     code = "zooid-unavailable"
     status = 503
+
+
+class ZooidOutcomeUnknown(ZooidUnavailable):
+    """The server that hosts the relays may have executed the request: it did not say.
+
+    A request that never reached it raises ZooidUnavailable itself.
+    """
+
+    code = "zooid-outcome-unknown"
+
+
+class RelayUnreachable(ZooidUnavailable):
+    """The relay's answer proves neither that it runs nor that it is off."""
+
+    code = "relay-unreachable"
+
+
+class RelayExists(Conflict):
+    """zooid already has a relay with this id."""
+
+    code = "zooid-relay-exists"
+
+
+class RelayMissing(CaravelError):
+    """zooid has no relay with this id."""
+
+    code = "zooid-relay-missing"
+
+
+class HostTaken(Conflict):
+    """zooid serves another relay under this host."""
+
+    code = "zooid-host-taken"
+
+
+class SchemaTaken(Conflict):
+    """zooid has another relay with this schema."""
+
+    code = "zooid-schema-taken"
 
 
 class ZooidRefused(CaravelError):

@@ -1,1 +1,1 @@
-"""Client of zooid, the server that hosts the relays."""
+"""Clients of zooid: its management API, and the relays that it serves."""

@@ -1,5 +1,6 @@
 """Members of relays, read from zooid, which stores them."""
 
+from datetime import datetime
 from uuid import UUID
 
 from relays.clients.zooid import Zooid
@@ -17,3 +18,13 @@ def list_members(*, relay_id: UUID) -> list[str]:
     if not Relay.objects.existing().filter(pk=relay_id).exists():
         raise UnknownRelay("There is no such relay.")
     return sorted({*Zooid().list_members(relay_id)})
+
+
+def claim_due_counts(*, now: datetime) -> list[UUID]:
+    """Return relays whose members have not been counted for a day."""
+    raise NotImplementedError
+
+
+def count_people(*, relay_id: UUID) -> None:
+    """Count a relay's people, and report a relay that is over its plan's limit."""
+    raise NotImplementedError

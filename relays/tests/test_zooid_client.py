@@ -10,8 +10,8 @@ from django.db import transaction
 from caravel.core.db.transactions import NetworkInTransaction
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.tests.support.waiting import join
-from relays.clients import zooid as client
-from relays.clients.zooid import MAX_BYTES, Zooid
+from relays.clients.zooid import client
+from relays.clients.zooid.client import MAX_BYTES, Zooid
 from relays.exceptions import ZooidRefused, ZooidUnavailable
 
 ANN, BEN = (pubkey_of(digit * 64) for digit in "12")

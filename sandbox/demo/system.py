@@ -152,6 +152,9 @@ def _addresses(seed: str, ports: Mapping[str, int]) -> dict[str, str]:
         "APP_URL": urls["PORT"],
         "STRIPE_API_BASE": urls["STRIPE_PORT"],
         "ZOOID_API_URL": urls["ZOOID_PORT"],
+        # Browsers and curl find names under localhost, other programs may not.
+        "RELAY_DOMAIN": f"relays.localhost:{ports['ZOOID_PORT']}",
+        "ZOOID_RELAYS_URL": urls["ZOOID_PORT"],
         "SANDBOX_LIGHTNING": lightning,
         "ROBOT_WALLET": dev_defaults.sandbox_wallet(seed, dev_defaults.PLATFORM, relay),
         "BTC_PRICE_URLS": dev_defaults.sandbox_prices(lightning),
@@ -247,7 +250,7 @@ def _caravel(system: System) -> dict[str, list[str]]:
         ],
         "worker": [*_worker("worker", "default,stripe"), "--concurrency", "2"],
         "network": [
-            *_worker("network", "lightning,nostr"),
+            *_worker("network", "lightning,nostr,zooid"),
             *("--pool", "threads", "--concurrency", "16"),
         ],
         "beat": _celery("beat"),

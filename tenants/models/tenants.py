@@ -193,6 +193,9 @@ class Activity(models.Model):
         MARK_RELAY_DELINQUENT = "mark_relay_delinquent"
         REACTIVATE_RELAY = "reactivate_relay"
         DELETE_RELAY = "delete_relay"
+        COMPLETE_RELAY_SYNC = "complete_relay_sync"
+        FAIL_RELAY_SYNC = "fail_relay_sync"
+        EXPORT_RELAY = "export_relay"
         RESOLVE_INVOICE = "resolve_invoice"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="activities")

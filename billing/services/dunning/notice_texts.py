@@ -35,7 +35,7 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     tenant = collection.tenant
     end, period_end = collection.suspend_at, collection.period_end
     is_ahead = end is not None and end > timezone.now()
-    running = Relay.objects.billable().filter(tenant=tenant)
+    running = Relay.objects.suspendable().filter(tenant=tenant)
     # The relays of an exempt tenant do not depend on a payment.
     may_go_off = running.exists() and not tenant.dunning_exempt
     return {

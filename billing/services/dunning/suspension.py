@@ -80,7 +80,7 @@ def tenants_to_review(now: datetime) -> list[str]:
     suspended, blocked = payment_block.suspended_q(now), payment_block.blocked_q(now)
     paused, on_hold = payment_block.paused_q(), payment_block.on_hold_q()
     off = suspended | paused
-    to_suspend = off & _has(Relay.objects.billable())
+    to_suspend = off & _has(Relay.objects.suspendable())
     waits = _owed_credit_q() & ~blocked
     to_reactivate = ~off & _has(Relay.objects.delinquent()) & ~waits
     flagged = Q(payment_overdue_since__isnull=False)
@@ -163,7 +163,7 @@ def resume_relays(tenant: Tenant) -> None:
 
 
 def _pause(tenant: Tenant, at: datetime) -> Review:
-    switched = _switch(tenant, Relay.objects.billable(), mark_relay_delinquent)
+    switched = _switch(tenant, Relay.objects.suspendable(), mark_relay_delinquent)
     if Relay.objects.delinquent().filter(tenant=tenant).exists():
         # Also if a debt kept them off until now.
         notices.notify_paused(tenant, at)
@@ -171,7 +171,7 @@ def _pause(tenant: Tenant, at: datetime) -> Review:
 
 
 def _suspend(tenant: Tenant, invoice: InvoiceCollection) -> Review:
-    switched = _switch(tenant, Relay.objects.billable(), mark_relay_delinquent)
+    switched = _switch(tenant, Relay.objects.suspendable(), mark_relay_delinquent)
     off = Relay.objects.delinquent().filter(tenant=tenant)
     # Also if another invoice kept them off until now: the link must be the right one.
     if switched or (off.exists() and not notices.was_notified_of_suspension(invoice)):

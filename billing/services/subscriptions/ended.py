@@ -116,8 +116,8 @@ def _clear(tenant: Tenant) -> None:
     End the grace period of unpaid invoices if relays still run, such as one that was
     switched on during the cancellation: they would run free until it ends.
     """
-    billable = Relay.objects.billable().filter(tenant=tenant)
-    if billable.exists() and not tenant.dunning_exempt:
+    running = Relay.objects.suspendable().filter(tenant=tenant)
+    if running.exists() and not tenant.dunning_exempt:
         unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant)
         ids = list(unpaid.values_list("pk", flat=True))
         end_grace_now(tenant_id=tenant.pk, invoice_ids=ids)
@@ -129,7 +129,7 @@ def _clear(tenant: Tenant) -> None:
 
 def _deactivate_relays(tenant: Tenant) -> None:
     """Make paid relays inactive, also those that a pause has switched off."""
-    relays = Relay.objects.billable()
+    relays = Relay.objects.suspendable()
     if paused_since(tenant):
         relays |= Relay.objects.delinquent()
     # Lock order: rows by primary key.

@@ -1,22 +1,21 @@
-"""Plans and relays."""
+"""Relays: what a tenant has configured, and what was last seen of it."""
 
 import re
 import uuid
 from typing import Any, Self
 
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.core.validators import (
-    MaxLengthValidator,
-    MinValueValidator,
-    RegexValidator,
-)
+from django.core.validators import MaxLengthValidator
 from django.db import models
-from django.db.models import Q
-from django.db.models.functions import Lower
+from django.db.models import Q, Value
+from django.db.models.functions import Cast, Concat, Lower, Replace
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
 from caravel.nostr import generate_secret_key
+from relays.models.plans import Plan
 from tenants.models import Tenant
 
 _RESERVED = """
@@ -47,69 +46,6 @@ def validate_subdomain(value: str) -> None:
         raise ValidationError("This name is reserved.", code="subdomain-reserved")
 
 
-class PlanQuerySet(models.QuerySet["Plan"]):
-    def paid(self) -> Self:
-        return self.filter(amount_cents__gt=0)
-
-
-class Plan(models.Model):
-    """Monthly price and features of a relay."""
-
-    id = models.SlugField(primary_key=True, max_length=32)
-    name = models.CharField(max_length=64)
-    amount_cents = models.PositiveIntegerField(
-        help_text="Monthly price in the currency's minor unit; 0 is free."
-    )
-    currency = models.CharField(
-        max_length=3, default="usd", validators=[RegexValidator(r"^[a-z]{3}$")]
-    )
-    members = models.PositiveIntegerField(
-        null=True,
-        blank=True,
-        validators=[MinValueValidator(1)],
-        help_text="Maximum number of members; empty is unlimited.",
-    )
-    blossom = models.BooleanField(default=False)
-    livekit = models.BooleanField(default=False)
-    stripe_price_id = models.CharField(
-        max_length=255,
-        unique=True,
-        null=True,
-        blank=True,
-        help_text="Stripe Price of the plan; set by `stripe_setup`.",
-    )
-    price_problem = models.CharField(
-        max_length=200,
-        blank=True,
-        default="",
-        help_text="Why the price cannot be sold at present; checked every hour.",
-    )
-
-    objects = PlanQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["amount_cents"]
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(amount_cents__gt=0) | Q(stripe_price_id=None),
-                name="plan_free_has_no_price",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def is_paid(self) -> bool:
-        return self.amount_cents > 0
-
-    @property
-    def is_sellable(self) -> bool:
-        """True if a new relay on this plan can be billed."""
-        has_price = bool(self.stripe_price_id) and not self.price_problem
-        return has_price or not self.is_paid
-
-
 class RelayQuerySet(models.QuerySet["Relay"]):
     def existing(self) -> Self:
         """Return relays that were not deleted."""
@@ -124,10 +60,17 @@ class RelayQuerySet(models.QuerySet["Relay"]):
     def paid(self) -> Self:
         return self.filter(plan__amount_cents__gt=0)
 
-    def billable(self) -> Self:
-        """Return active relays on a paid plan."""
-        # The only definition of what a subscription has to contain.
+    def suspendable(self) -> Self:
+        """Return active relays on a paid plan: a debt switches them off."""
         return self.active().paid()
+
+    def billable(self) -> Self:
+        """Return active relays on a paid plan that were served at least once."""
+        # The only definition of what a subscription has to contain.
+        relays = self.active().paid()
+        if settings.BILLING_SERVED_RELAYS_ONLY:
+            relays = relays.exclude(first_served_at=None)
+        return relays
 
 
 class Relay(models.Model):
@@ -159,9 +102,82 @@ class Relay(models.Model):
     blossom_enabled = models.BooleanField(default=False)
     livekit_enabled = models.BooleanField(default=False)
 
+    admins = ArrayField(
+        models.CharField(max_length=64),
+        blank=True,
+        default=list,
+        help_text="Public keys that may manage the relay and invite members.",
+    )
+    moderators = ArrayField(
+        models.CharField(max_length=64),
+        blank=True,
+        default=list,
+        help_text="Public keys that may invite members.",
+    )
+    members_can_invite = models.BooleanField(default=False)
+
     secret = EncryptedTextField(default=generate_secret_key)
-    synced = models.BooleanField(default=False, editable=False)
-    sync_error = models.TextField(blank=True, default="", editable=False)
+    # Name of its tables in zooid's database: letters and digits, whatever the id.
+    schema = models.GeneratedField(
+        expression=Concat(
+            Value("r"),
+            Replace(Cast("id", models.CharField()), Value("-"), Value("")),
+        ),
+        output_field=models.CharField(max_length=33),
+        db_persist=True,
+    )
+    synced = models.BooleanField(
+        default=False,
+        editable=False,
+        help_text="zooid has acknowledged the present configuration, and shows it.",
+    )
+    sync_error = models.TextField(
+        blank=True,
+        default="",
+        editable=False,
+        help_text="Why not, in words for the tenant.",
+    )
+    first_served_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="First proof that it runs."
+    )
+    served_at = models.DateTimeField(
+        "last seen running",
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Last time that its NIP-11 document was read.",
+    )
+    dark_at = models.DateTimeField(
+        "last seen switched off",
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Last time that there was no relay under its name.",
+    )
+
+    people = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Members without the relay's own key, the owner, admins and "
+        "moderators, when last counted.",
+    )
+    people_counted_at = models.DateTimeField(null=True, blank=True, editable=False)
+    over_limit_since = models.DateTimeField(null=True, blank=True, editable=False)
+
+    delinquent_since = models.DateTimeField(null=True, blank=True, editable=False)
+    export_offer_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When the owner of a delinquent relay is offered an export.",
+    )
+    deletion_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Announced date: a delinquent relay is not deleted before.",
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # The row stays: invoices, activities and zooid refer to it.
     deleted_at = models.DateTimeField(null=True, blank=True, editable=False)

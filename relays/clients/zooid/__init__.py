@@ -1,0 +1,5 @@
+"""Management API of zooid."""
+
+from relays.clients.zooid.client import Zooid
+
+__all__ = ["Zooid"]

@@ -1,0 +1,99 @@
+"""Exports of a relay's events."""
+
+from datetime import datetime
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+
+from caravel.core.db.work_items import WorkItem, WorkQuerySet
+from relays.models.relays import Relay
+
+
+class RelayExportQuerySet(WorkQuerySet):
+    def unfinished(self) -> Self:
+        return self.filter(
+            state__in=(RelayExport.State.WAITING, RelayExport.State.RUNNING)
+        )
+
+    def with_open_window(self) -> Self:
+        """Return exports that need their relay to be served under a private name."""
+        return self.unfinished().exclude(window_host="")
+
+    def expired(self, now: datetime) -> Self:
+        return self.filter(state=RelayExport.State.DONE, expires_at__lte=now)
+
+
+class RelayExport(WorkItem):
+    """Export of the events of one relay, as JSON lines in gzip parts.
+
+    `cursor` is the NIP-01 `until` of the next page, and `cursor_ids` the events of that
+    second that are exported already: an export goes on where its worker stopped.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting (for the relay)"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+        EXPIRED = "expired", "expired (deleted)"
+
+    task_name = "relays.tasks.export_relay"
+
+    relay = models.ForeignKey(Relay, models.PROTECT, related_name="exports")
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.WAITING
+    )
+    #: Private name under which a relay that is switched off is served meanwhile.
+    window_host = models.CharField(
+        max_length=255, blank=True, default="", editable=False
+    )
+    cursor = models.BigIntegerField(null=True, blank=True)
+    cursor_ids = models.JSONField(default=list, blank=True)
+    events = models.PositiveBigIntegerField(default=0)
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    objects = RelayExportQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = "relay export"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["relay"],
+                condition=Q(state__in=("waiting", "running")),
+                name="relay_export_one_unfinished",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="relays_unfinished_exports",
+                condition=Q(state__in=("waiting", "running")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.relay} {self.state}"
+
+
+class RelayExportPart(models.Model):
+    """One page of an export: a complete gzip member, so parts can be concatenated."""
+
+    export = models.ForeignKey(RelayExport, models.CASCADE, related_name="parts")
+    number = models.PositiveIntegerField()
+    data = models.BinaryField()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["export", "number"], name="relay_export_part_once"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.export_id} {self.number}"

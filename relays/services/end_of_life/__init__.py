@@ -1,0 +1,1 @@
+"""Suspended relays: the offer of an export, and deletion on the announced date."""

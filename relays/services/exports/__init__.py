@@ -1,0 +1,1 @@
+"""Exports of a relay's events."""

@@ -1,0 +1,60 @@
+from collections.abc import Sequence
+from uuid import UUID
+
+from celery import shared_task
+from django.utils import timezone
+
+from relays.models import RelayExport, RelaySync
+from relays.services import members
+from relays.services.end_of_life import review
+from relays.services.exports import export
+from relays.services.provisioning import probes, sync
+
+
+@shared_task(queue="zooid")
+def sync_relay(relay_id: str) -> None:
+    sync.sync_relay(relay_id=UUID(relay_id))
+
+
+@shared_task
+def sweep_relay_syncs() -> None:
+    for relay_id in RelaySync.objects.stale().claim(now=timezone.now()):
+        sync_relay.delay(str(relay_id))
+
+
+@shared_task
+def probe_relays() -> None:
+    for relay_ids in probes.claim_due(now=timezone.now()):
+        probe_relay_batch.delay([str(relay_id) for relay_id in relay_ids])
+
+
+@shared_task(queue="zooid")
+def probe_relay_batch(relay_ids: Sequence[str]) -> None:
+    probes.probe_relays(relay_ids=[UUID(relay_id) for relay_id in relay_ids])
+
+
+@shared_task
+def count_people() -> None:
+    for relay_id in members.claim_due_counts(now=timezone.now()):
+        count_people_of_relay.delay(str(relay_id))
+
+
+@shared_task(queue="zooid")
+def count_people_of_relay(relay_id: str) -> None:
+    members.count_people(relay_id=UUID(relay_id))
+
+
+@shared_task
+def review_suspended_relays() -> None:
+    review.review_suspended_relays(now=timezone.now())
+
+
+@shared_task(queue="zooid")
+def export_relay(export_id: int) -> None:
+    export.export_relay(export_id=export_id)
+
+
+@shared_task
+def sweep_relay_exports() -> None:
+    for export_id in RelayExport.objects.unfinished().claim(now=timezone.now()):
+        export_relay.delay(export_id)
