@@ -101,7 +101,7 @@ def _test_transaction() -> transaction.Atomic:
 
 
 def _columns() -> dict[str, list[str]]:
-    """Return the columns of each table, the primary key first."""
+    """Return the columns of each table that can be set, the primary key first."""
     return {
         model._meta.db_table: [
             str(field.column)
@@ -109,6 +109,7 @@ def _columns() -> dict[str, list[str]]:
                 model._meta.local_concrete_fields,
                 key=lambda field: not field.primary_key,
             )
+            if not field.generated
         ]
         for label in APPS
         for model in apps.get_app_config(label).get_models(include_auto_created=True)
