@@ -75,6 +75,11 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
         return dict(zip(unique, probes, strict=True))
 
 
+def printable(text: str) -> str:
+    """Return a text as a document shows it: cut, and without control characters."""
+    return "".join(filter(_is_printable, text[:MAX_TEXT]))
+
+
 def _probe(session: requests.Session, host: str) -> Probe:
     try:
         return _read(_fetch(host, session))
@@ -137,7 +142,7 @@ def _text(content: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _invalid()
-    return "".join(filter(_is_printable, value[:MAX_TEXT]))
+    return printable(value)
 
 
 def _is_printable(character: str) -> bool:
