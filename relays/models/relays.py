@@ -89,6 +89,20 @@ class Relay(models.Model):
     description = models.TextField(
         max_length=1000, blank=True, default="", validators=[MaxLengthValidator(1000)]
     )
+    # Written at the relay, where there is no limit, it would not be valid here.
+    longer_description = models.JSONField(
+        blank=True,
+        default=dict,
+        editable=False,
+        help_text="Description at the relay that is too long to be stored as ours: its "
+        "text, and instead of which description.",
+    )
+    prompt_removed_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When its owner removed the payment prompt from the description.",
+    )
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="relays")
     status = models.CharField(
         max_length=16, choices=Status.choices, default=Status.ACTIVE
