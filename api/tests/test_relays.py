@@ -288,7 +288,11 @@ def test_relay_activity_is_listed_newest_first(ann):
     log = ann.get(f"/api/relays/{relay['id']}/activity").data
 
     assert [row["type"] for row in log] == ["deactivate_relay", "create_relay"]
-    assert log[0]["snapshot"] == {"plan": "basic", "status": "inactive"}
+    assert log[0]["snapshot"] == {
+        "plan": "basic",
+        "status": "inactive",
+        "served": "False",
+    }
 
 
 def test_listing_100_relays_needs_no_more_queries_than_one(

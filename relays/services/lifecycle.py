@@ -13,10 +13,10 @@ from caravel.core.exceptions import CaravelError, UnknownField
 from caravel.core.validation import invalid_field, reject_coercible, validate_fields
 from relays import exceptions
 from relays.models import Plan, Relay
+from relays.services.activities import record_relay_activity
 from relays.services.quotas import require_quota
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity, Tenant
-from tenants.services.activities import record_activity
 
 Status = Relay.Status
 
@@ -64,7 +64,7 @@ def create_relay(
         _set_fields(relay, {"subdomain": subdomain, **fields})
         _validate(relay, fields)
         relay.save(force_insert=True)
-        _record(relay, Activity.Type.CREATE_RELAY)
+        record_relay_activity(relay, Activity.Type.CREATE_RELAY)
     return relay
 
 
@@ -338,14 +338,4 @@ def _to_domain_error(error: ValidationError) -> CaravelError:
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
     relay.synced = False
     relay.save(update_fields=[*fields, "synced"])
-    _record(relay, type)
-
-
-def _record(relay: Relay, type: Activity.Type) -> None:
-    record_activity(
-        tenant_id=relay.tenant_id,
-        type=type,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": relay.plan_id, "status": relay.status},
-    )
+    record_relay_activity(relay, type)

@@ -48,7 +48,11 @@ def test_new_relay_is_active_unsynced_and_logged_with_its_plan():
     activity = Activity.objects.get()
     assert activity.type == "create_relay"
     assert activity.subject_id == str(relay.pk)
-    assert activity.snapshot == {"plan": "basic", "status": "active"}
+    assert activity.snapshot == {
+        "plan": "basic",
+        "status": "active",
+        "served": "False",
+    }
 
 
 def test_each_relay_has_its_own_secret():
@@ -154,7 +158,7 @@ def test_transition_is_logged_or_refused(service, before, after):
 
     if after in Relay.Status.values:
         service(relay_id=relay.pk)
-        logged = {"plan": "basic", "status": after}
+        logged = {"plan": "basic", "status": after, "served": "False"}
         assert Activity.objects.get().snapshot == logged
     else:
         assert code_of(service, relay_id=relay.pk) == after
