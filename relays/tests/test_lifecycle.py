@@ -240,6 +240,26 @@ def test_billable_relays_are_active_and_paid():
     assert list(Relay.objects.billable()) == [billable]
 
 
+@pytest.mark.parametrize("served_only", [True, False])
+def test_relays_without_a_reason_are_the_billable_ones(settings, served_only):
+    settings.BILLING_SERVED_RELAYS_ONLY = served_only
+    for plan in Plan.objects.all():
+        for status in Relay.Status:
+            for proof in (None, timezone.now()):
+                RelayFactory(plan=plan, status=status, first_served_at=proof)
+
+    relays = Relay.objects.select_related("plan")
+
+    found = {relay.pk for relay in relays if not relay.unbilled_reason}
+    assert found == {relay.pk for relay in Relay.objects.billable()}
+    assert {relay.unbilled_reason for relay in relays} - {""} == {
+        "relay-is-free",
+        "relay-is-inactive",
+        "relay-is-delinquent",
+        *(["relay-never-served"] if served_only else []),
+    }
+
+
 # --- tenants with overdue payments, and closed accounts
 
 

@@ -3,6 +3,11 @@
 import pytest
 from django.utils import timezone
 
+from billing.models import SubscriptionSync
+from billing.services.subscriptions.quotes import (
+    change_plan_as_quoted,
+    quote_plan_change,
+)
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.support.subscriptions import (
     add_relay,
@@ -130,3 +135,61 @@ def test_without_the_setting_relays_are_billed_unseen(sandbox, tenant, settings)
     sync(tenant)
 
     assert live_items(sandbox, tenant) == {basic_price(): 1}
+
+
+# --- quotes
+
+
+def test_relay_that_never_ran_is_quoted_as_if_it_ran_now(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+
+    quote = quote_plan_change(relay_id=relay.pk, plan_id="growth")
+
+    assert quote.starts_when_served
+    assert quote.preview.now.amount_cents == quote.preview.renewal.amount_cents == 2_500
+    relay.refresh_from_db()
+    assert (relay.plan_id, relay.first_served_at) == ("basic", None)
+
+
+def test_quote_beside_a_billed_relay_is_for_the_rest_of_its_period(sandbox, tenant):
+    serve(add_relay(tenant))
+    waiting = add_relay(tenant)
+    sync(tenant)
+
+    quote = quote_plan_change(relay_id=waiting.pk, plan_id="growth")
+
+    assert 2_490 <= quote.preview.now.amount_cents <= 2_500
+    assert quote.preview.renewal.amount_cents == 2_500 + 500
+
+
+def test_quoted_change_of_a_relay_that_never_ran_is_charged_from_its_proof(
+    sandbox, tenant
+):
+    relay = add_relay(tenant)
+    sync(tenant)
+    quote = quote_plan_change(relay_id=relay.pk, plan_id="growth")
+
+    changed = change_plan_as_quoted(
+        quote_id=quote.id, relay_id=relay.pk, plan_id="growth"
+    )
+    sync_if_stale(tenant)
+
+    assert all_subscriptions(sandbox) == []
+    # Nothing is dated back to the quote.
+    assert SubscriptionSync.objects.get(pk=tenant.pk).quoted == {}
+    serve(changed)
+    sync_if_stale(tenant)
+    (subscription,) = all_subscriptions(sandbox)
+    invoice = sandbox.client().v1.invoices.retrieve(str(subscription.latest_invoice))
+    assert invoice.total == quote.preview.now.amount_cents
+
+
+def test_move_to_a_free_plan_does_not_wait_for_a_proof(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+
+    quote = quote_plan_change(relay_id=relay.pk, plan_id="free")
+
+    assert not quote.starts_when_served
+    assert quote.preview.now.amount_cents == quote.preview.renewal.amount_cents == 0
