@@ -81,6 +81,14 @@ class Relay(models.Model):
         INACTIVE = "inactive", "inactive (switched off manually)"
         DELINQUENT = "delinquent", "delinquent (switched off by billing)"
 
+    class Unbilled(models.TextChoices):
+        """Reasons why no subscription contains a relay."""
+
+        FREE = "relay-is-free", "free plan"
+        INACTIVE = "relay-is-inactive", "switched off"
+        DELINQUENT = "relay-is-delinquent", "switched off by billing"
+        NEVER_SERVED = "relay-never-served", "never seen running"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="relays")
     subdomain = models.CharField(max_length=63, validators=[validate_subdomain])
@@ -219,6 +227,18 @@ class Relay(models.Model):
 
     def __str__(self) -> str:
         return self.subdomain
+
+    @property
+    def unbilled_reason(self) -> str:
+        """The reason why it is not `billable()`, "" if it is."""
+        if not self.plan.is_paid:
+            return self.Unbilled.FREE
+        if self.status != self.Status.ACTIVE:
+            is_delinquent = self.status == self.Status.DELINQUENT
+            return self.Unbilled.DELINQUENT if is_delinquent else self.Unbilled.INACTIVE
+        if settings.BILLING_SERVED_RELAYS_ONLY and self.first_served_at is None:
+            return self.Unbilled.NEVER_SERVED
+        return ""
 
     def clean_fields(self, exclude: Any = None) -> None:
         # DNS ignores case. The unique constraint does, too.
