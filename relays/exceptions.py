@@ -139,6 +139,26 @@ class ZooidOutcomeUnknown(ZooidUnavailable):
     code = "zooid-outcome-unknown"
 
 
+class RelayMisconfigured(CaravelError):
+    """The relay's configuration would damage the server, and was not sent."""
+
+    code = "relay-misconfigured"
+
+
+class RelayUnproven(CaravelError):
+    """The server has acknowledged the relay's configuration and does not show it."""
+
+    code = "relay-unproven"
+    status = 503
+
+
+class RelayIsAnother(CaravelError):
+    """The server has another relay under this relay's id or name."""
+
+    code = "relay-is-another"
+    status = 502
+
+
 class RelayUnreachable(ZooidUnavailable):
     """The relay's answer proves neither that it runs nor that it is off."""
 

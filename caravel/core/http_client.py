@@ -1,20 +1,28 @@
-"""HTTP GET with a total deadline and a size limit; no redirects, no .netrc."""
+"""HTTP requests with a total deadline and a size limit; no redirects, no .netrc."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Literal
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 
 from caravel.core.db.transactions import release_connection
 
 _HEADERS = {"Accept": "application/json", "User-Agent": "caravel"}
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
 Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
 class RequestFailed(Exception):
     """No complete response was received; the message gives the reason."""
+
+
+class NotConnected(RequestFailed):
+    """No connection was made: the server has not received the request."""
 
 
 class RequestTimeout(RequestFailed):
@@ -35,34 +43,99 @@ class Response:
 
 
 def get(
-    url: str, *, timeout: float, max_bytes: int, sign: Sign | None = None
+    url: str,
+    *,
+    timeout: float,
+    max_bytes: int,
+    sign: Sign | None = None,
+    headers: Mapping[str, str] | None = None,
+    session: requests.Session | None = None,
 ) -> Response:
-    """Return the response to a GET, of at most `max_bytes` within `timeout` seconds.
+    """Return the response to a GET; see `send`."""
+    return send(
+        "GET",
+        url,
+        timeout=timeout,
+        max_bytes=max_bytes,
+        sign=sign,
+        headers=headers,
+        session=session,
+    )
 
-    `sign` may add headers to the prepared request. Raises RequestFailed. Do not call
-    inside a transaction.
+
+def send(
+    method: Method,
+    url: str,
+    *,
+    timeout: float,
+    max_bytes: int,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    sign: Sign | None = None,
+    session: requests.Session | None = None,
+) -> Response:
+    """Return the response, of at most `max_bytes` within `timeout` seconds.
+
+    `sign` may add headers to the prepared request. With a `session` of `new_session`, a
+    connection is used again; without one it is closed. Raises RequestFailed. Do not
+    call inside a transaction.
     """
     release_connection()
+    if session is None:
+        with new_session(1) as session:
+            return send(
+                method,
+                url,
+                timeout=timeout,
+                max_bytes=max_bytes,
+                body=body,
+                headers=headers,
+                sign=sign,
+                session=session,
+            )
     deadline = time.monotonic() + timeout
     try:
-        with (
-            requests.Session() as session,
-            session.get(
-                url,
-                # With any `auth`, requests does not look for credentials in .netrc.
-                auth=sign or (lambda request: request),
-                headers=_HEADERS,
-                timeout=timeout,
-                stream=True,
-                allow_redirects=False,
-            ) as response,
-        ):
-            body = _read_body(response, deadline, max_bytes)
-            return Response(response.status_code, response.headers, body)
+        with session.request(
+            method,
+            url,
+            data=body or None,
+            # With any `auth`, requests does not look for credentials in .netrc.
+            auth=sign or (lambda request: request),
+            headers={**_HEADERS, **(headers or {})},
+            timeout=timeout,
+            stream=True,
+            allow_redirects=False,
+        ) as response:
+            content = _read_body(response, deadline, max_bytes)
+            return Response(response.status_code, response.headers, content)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
-        raise RequestTimeout("it did not answer in time") from exc
+        raise _timeout(exc) from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-        raise RequestFailed("the connection failed") from exc
+        raise _failure(exc) from exc
+
+
+def new_session(connections: int) -> requests.Session:
+    """Return a session for as many threads: it keeps connections, but no cookies."""
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = HTTPAdapter(pool_connections=connections, pool_maxsize=connections)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _timeout(exc: Exception) -> RequestFailed:
+    if isinstance(exc, requests.ConnectTimeout):
+        return NotConnected("no connection was made in time")
+    return RequestTimeout("it did not answer in time")
+
+
+def _failure(exc: Exception) -> RequestFailed:
+    # requests wraps the MaxRetryError of urllib3, which has the cause as its reason.
+    reason = getattr(exc.args[0], "reason", None) if exc.args else None
+    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+        return NotConnected("no connection was made")
+    return RequestFailed("the connection failed")
 
 
 def _read_body(response: requests.Response, deadline: float, max_bytes: int) -> bytes:
