@@ -10,6 +10,8 @@ from enum import StrEnum
 
 #: How long before a deletion its owner is warned.
 _WARNING = timedelta(days=7)
+#: How late a deletion may be. After that the date was wrong: it gets another one.
+_TOLERANCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def next_step(dates: Dates, now: datetime, terms: Terms) -> tuple[Step, Dates]:
     if dates.export_offered_at is None and _has_come(dates.export_offer_at, now):
         offered = replace(dates, export_offered_at=now)
         # A late offer leaves the owner as much time as one on its date.
-        return Step.OFFER_EXPORT, postponed(offered, now, terms)
+        return Step.OFFER_EXPORT, _postponed(offered, now, terms)
     if not _has_come(dates.deletion_at, now + terms.warning):
         return Step.WAIT, dates
     if not dates.is_announced:
@@ -70,14 +72,9 @@ def next_step(dates: Dates, now: datetime, terms: Terms) -> tuple[Step, Dates]:
         return Step.ANNOUNCE_DELETION, replace(moved, is_announced=True)
     if not _has_come(dates.deletion_at, now):
         return Step.WAIT, dates
-    if not _was_told_in_time(dates, terms):
-        return Step.POSTPONE, postponed(dates, now, terms)
-    return Step.DELETE, dates
-
-
-def postponed(dates: Dates, now: datetime, terms: Terms) -> Dates:
-    """Return dates that leave the whole time between offer and deletion from now on."""
-    return _moved(dates, now + terms.export_period) if terms.deletes else dates
+    if _was_told_in_time(dates, terms) and not _is_late(dates, now):
+        return Step.DELETE, dates
+    return Step.POSTPONE, _postponed(dates, now, terms)
 
 
 def _complete(dates: Dates, now: datetime, terms: Terms) -> Dates:
@@ -89,6 +86,11 @@ def _complete(dates: Dates, now: datetime, terms: Terms) -> Dates:
     if dates.deletion_at is None:
         return _moved(dates, max(offer_at, now) + terms.export_period)
     return dates
+
+
+def _postponed(dates: Dates, now: datetime, terms: Terms) -> Dates:
+    """Return dates that leave the whole time between offer and deletion from now on."""
+    return _moved(dates, now + terms.export_period) if terms.deletes else dates
 
 
 def _moved(dates: Dates, to: datetime) -> Dates:
@@ -103,6 +105,10 @@ def _was_told_in_time(dates: Dates, terms: Terms) -> bool:
     if dates.deletion_at is None or dates.told_at is None:
         return False
     return dates.deletion_at - dates.told_at >= terms.warning / 2
+
+
+def _is_late(dates: Dates, now: datetime) -> bool:
+    return _has_come(dates.deletion_at, now - _TOLERANCE)
 
 
 def _has_come(time: datetime | None, now: datetime) -> bool:

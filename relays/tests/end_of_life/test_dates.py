@@ -9,7 +9,6 @@ from relays.services.end_of_life.dates import (
     Terms,
     first_dates,
     next_step,
-    postponed,
 )
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -108,12 +107,20 @@ def test_owner_who_was_not_told_in_time_gets_another_month(told_at):
     assert dates == Dates(on_day(30), on_day(30), on_day(90))
 
 
+@pytest.mark.parametrize(
+    ("late", "expected"), [(DAY - HOUR, Step.DELETE), (DAY, Step.POSTPONE)]
+)
+def test_deletion_that_comes_late_gets_another_date(late, expected):
+    step, _ = next_step(warned(on_day(53)), on_day(60) + late, TERMS)
+
+    assert step == expected
+
+
 def test_postponed_deletion_is_announced_again():
-    dates = postponed(warned(on_day(53)), on_day(60), TERMS)
+    _, dates = next_step(warned(None), on_day(60), TERMS)
 
     step, _ = next_step(dates, on_day(83), TERMS)
 
-    assert dates == Dates(on_day(30), on_day(30), on_day(90))
     assert step == Step.ANNOUNCE_DELETION
 
 

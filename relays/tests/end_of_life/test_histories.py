@@ -13,11 +13,11 @@ from relays.services.end_of_life.dates import (
     Terms,
     first_dates,
     next_step,
-    postponed,
 )
 
 START = datetime(2026, 11, 30, tzinfo=UTC)
 HISTORIES = examples(10_000)
+TERMS = Terms(timedelta(days=30), timedelta(days=60))
 
 
 @dataclass
@@ -34,7 +34,7 @@ class History:
     suspended_at: datetime = START
     is_paying: bool = False
     is_deleted: bool = False
-    terms: Terms = Terms(timedelta(days=30), timedelta(days=60))
+    terms: Terms = TERMS
 
     def run(self) -> None:
         actions = [self.suspend, self.pay, self.start_payment, self.fail_payment]
@@ -74,8 +74,6 @@ class History:
         if self.dates is None:
             return
         step, dates = next_step(self.dates, self.now, self.terms)
-        if step == Step.DELETE and self.is_paying:
-            step, dates = Step.POSTPONE, postponed(dates, self.now, self.terms)
         if step == Step.DELETE:
             self.delete()
             return
@@ -108,6 +106,8 @@ class History:
         return self.random.random() < 0.6
 
     def delete(self) -> None:
+        if self.is_paying:
+            return
         assert self.dates is not None and self.offered_at is not None
         deletion_at = self.announced[-1]
         assert self.now >= deletion_at == self.dates.deletion_at
