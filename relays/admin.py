@@ -16,6 +16,7 @@ from caravel.core.admin import ServiceAdmin, counted
 from caravel.core.exceptions import CaravelError
 from relays.models import Plan, Relay
 from relays.services import lifecycle
+from relays.services.fields import EDITABLE, FEATURES
 from tenants.admin import NpubSearchAdmin
 
 
@@ -57,7 +58,7 @@ class RelayForm(ModelForm[Relay]):
         """Report a switch that the plan does not include as an error of its field."""
         cleaned: dict[str, Any] = super().clean() or {}
         plan = cleaned.get("plan")
-        for switch, feature in lifecycle.FEATURES.items():
+        for switch, feature in FEATURES.items():
             # Not for a switch that was on before: `change_plan` turns it off.
             switched_on = cleaned.get(switch) and switch in self.changed_data
             if plan and switched_on and not getattr(plan, feature):
@@ -83,7 +84,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         self, request: HttpRequest, obj: Relay | None = None
     ) -> tuple[str, ...]:
         read_only = self.readonly_fields if obj else ()
-        return ("tenant", "plan", *lifecycle.EDITABLE, *read_only)
+        return ("tenant", "plan", *EDITABLE, *read_only)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -98,7 +99,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     def save_model(
         self, request: HttpRequest, obj: Relay, form: ModelForm[Relay], change: bool
     ) -> None:
-        editable = form.cleaned_data.keys() & lifecycle.EDITABLE
+        editable = form.cleaned_data.keys() & EDITABLE
         fields = {name: form.cleaned_data[name] for name in editable}
         if change:
             changed = {name: fields[name] for name in editable & {*form.changed_data}}

@@ -8,7 +8,7 @@ from api.serializers.base import StrictSerializer
 from billing.services.subscriptions.previews import Cost
 from billing.services.subscriptions.quotes import in_sats
 from relays.models import Relay
-from relays.services.lifecycle import EDITABLE
+from relays.services.fields import EDITABLE
 
 
 class RelaySerializer(serializers.ModelSerializer[Relay]):

@@ -108,7 +108,7 @@ def test_taken_subdomain_is_refused_ignoring_case():
 
 def test_subdomain_taken_by_concurrent_request_is_refused(monkeypatch):
     RelayFactory(subdomain="nest")
-    monkeypatch.setattr(lifecycle, "_validate", lambda relay, fields: None)
+    monkeypatch.setattr(lifecycle, "validate", lambda relay, fields: None)
 
     assert code_of(create, subdomain="nest") == "subdomain-exists"
     assert not Activity.objects.exists()
