@@ -46,19 +46,17 @@ def remove_prompts(text: str, relay: Relay) -> str:
     Of a prompt that the owner has reworded, only the URL is removed: the rest may be
     the owner's words.
     """
-    return re.sub(rf"(\s*)(?:{_prompt(relay)}\s*)+", _separator, text)
+    parts = re.split(_prompt(relay), text)
+    if len(parts) == 1:
+        return text
+    separator = _SEPARATOR if "\n" in text else " "
+    return separator.join(part.strip() for part in parts if part.strip())
 
 
 def _prompt(relay: Relay) -> str:
     """Return a pattern that also matches the prompt under an earlier APP_URL."""
     sentence, path = re.escape(_SENTENCE), re.escape(_path(relay))
     return rf"(?:{sentence}\s*)?https?://[^\s/]+{path}"
-
-
-def _separator(prompts: re.Match[str]) -> str:
-    """Return what separates the words before and after removed prompts."""
-    is_between = prompts.start() > 0 and prompts.end() < len(prompts.string)
-    return prompts[1] if is_between else ""
 
 
 def _path(relay: Relay) -> str:

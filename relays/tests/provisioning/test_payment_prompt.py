@@ -134,3 +134,9 @@ def test_prompt_of_another_relay_is_the_owners_words(relay):
     text = add_prompt(WORDS, RelayFactory())
 
     assert remove_prompts(text, relay) == text
+
+
+def test_prompt_is_found_in_a_text_as_long_as_a_document_allows(relay):
+    text = f"{' ' * 30_000}{'https://a/' * 3_000}"
+
+    assert remove_prompts(add_prompt(text, relay), relay) == text.strip()
