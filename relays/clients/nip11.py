@@ -74,11 +74,6 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
         return dict(zip(unique, probes, strict=True))
 
 
-def printable(text: str) -> str:
-    """Return a text as a document shows it: cut, and without control characters."""
-    return "".join(filter(_is_printable, text[:MAX_TEXT]))
-
-
 def _probe(session: requests.Session, host: str) -> Probe:
     try:
         return _read(_fetch(host, session))
@@ -142,14 +137,11 @@ def _text(content: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise _invalid()
     return printable(value)
-<<<<<<< HEAD
-=======
 
 
 def printable(text: str) -> str:
     """Return the text as a document has it: without control characters."""
     return "".join(filter(_is_printable, text))
->>>>>>> r/int
 
 
 def _is_printable(character: str) -> bool:
