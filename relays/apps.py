@@ -7,4 +7,5 @@ class RelaysConfig(AppConfig):
     name = "relays"
 
     def ready(self) -> None:
+        import_module("relays.checks")
         import_module("relays.signals")
