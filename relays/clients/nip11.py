@@ -26,8 +26,6 @@ TIMEOUT = 5.0
 MAX_BYTES = 64 * 1024
 #: Requests at once in this process, whoever makes them.
 CONNECTIONS = 64
-#: Longer than any text that a relay's row can hold: its length tells that it cannot.
-MAX_TEXT = 2000
 # khatru compares the whole header; with anything more it answers with its web page.
 _HEADERS = {"Accept": "application/nostr+json"}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +36,8 @@ _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 class RelayDocument:
     """NIP-11 document of a relay; "" for a field that it leaves out.
 
-    Texts are those of strangers: cut to MAX_TEXT, and without control characters.
+    Texts are those of strangers: without control characters, and as long as the
+    document allows. A cut text could not be told from one that its owner has changed.
     """
 
     name: str
@@ -137,7 +136,12 @@ def _text(content: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _invalid()
-    return "".join(filter(_is_printable, value[:MAX_TEXT]))
+    return printable(value)
+
+
+def printable(text: str) -> str:
+    """Return the text as a document has it: without control characters."""
+    return "".join(filter(_is_printable, text))
 
 
 def _is_printable(character: str) -> bool:
