@@ -18,6 +18,10 @@ from caravel.core.exceptions import Invalid
 from caravel.core.validation import validate_fields
 from relays.clients.nip11 import RelayDocument, printable
 from relays.models import Relay, RelaySync
+from relays.services.provisioning.owner_words import (
+    own_description,
+    public_description,
+)
 from relays.services.provisioning.payment_prompt import (
     count_prompts,
     is_due,
@@ -135,7 +139,6 @@ class _Words:
         return True
 
 
-
 def _lock(relay_id: UUID) -> _Words | None:
     # Lock order: the relay before its sync, as when a change makes it stale.
     relays = Relay.objects.existing().select_related("tenant", "plan")
@@ -143,7 +146,7 @@ def _lock(relay_id: UUID) -> _Words | None:
     sync = RelaySync.objects.select_for_update().filter(pk=relay_id).first()
     if relay is None or sync is None:
         return None
-    return _Words(relay, sync, json.loads(sync.acknowledged or "{}"))
+    return _Words(relay, sync, json.loads(sync.acknowledged.reveal() or "{}"))
 
 
 def _is_outdated(sync: RelaySync, read_at: datetime) -> bool:
