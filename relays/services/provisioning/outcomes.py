@@ -13,11 +13,11 @@ from caravel.core.db.leases import Lease
 from caravel.core.exceptions import CaravelError
 from relays import exceptions
 from relays.models import Relay, RelaySync
+from relays.services.activities import record_relay_activity
 from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.proofs import Shown
 from relays.services.provisioning.state import SyncState
 from tenants.models import Activity, Tenant
-from tenants.services.activities import record_activity
 
 logger = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ def complete(state: SyncState, document: Shown) -> bool:
         # Saved, not updated: billing reacts to the first proof.
         relay.save(update_fields=["synced", "sync_error", *columns])
         if is_news:
-            _record(relay, Activity.Type.COMPLETE_RELAY_SYNC)
+            record_relay_activity(relay, Activity.Type.COMPLETE_RELAY_SYNC)
     if sync.last_error_code in _AWAY:
         _retry_others(state.relay.pk)
     return is_synced
@@ -76,7 +76,7 @@ def fail(lease: Lease, error: CaravelError) -> None:
         relay.sync_error = _TEXTS.get(error.code, _TEXT)
         relay.save(update_fields=["synced", "sync_error"])
         if sync.last_error_code != error.code:
-            _record(relay, Activity.Type.FAIL_RELAY_SYNC)
+            record_relay_activity(relay, Activity.Type.FAIL_RELAY_SYNC)
         if sync.failures + 1 >= _STUCK:
             message = f"A relay cannot be synced with zooid: {error}"
             alert_support("relay_sync_stuck", message, relay=str(relay.pk))
@@ -118,13 +118,3 @@ def _retry_others(relay_id: UUID) -> None:
         rows = waiting.order_by("pk").select_for_update(skip_locked=True)
         keys = list(rows.exclude(pk=relay_id).values_list("pk", flat=True))
         RelaySync.objects.filter(pk__in=keys).update(next_attempt_at=now)
-
-
-def _record(relay: Relay, type: Activity.Type) -> None:
-    record_activity(
-        tenant_id=relay.tenant_id,
-        type=type,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": relay.plan_id, "status": relay.status},
-    )
