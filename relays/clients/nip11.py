@@ -28,8 +28,9 @@ MAX_BYTES = 64 * 1024
 CONNECTIONS = 64
 #: Longer than any text that a relay's row can hold: its length tells that it cannot.
 MAX_TEXT = 2000
-# khatru compares the whole header; with anything more it answers with its web page.
-_HEADERS = {"Accept": "application/nostr+json"}
+# khatru compares the whole Accept; to any other it answers with its web page. What a
+# cache has stored proves nothing.
+_HEADERS = {"Accept": "application/nostr+json", "Cache-Control": "no-cache"}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
 _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 
@@ -73,6 +74,14 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
     with new_session(CONNECTIONS) as session:
         probes = _threads.map(partial(_probe, session), unique)
         return dict(zip(unique, probes, strict=True))
+
+
+def clean_text(text: str) -> str:
+    """Return a text as a document has it: cut, and without control characters.
+
+    A text of ours that is compared with that of a document goes through it, too.
+    """
+    return "".join(filter(_is_printable, text[:MAX_TEXT]))
 
 
 def _probe(session: requests.Session, host: str) -> Probe:
@@ -137,12 +146,12 @@ def _text(content: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _invalid()
-    return "".join(filter(_is_printable, value[:MAX_TEXT]))
+    return clean_text(value)
 
 
 def _is_printable(character: str) -> bool:
     # Surrogates, which JSON allows, cannot be stored.
-    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
+    return character in "\r\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
 
 
 def _invalid() -> RelayUnreachable:
