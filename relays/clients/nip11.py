@@ -124,20 +124,20 @@ def _document(body: bytes) -> RelayDocument:
         content = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise _invalid() from exc
-    if not isinstance(content, dict) or not _is_pubkey(content.get("pubkey")):
+    if not isinstance(content, dict) or not _pubkey(content, "pubkey"):
         raise _invalid()
-    key = content.get("self")
     return RelayDocument(
         name=_text(content, "name"),
         description=_text(content, "description"),
         icon=_text(content, "icon"),
-        pubkey=content["pubkey"],
-        self_pubkey=key if _is_pubkey(key) else "",
+        pubkey=_pubkey(content, "pubkey"),
+        self_pubkey=_pubkey(content, "self"),
     )
 
 
-def _is_pubkey(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PUBKEY.fullmatch(value))
+def _pubkey(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    return value if isinstance(value, str) and _PUBKEY.fullmatch(value) else ""
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:

@@ -36,10 +36,6 @@ class HttpServer:
     connections: int = 0
     requests: list[Received] = field(default_factory=list)
 
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
 
 def response(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
     """Return a complete response; `_` in a header's name stands for `-`."""
