@@ -13,11 +13,12 @@ from caravel.core.db.leases import Lease
 from caravel.core.exceptions import CaravelError
 from relays import exceptions
 from relays.models import Relay, RelaySync
-from relays.services.provisioning.configuration import public_host
+from relays.services.activities import record_relay_activity
+from relays.services.locks import lock_tenant
+from relays.services.provisioning.configuration import digest, public_host
 from relays.services.provisioning.proofs import Shown
-from relays.services.provisioning.state import SyncState
-from tenants.models import Activity, Tenant
-from tenants.services.activities import record_activity
+from relays.services.provisioning.state import SyncState, load
+from tenants.models import Activity
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +48,9 @@ def complete(state: SyncState, document: Shown) -> bool:
     with transaction.atomic():
         relay, sync = _lock(state.lease)
         state.lease.renew()
-        state.lease.row().update(unproven={})
+        # The digest again: adopted words have changed the configuration.
+        known = digest(load(sync))
+        RelaySync.objects.filter(pk=sync.pk).update(unproven={}, digest=known)
         is_synced = state.lease.release()
         columns = _set_proof(relay, state, document, timezone.now())
         is_news = (
@@ -57,7 +60,7 @@ def complete(state: SyncState, document: Shown) -> bool:
         # Saved, not updated: billing reacts to the first proof.
         relay.save(update_fields=["synced", "sync_error", *columns])
         if is_news:
-            _record(relay, Activity.Type.COMPLETE_RELAY_SYNC)
+            record_relay_activity(relay, Activity.Type.COMPLETE_RELAY_SYNC)
     if sync.last_error_code in _AWAY:
         _retry_others(state.relay.pk)
     return is_synced
@@ -76,7 +79,7 @@ def fail(lease: Lease, error: CaravelError) -> None:
         relay.sync_error = _TEXTS.get(error.code, _TEXT)
         relay.save(update_fields=["synced", "sync_error"])
         if sync.last_error_code != error.code:
-            _record(relay, Activity.Type.FAIL_RELAY_SYNC)
+            record_relay_activity(relay, Activity.Type.FAIL_RELAY_SYNC)
         if sync.failures + 1 >= _STUCK:
             message = f"A relay cannot be synced with zooid: {error}"
             alert_support("relay_sync_stuck", message, relay=str(relay.pk))
@@ -85,7 +88,7 @@ def fail(lease: Lease, error: CaravelError) -> None:
 def _lock(lease: Lease) -> tuple[Relay, RelaySync]:
     """Lock the tenant, the relay and its sync, in this order."""
     tenant_id = Relay.objects.values_list("tenant", flat=True).get(pk=lease.pk)
-    Tenant.objects.lock(tenant_id)
+    lock_tenant(tenant_id)
     relay = Relay.objects.select_for_update(no_key=True).get(pk=lease.pk)
     return relay, RelaySync.objects.select_for_update().get(pk=lease.pk)
 
@@ -118,13 +121,3 @@ def _retry_others(relay_id: UUID) -> None:
         rows = waiting.order_by("pk").select_for_update(skip_locked=True)
         keys = list(rows.exclude(pk=relay_id).values_list("pk", flat=True))
         RelaySync.objects.filter(pk__in=keys).update(next_attempt_at=now)
-
-
-def _record(relay: Relay, type: Activity.Type) -> None:
-    record_activity(
-        tenant_id=relay.tenant_id,
-        type=type,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": relay.plan_id, "status": relay.status},
-    )
