@@ -1,7 +1,5 @@
 """Edits of the owner at a real relay (NIP-86), and the payment prompt beside them."""
 
-import base64
-import hashlib
 import json
 from datetime import timedelta
 
@@ -11,6 +9,7 @@ import time_machine
 from django.utils import timezone
 
 from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.http_auth import authorization
 from relays.models import Relay
 from relays.services.lifecycle import (
     mark_relay_delinquent,
@@ -20,7 +19,6 @@ from relays.services.lifecycle import (
 from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
-from sandbox.common.nostr import sign_event
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -41,20 +39,17 @@ def relay(provisioning, settings) -> Relay:
 
 def edit(provisioning, relay, method, text) -> None:
     """Change a word at the relay, as the owner's client does."""
-    # The URL that zooid's own host would have behind a proxy without TLS.
     host = public_host(Relay.objects.get(pk=relay.pk))
     body = json.dumps({"method": method, "params": [text]}).encode()
-    digest = hashlib.sha256(body).hexdigest()
-    tags = [["u", f"http://{host}"], ["method", "POST"], ["payload", digest]]
-    event = sign_event(OWNER, kind=27235, tags=tags, content="")
-    token = base64.b64encode(json.dumps(event).encode()).decode()
+    url = f"http://{host}" if ":" in host else f"https://{host}"
     headers = {
         "Host": host,
         "Content-Type": "application/nostr+json+rpc",
-        "Authorization": f"Nostr {token}",
+        "Authorization": authorization(OWNER, url=url, method="POST", body=body),
     }
-    url = f"{provisioning.zooid.url}/"
-    response = requests.post(url, data=body, headers=headers, timeout=10)
+    response = requests.post(
+        provisioning.zooid.url, data=body, headers=headers, timeout=60
+    )
     assert response.json() == {"result": True}
 
 
