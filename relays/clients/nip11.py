@@ -26,8 +26,6 @@ TIMEOUT = 5.0
 MAX_BYTES = 64 * 1024
 #: Requests at once in this process, whoever makes them.
 CONNECTIONS = 64
-#: Longer than any text that a relay's row can hold: its length tells that it cannot.
-MAX_TEXT = 2000
 # khatru compares the whole Accept; to any other it answers with its web page. What a
 # cache has stored proves nothing.
 _HEADERS = {"Accept": "application/nostr+json", "Cache-Control": "no-cache"}
@@ -39,7 +37,8 @@ _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 class RelayDocument:
     """NIP-11 document of a relay; "" for a field that it leaves out.
 
-    Texts are those of strangers: cut to MAX_TEXT, and without control characters.
+    Texts are those of strangers: without control characters, and as long as the
+    document allows. A cut text could not be told from one that its owner has changed.
     """
 
     name: str
@@ -74,14 +73,6 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
     with new_session(CONNECTIONS) as session:
         probes = _threads.map(partial(_probe, session), unique)
         return dict(zip(unique, probes, strict=True))
-
-
-def clean_text(text: str) -> str:
-    """Return a text as a document has it: cut, and without control characters.
-
-    A text of ours that is compared with that of a document goes through it, too.
-    """
-    return "".join(filter(_is_printable, text[:MAX_TEXT]))
 
 
 def _probe(session: requests.Session, host: str) -> Probe:
@@ -146,7 +137,15 @@ def _text(content: Mapping[str, Any], name: str) -> str:
         return ""
     if not isinstance(value, str):
         raise _invalid()
-    return clean_text(value)
+    return printable(value)
+
+
+def printable(text: str) -> str:
+    """Return the text as a document has it: without control characters.
+
+    A text of ours that is compared with that of a document goes through it, too.
+    """
+    return "".join(filter(_is_printable, text))
 
 
 def _is_printable(character: str) -> bool:

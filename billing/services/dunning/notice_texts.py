@@ -1,23 +1,13 @@
-"""Renders billing notices: one template per kind, in `billing/templates/notices`."""
+"""Texts of notices about an invoice."""
 
-from datetime import datetime
-from pathlib import Path
-
-from django.template import Context, Engine
 from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection
 from billing.money import format_amount
 from billing.services.invoices.payment_link import payment_url
-from caravel.core.seller import get_seller
 from lightning.models import NwcPayment
 from relays.models import Relay
-from tenants.models import Tenant
-
-_MAX_REASON_LENGTH = 240
-_ENGINE = Engine(
-    dirs=[str(Path(__file__).resolve().parents[2] / "templates" / "notices")]
-)
+from tenants.services.notice_texts import format_date, format_time, render, shorten
 
 
 def invoice_notice(collection: InvoiceCollection, kind: str) -> tuple[str, str]:
@@ -54,27 +44,6 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     }
 
 
-def render(kind: str, context: dict[str, str]) -> tuple[str, str]:
-    """Return the title (first line of the template) and the text of a notice.
-
-    The text ends with the seller's name, address and contact.
-    """
-    # Notices are plain text, so HTML escaping would garble them.
-    rendered = _ENGINE.get_template(f"{kind}.txt").render(
-        Context(context, autoescape=False)
-    )
-    title, _, text = rendered.strip().partition("\n")
-    return title, f"{text.strip()}\n\n{get_seller().signature}"
-
-
-def shorten(text: str) -> str:
-    """Return a reason as one line of at most 240 characters."""
-    line = " ".join(text.split())
-    if len(line) <= _MAX_REASON_LENGTH:
-        return line
-    return line[: _MAX_REASON_LENGTH - 1].rstrip() + "…"
-
-
 def _wallet_error(collection: InvoiceCollection) -> str:
     """Return the wallet's error, "" if no attempt was made with it."""
     attempts = NwcPayment.objects.filter(stripe_invoice_id=collection.pk)
@@ -91,22 +60,3 @@ def _card_error(collection: InvoiceCollection) -> dict[str, str]:
         "bank_asks": "yes" if needs_action else "",
         "method": "bank account" if last and last.is_bank_debit else "card",
     }
-
-
-def format_date(time: datetime, tenant: Tenant) -> str:
-    """Return the date in the tenant's time zone."""
-    return f"{time.astimezone(tenant.tzinfo):%-d %B %Y}"
-
-
-def format_time(time: datetime, tenant: Tenant) -> str:
-    """Return a time in the tenant's time zone, with its offset: "…, 14:30 UTC+1"."""
-    local = time.astimezone(tenant.tzinfo)
-    return f"{local:%-d %B %Y, %H:%M} UTC{_offset(local)}"
-
-
-def _offset(local: datetime) -> str:
-    # Not the abbreviation: several zones are called IST.
-    text = f"{local:%z}"
-    hours = f"{text[0]}{int(text[1:3])}"
-    minutes = f":{text[3:5]}" if text[3:5] != "00" else ""
-    return "" if text == "+0000" else hours + minutes

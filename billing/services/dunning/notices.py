@@ -8,16 +8,11 @@ from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection
 from billing.money import format_amount
-from billing.services.dunning.notice_texts import (
-    format_time,
-    invoice_context,
-    invoice_notice,
-    render,
-    shorten,
-)
+from billing.services.dunning.notice_texts import invoice_context, invoice_notice
 from billing.services.invoices.locks import is_being_paid
 from billing.services.invoices.payer import was_bank_debited
 from tenants.models import Notice, Tenant
+from tenants.services.notice_texts import format_time, render, shorten
 from tenants.services.notices import drop_notices, notify
 
 #: The reminders, and how long before `suspend_at` each one is due. Each ends when the
