@@ -26,8 +26,9 @@ TIMEOUT = 5.0
 MAX_BYTES = 64 * 1024
 #: Requests at once in this process, whoever makes them.
 CONNECTIONS = 64
-# khatru compares the whole header; with anything more it answers with its web page.
-_HEADERS = {"Accept": "application/nostr+json"}
+# khatru compares the whole Accept; to any other it answers with its web page. What a
+# cache has stored proves nothing.
+_HEADERS = {"Accept": "application/nostr+json", "Cache-Control": "no-cache"}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
 _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 
@@ -114,20 +115,20 @@ def _document(body: bytes) -> RelayDocument:
         content = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise _invalid() from exc
-    if not isinstance(content, dict) or not _is_pubkey(content.get("pubkey")):
+    if not isinstance(content, dict) or not _pubkey(content, "pubkey"):
         raise _invalid()
-    key = content.get("self")
     return RelayDocument(
         name=_text(content, "name"),
         description=_text(content, "description"),
         icon=_text(content, "icon"),
-        pubkey=content["pubkey"],
-        self_pubkey=key if _is_pubkey(key) else "",
+        pubkey=_pubkey(content, "pubkey"),
+        self_pubkey=_pubkey(content, "self"),
     )
 
 
-def _is_pubkey(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PUBKEY.fullmatch(value))
+def _pubkey(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    return value if isinstance(value, str) and _PUBKEY.fullmatch(value) else ""
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
@@ -140,13 +141,16 @@ def _text(content: Mapping[str, Any], name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text as a document has it: without control characters."""
+    """Return the text as a document has it: without control characters.
+
+    A text of ours that is compared with that of a document goes through it, too.
+    """
     return "".join(filter(_is_printable, text))
 
 
 def _is_printable(character: str) -> bool:
     # Surrogates, which JSON allows, cannot be stored.
-    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
+    return character in "\r\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
 
 
 def _invalid() -> RelayUnreachable:

@@ -135,7 +135,6 @@ class _Words:
         return True
 
 
-
 def _lock(relay_id: UUID) -> _Words | None:
     # Lock order: the relay before its sync, as when a change makes it stale.
     relays = Relay.objects.existing().select_related("tenant", "plan")
