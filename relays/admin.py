@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db import models
@@ -12,12 +13,15 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from unfold.widgets import UnfoldAdminTextareaWidget
 from caravel.core.admin import ServiceAdmin, counted
 from caravel.core.exceptions import CaravelError
 from relays.models import Plan, Relay
+from relays.exceptions import InvalidRole
 from relays.services import lifecycle
 from relays.services.fields import EDITABLE, FEATURES
 from tenants.admin import NpubSearchAdmin
+from relays.services.roles import MAX_KEYS, parse_keys
 
 
 @admin.register(Plan)
@@ -47,7 +51,39 @@ class PlanAdmin(ModelAdmin):
 
 
 class RelayForm(ModelForm[Relay]):
+class KeysField(forms.CharField):
+    """Public keys, hex or npub, separated by spaces, commas or new lines."""
+
+    widget = UnfoldAdminTextareaWidget
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return parse_keys((value or "").replace(",", " ").split())
+        except InvalidRole as exc:
+            raise forms.ValidationError(exc.message, code=exc.code) from exc
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != (initial or []))
+        except forms.ValidationError:
+            return True
+
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+    admins = KeysField(
+        required=False,
+        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may manage the "
+        "relay and invite members. The owner needs no role.",
+    )
+    moderators = KeysField(
+        required=False,
+        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may invite "
+        "members.",
+    )
+
         super().__init__(*args, **kwargs)
         if "subdomain" in self.fields:
             self.fields[

@@ -49,6 +49,8 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.SubdomainTaken,
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
+    exceptions.FeatureUnavailable,
+    exceptions.InvalidRole,
     exceptions.PaymentOverdue,
     exceptions.BillingOnHold,
     exceptions.PriceMissing,

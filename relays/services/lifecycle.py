@@ -38,8 +38,8 @@ def create_relay(
 
     Raises UnknownTenant, TenantClosed, PaymentOverdue, BillingOnHold, PriceMissing,
     FreeRelayQuota, UnpaidRelayQuota, UnknownPlan, InvalidSubdomain, ReservedSubdomain,
-    SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for another field. Staff
-    ignore quotas.
+    SubdomainTaken, PlanLacksFeature, FeatureUnavailable, InvalidRole, UnknownField, or
+    Invalid for another field. Staff ignore quotas.
     """
     with _unique_subdomain():
         tenant, plan = lock_tenant(tenant_id), _get_plan(plan_id)
