@@ -9,7 +9,8 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from relays import exceptions
-from relays.models import Plan, Relay
+from relays.models import Relay
+from relays.services import over_limit
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
 from relays.services.quotas import require_quota
@@ -42,7 +43,7 @@ def create_relay(
     Invalid for another field. Staff ignore quotas.
     """
     with _unique_subdomain():
-        tenant, plan = lock_tenant(tenant_id), _get_plan(plan_id)
+        tenant, plan = lock_tenant(tenant_id), get_plan(plan_id)
         require_open_account(tenant)
         require_no_block(tenant, plan)
         require_billable(tenant, plan)
@@ -75,7 +76,7 @@ def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) ->
     one.
     """
     with transaction.atomic():
-        relay, plan = lock_relay(relay_id), _get_plan(plan_id)
+        relay, plan = lock_relay(relay_id), get_plan(plan_id)
         if relay.plan_id == plan.pk:
             return relay
         if relay.status == Status.DELINQUENT:
@@ -94,6 +95,7 @@ def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) ->
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
         _save(relay, Activity.Type.CHANGE_RELAY_PLAN, "plan", "status", *FEATURES)
     return relay
+        over_limit.end_if_it_fits(relay)
 
 
 def update_relay_and_plan(
@@ -152,6 +154,7 @@ def delete_relay(*, relay_id: UUID) -> Relay:
     return relay
 
 
+        over_limit.end_episode(relay)
 def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
     """Switch an active relay on a paid plan off, for a debt or a pause.
 
@@ -193,14 +196,6 @@ def _unique_subdomain() -> Iterator[None]:
         if "relay_subdomain_unique" not in str(exc):
             raise
         raise exceptions.SubdomainTaken("This subdomain is taken.") from exc
-
-
-def _get_plan(plan_id: str) -> Plan:
-    # Not a query by id: untrusted input such as NUL would be an error in the database.
-    plan = next((plan for plan in Plan.objects.all() if plan.pk == plan_id), None)
-    if plan is None:
-        raise exceptions.UnknownPlan("There is no such plan.")
-    return plan
 
 
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
