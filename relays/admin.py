@@ -7,21 +7,22 @@ from uuid import UUID
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db import models
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
-
 from unfold.widgets import UnfoldAdminTextareaWidget
+
 from caravel.core.admin import ServiceAdmin, counted
 from caravel.core.exceptions import CaravelError
-from relays.models import Plan, Relay
 from relays.exceptions import InvalidRole
-from relays.services import lifecycle
+from relays.models import Plan, Relay
+from relays.services import lifecycle, members
 from relays.services.fields import EDITABLE, FEATURES
-from tenants.admin import NpubSearchAdmin
 from relays.services.roles import MAX_KEYS, parse_keys
+from tenants.admin import NpubSearchAdmin
 
 
 @admin.register(Plan)
@@ -50,7 +51,6 @@ class PlanAdmin(ModelAdmin):
         return False
 
 
-class RelayForm(ModelForm[Relay]):
 class KeysField(forms.CharField):
     """Public keys, hex or npub, separated by spaces, commas or new lines."""
 
@@ -72,7 +72,7 @@ class KeysField(forms.CharField):
             return True
 
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+class RelayForm(ModelForm[Relay]):
     admins = KeysField(
         required=False,
         help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may manage the "
@@ -84,6 +84,7 @@ class KeysField(forms.CharField):
         "members.",
     )
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "subdomain" in self.fields:
             self.fields[
@@ -131,6 +132,14 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         self, request: HttpRequest, obj: Relay | None = None
     ) -> bool:
         return False
+
+    def before_saving(self, request: HttpRequest, object_id: str | None) -> None:
+        """Count the members, if a change of plan depends on them."""
+        plan_id = request.POST.get("plan")
+        if object_id and plan_id and self.has_change_permission(request):
+            relay = self.get_object(request, unquote(object_id))
+            if relay is not None:
+                members.count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 
     def save_model(
         self, request: HttpRequest, obj: Relay, form: ModelForm[Relay], change: bool

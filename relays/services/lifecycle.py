@@ -13,6 +13,8 @@ from relays.models import Relay
 from relays.services import over_limit
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
+from relays.services.members import require_fit
+from relays.services.plans import get_plan
 from relays.services.quotas import require_quota
 from relays.services.requirements import (
     delinquent_error,
@@ -70,9 +72,10 @@ def update_relay(*, relay_id: UUID, **fields: Any) -> Relay:
 def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) -> Relay:
     """Move the relay to another plan, and turn off features that it does not include.
 
-    A delinquent relay can only move to a free plan, which makes it active. Raises
-    UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing, FreeRelayQuota for a
-    free plan, or PaymentOverdue, BillingOnHold or UnpaidRelayQuota for a more expensive
+    Call `count_for_plan` before. A delinquent relay can only move to a free plan, which
+    makes it active. Raises UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing,
+    FreeRelayQuota for a free plan, PaymentOverdue, BillingOnHold or UnpaidRelayQuota
+    for a more expensive one, or MembersExceedPlan or MembersNotCounted for a smaller
     one.
     """
     with transaction.atomic():
@@ -90,12 +93,13 @@ def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) ->
         require_billable(relay.tenant, plan, changed=relay)
         if not ignore_quotas and (is_upgrade or not plan.is_paid):
             require_quota(relay.tenant, plan, changed=relay)
+        require_fit(relay, plan)
         relay.plan = plan
+        over_limit.end_if_it_fits(relay)
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
         _save(relay, Activity.Type.CHANGE_RELAY_PLAN, "plan", "status", *FEATURES)
     return relay
-        over_limit.end_if_it_fits(relay)
 
 
 def update_relay_and_plan(
@@ -150,11 +154,11 @@ def delete_relay(*, relay_id: UUID) -> Relay:
     with transaction.atomic():
         relay = lock_relay(relay_id)
         relay.status, relay.deleted_at = Status.INACTIVE, timezone.now()
+        over_limit.end_episode(relay)
         _save(relay, Activity.Type.DELETE_RELAY, "status", "deleted_at")
     return relay
 
 
-        over_limit.end_episode(relay)
 def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
     """Switch an active relay on a paid plan off, for a debt or a pause.
 
