@@ -12,12 +12,17 @@ from relays.models.relays import Relay
 #: End of the year 9999, the last that Python knows.
 _LAST_SECOND = 253_402_300_799
 
+_UNREACHABLE = "The relay could not be read. Please try again, or ask support."
+
 
 class RelayExportQuerySet(WorkQuerySet):
     def unfinished(self) -> Self:
         return self.filter(
             state__in=(RelayExport.State.WAITING, RelayExport.State.RUNNING)
         )
+
+    def done(self) -> Self:
+        return self.filter(state=RelayExport.State.DONE)
 
     def with_open_window(self) -> Self:
         """Return exports that need their relay to be served under a private name.
@@ -28,7 +33,7 @@ class RelayExportQuerySet(WorkQuerySet):
         return dark.exclude(window_host="").exclude(relay__status=Relay.Status.ACTIVE)
 
     def expired(self, now: datetime) -> Self:
-        return self.filter(state=RelayExport.State.DONE, expires_at__lte=now)
+        return self.done().filter(expires_at__lte=now)
 
 
 class RelayExport(WorkItem):
@@ -101,6 +106,15 @@ class RelayExport(WorkItem):
             return None
         # Relays store any number as the time of an event.
         return datetime.fromtimestamp(min(max(self.cursor, 0), _LAST_SECOND), UTC)
+
+    @property
+    def failure(self) -> str:
+        """Return why a failed export was given up, in words for the tenant."""
+        if self.state != self.State.FAILED:
+            return ""
+        # Other errors describe our own infrastructure.
+        is_told = self.last_error_code.startswith("export-")
+        return self.last_error.partition(" [")[0] if is_told else _UNREACHABLE
 
     def get_countdown(self) -> int:
         """Return the seconds until the next look at a relay that is not served yet."""

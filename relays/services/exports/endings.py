@@ -46,7 +46,7 @@ def complete(export: RelayExport) -> None:
         export.size_bytes = len(data)
     now = timezone.now()
     _end(export, State.DONE, expires_at=now + LIFETIME, **NO_FAILURE)
-    _expire(export.relay.exports.filter(state=State.DONE).exclude(pk=export.pk))
+    _expire(export.relay.exports.done().exclude(pk=export.pk))
 
 
 def give_up(export_id: int, error: CaravelError) -> None:
