@@ -11,6 +11,7 @@ from billing.services.collection.attempts import (
     collect_all,
     start_attempt_for_tenant,
 )
+from billing.services.dunning.payment_prompts import refresh_prompts
 from billing.services.invoices.records import enqueue_collection
 from billing.services.sync.queue import mark_stale
 from billing.tasks import reconcile_subscriptions, review_tenant
@@ -21,7 +22,14 @@ from tenants.models import Tenant
 logger = structlog.get_logger(__name__)
 
 #: The columns of a relay on which its tenant's subscription depends.
-_BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+_BILLED_FIELDS = {
+    "plan",
+    "plan_id",
+    "status",
+    "tenant",
+    "tenant_id",
+    "first_served_at",
+}
 #: The columns of a tenant that its customer at Stripe has, too.
 _CUSTOMER_FIELDS = {"display_name", "email", "email_confirmed_at"}
 
@@ -118,6 +126,7 @@ def review_on_exemption(
     **kwargs: Any,
 ) -> None:
     if not raw and update_fields is not None and "dunning_exempt" in update_fields:
+        refresh_prompts(tenant_id=instance.pk)
         review_tenant.delay_on_commit(instance.pk)
 
 

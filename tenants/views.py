@@ -28,13 +28,15 @@ class EmailLinkView(View):
     http_method_names = ["get", "head", "post"]
     template_name = "tenants/email.html"
 
-    def dispatch(self, request: HttpRequest, token: str) -> HttpResponseBase:
+    def dispatch(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
         response: HttpResponseBase
         try:
             throttle(
                 settings.API_RATE_PER_ADDRESS, "email-link", client_address(request)
             )
-            response = super().dispatch(request, token=token)
+            response = super().dispatch(request, *args, **kwargs)
         except CaravelError as exc:
             response = self.page("This did not work", exc.message, status=exc.status)
             for name, value in exc.headers.items():

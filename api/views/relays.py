@@ -87,7 +87,10 @@ class RelaysView(ApiView):
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:
-        """Create an active relay. On a paid plan, billing starts now."""
+        """Create an active relay, which runs within seconds.
+
+        On a paid plan, billing starts when it is first seen running.
+        """
         fields = self.validated_body(serializers.RelayCreateSerializer)
         owner = tenant_for(self.caller, fields.pop("tenant", self.caller.pubkey))
         plan_id = fields.pop("plan")
@@ -126,8 +129,9 @@ class RelayView(ApiView):
     def patch(self, request: Request, relay_id: UUID) -> Response:
         """Update the given fields atomically.
 
-        A new plan is billed immediately; features that it lacks are switched off. With
-        the `quote` of a plan the change is made at the quoted amount only.
+        A new plan is billed immediately, or from the time when the relay is first seen
+        running; features that it lacks are switched off. With the `quote` of a plan the
+        change is made at the quoted amount only.
         """
         relay = relay_for(self.caller, relay_id)
         fields = self.validated_body(serializers.RelayChangeSerializer, partial=True)
@@ -193,7 +197,8 @@ class RelayQuoteView(ApiView):
 
         Changes nothing. Send the quote's `id` as `quote` with the change, within ten
         minutes, to be charged this amount and no other. A credit is computed for the
-        time of the change.
+        time of the change. A relay that was never seen running is quoted as if it ran
+        now; nothing is due before it does.
         """
         relay = relay_for(self.caller, relay_id)
         query = self.validated_query(serializers.QuoteQuerySerializer)

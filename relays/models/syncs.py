@@ -59,6 +59,15 @@ class RelaySync(LeasedItem):
     # Written before a request leaves, and cleared by its answer: a lost answer may mean
     # that zooid has done it.
     sent = EncryptedTextField(help_text="Write without an answer: method and body.")
+    # `words`: those that the last write replaced, and NIP-11 shows until the reload.
+    # `is_repaired`: a difference that NIP-11 proved was sent again.
+    unproven = models.JSONField(default=dict, blank=True, editable=False)
+    words_seen = models.JSONField(
+        blank=True,
+        default=dict,
+        help_text="Name, icon and description when the relay's document was last read.",
+    )
+    words_seen_at = models.DateTimeField(null=True, blank=True)
     probed_at = models.DateTimeField(null=True, blank=True)
     probe_failures = models.PositiveIntegerField(default=0)
 

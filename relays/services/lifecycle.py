@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from relays import exceptions
 from relays.models import Plan, Relay
+from relays.services.activities import record_relay_activity
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
 from relays.services.quotas import require_quota
@@ -21,7 +22,6 @@ from relays.services.requirements import (
     require_suspendable,
 )
 from tenants.models import Activity
-from tenants.services.activities import record_activity
 
 Status = Relay.Status
 
@@ -52,7 +52,7 @@ def create_relay(
         set_fields(relay, {"subdomain": subdomain, **fields})
         validate(relay, fields)
         relay.save(force_insert=True)
-        _record(relay, Activity.Type.CREATE_RELAY)
+        record_relay_activity(relay, Activity.Type.CREATE_RELAY)
     return relay
 
 
@@ -206,14 +206,4 @@ def _get_plan(plan_id: str) -> Plan:
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
     relay.synced = False
     relay.save(update_fields=[*fields, "synced"])
-    _record(relay, type)
-
-
-def _record(relay: Relay, type: Activity.Type) -> None:
-    record_activity(
-        tenant_id=relay.tenant_id,
-        type=type,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": relay.plan_id, "status": relay.status},
-    )
+    record_relay_activity(relay, type)

@@ -52,6 +52,7 @@ def test_each_billed_change_enqueues_one_sync(enqueued_ids, on_commit):
         lambda: lifecycle.activate_relay(relay_id=relay.pk),
         lambda: lifecycle.mark_relay_delinquent(relay_id=relay.pk),
         lambda: lifecycle.reactivate_relay(relay_id=relay.pk),
+        lambda: relay.save(update_fields=["first_served_at", "served_at"]),
         lambda: relay.delete(),
     ]
 
@@ -69,6 +70,7 @@ def test_unbilled_change_enqueues_nothing(enqueued_ids, on_commit):
 
     with on_commit():
         lifecycle.update_relay(relay_id=relay.pk, name="New name")
+        relay.save(update_fields=["served_at", "synced", "sync_error"])
 
     assert enqueued_ids == []
     assert sync_of(relay.tenant).version == version
