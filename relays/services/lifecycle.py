@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from relays import exceptions
 from relays.models import Plan, Relay
+from relays.services.end_of_life import schedule
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
 from relays.services.quotas import require_quota
@@ -205,7 +206,8 @@ def _get_plan(plan_id: str) -> Plan:
 
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
     relay.synced = False
-    relay.save(update_fields=[*fields, "synced"])
+    schedule.follow_status(relay)
+    relay.save(update_fields=[*fields, "synced", *schedule.FIELDS])
     _record(relay, type)
 
 
