@@ -4,12 +4,13 @@ https://github.com/nostr-protocol/nips/blob/master/11.md
 """
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +31,6 @@ CONNECTIONS = 64
 # cache has stored proves nothing.
 _HEADERS = {"Accept": "application/nostr+json", "Cache-Control": "no-cache"}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
-_threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,15 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
     release_connection()
     unique = [*dict.fromkeys(hosts)]
     with new_session(CONNECTIONS) as session:
-        probes = _threads.map(partial(_probe, session), unique)
+        threads = _threads_of(os.getpid())
+        probes = threads.map(partial(_probe, session), unique)
         return dict(zip(unique, probes, strict=True))
+
+
+@cache
+def _threads_of(process_id: int) -> ThreadPoolExecutor:
+    """Return the threads of this process: after a fork, the parent's do not run."""
+    return ThreadPoolExecutor(CONNECTIONS, f"nip11-{process_id}")
 
 
 def _probe(session: requests.Session, host: str) -> Probe:
