@@ -37,8 +37,7 @@ _PUBKEY = re.compile(r"[0-9a-f]{64}")
 class RelayDocument:
     """NIP-11 document of a relay; "" for a field that it leaves out.
 
-    Texts are those of strangers: without control characters, and as long as the
-    document allows. A cut text could not be told from one that its owner has changed.
+    Texts are those of strangers, without control characters.
     """
 
     name: str
