@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +31,7 @@ CONNECTIONS = 64
 # cache has stored proves nothing.
 _HEADERS = {"Accept": "application/nostr+json", "Cache-Control": "no-cache"}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
+_threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,8 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
     release_connection()
     unique = [*dict.fromkeys(hosts)]
     with new_session(CONNECTIONS) as session:
-        threads = _threads_of(os.getpid())
-        probes = threads.map(partial(_probe, session), unique)
+        probes = _threads.map(partial(_probe, session), unique)
         return dict(zip(unique, probes, strict=True))
-
-
-@cache
-def _threads_of(process_id: int) -> ThreadPoolExecutor:
-    """Return the threads of this process: after a fork, the parent's do not run."""
-    return ThreadPoolExecutor(CONNECTIONS, f"nip11-{process_id}")
 
 
 def _probe(session: requests.Session, host: str) -> Probe:
@@ -161,3 +155,12 @@ def _is_printable(character: str) -> bool:
 
 def _invalid() -> RelayUnreachable:
     return RelayUnreachable("The relay's answer is no NIP-11 document of zooid.")
+
+
+def _reset_in_child() -> None:
+    """Replace the threads after a fork: the parent's do not run in the child."""
+    global _threads
+    _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
+
+
+os.register_at_fork(after_in_child=_reset_in_child)
