@@ -7,7 +7,7 @@ from sandbox.common.control import Refused
 from sandbox.common.http import Request, Response, json_response
 from sandbox.zooid.auth import verify_signature
 from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, validate
-from sandbox.zooid.instances import Instances
+from sandbox.zooid.relays.instances import Instances
 from sandbox.zooid.store import Store
 
 #: Only the newest requests are recorded.

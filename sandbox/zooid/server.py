@@ -11,7 +11,7 @@ from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import CannotListen, Server
 from sandbox.zooid import answers, page
 from sandbox.zooid.control import COMMANDS
-from sandbox.zooid.session import MAX_MESSAGE_BYTES
+from sandbox.zooid.relays.session import MAX_MESSAGE_BYTES
 from sandbox.zooid.zooid import Zooid
 
 __all__ = ["CannotListen", "respond", "running_zooid"]

@@ -10,7 +10,7 @@ from sandbox.common.nostr import Event, generate_secret_key, pubkey_of
 from sandbox.zooid.api import Api, ApiRequest
 from sandbox.zooid.configs import Config, merge_patch, validate
 from sandbox.zooid.faults import Kind, Place, When, ZooidFault
-from sandbox.zooid.instances import Instance, Instances, Panic, Writer
+from sandbox.zooid.relays.instances import Instance, Instances, Panic, Writer
 from sandbox.zooid.store import Store
 
 
@@ -117,7 +117,7 @@ class Zooid:
 
     @property
     def is_lenient(self) -> bool:
-        """Whether any schema and an empty owner are accepted, as before 2026."""
+        """True if any schema and an empty owner are accepted, as once by zooid."""
         return self.api.is_lenient
 
     @is_lenient.setter

@@ -4,6 +4,7 @@ The source is zooid's `instance.go`, `lib.go` and `cmd/relay/main.go`.
 """
 
 import asyncio
+from unittest.mock import call, create_autospec
 
 import pytest
 import requests
@@ -117,14 +118,13 @@ def test_answer_comes_before_a_reload_that_is_delayed(zooid):
 
 def test_latency_delays_relays_and_api(zooid, monkeypatch):
     create(zooid)
-    waits = []
-    sleep = asyncio.sleep
-    monkeypatch.setattr(asyncio, "sleep", lambda s: waits.append(s) or sleep(0))
+    sleep = create_autospec(asyncio.sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     zooid.latency = 3600.0
 
     assert fetch(zooid, HOST).ok
     assert send(zooid, "GET", "/relay/a/members").ok
-    assert waits == [3600.0, 3600.0]
+    assert sleep.await_args_list == [call(3600.0), call(3600.0)]
 
 
 def test_fault_of_a_place_and_a_path_leaves_the_others_alone(zooid):
