@@ -11,6 +11,7 @@ from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import CannotListen, Server
 from sandbox.zooid import answers, page
 from sandbox.zooid.control import COMMANDS
+from sandbox.zooid.relays.nip11 import is_asked
 from sandbox.zooid.relays.session import MAX_MESSAGE_BYTES
 from sandbox.zooid.zooid import Zooid
 
@@ -20,7 +21,7 @@ __all__ = ["CannotListen", "respond", "running_zooid"]
 def respond(zooid: Zooid, request: Request) -> Steps:
     """Pass the request to the page, the control API, or to the API or a relay."""
     if zooid.find(request.headers.get("host", "")) is None:
-        if page.serves(request) and is_local(request):
+        if page.serves(request) and is_local(request) and not is_asked(request):
             return in_thread(page.handle, zooid, request)
         if request.path.startswith(control.PREFIX):
             return in_thread(control.handle, zooid, COMMANDS, request)

@@ -1,23 +1,15 @@
-"""Renders billing notices: one template per kind, in `billing/templates/notices`."""
+"""Texts of notices about an invoice."""
 
-from datetime import datetime
-from pathlib import Path
-
-from django.template import Context, Engine
+from django.db.models import Min
 from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection
 from billing.money import format_amount
 from billing.services.invoices.payment_link import payment_url
-from caravel.core.seller import get_seller
 from lightning.models import NwcPayment
 from relays.models import Relay
 from tenants.models import Tenant
-
-_MAX_REASON_LENGTH = 240
-_ENGINE = Engine(
-    dirs=[str(Path(__file__).resolve().parents[2] / "templates" / "notices")]
-)
+from tenants.services.notice_texts import format_date, format_time, render, shorten
 
 
 def invoice_notice(collection: InvoiceCollection, kind: str) -> tuple[str, str]:
@@ -47,6 +39,7 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
         "due_on": format_date(end, tenant) if end and is_ahead else "",
         "ended_at": format_time(end, tenant) if end and not is_ahead else "",
         "run": "yes" if may_go_off else "",
+        "deletion_at": _deletion_at(tenant),
         "is_exempt": "yes" if tenant.dunning_exempt else "",
         "is_unpaid": "yes" if collection.is_unpaid else "",
         "period_end": format_date(period_end, tenant) if period_end else "",
@@ -54,25 +47,11 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
     }
 
 
-def render(kind: str, context: dict[str, str]) -> tuple[str, str]:
-    """Return the title (first line of the template) and the text of a notice.
-
-    The text ends with the seller's name, address and contact.
-    """
-    # Notices are plain text, so HTML escaping would garble them.
-    rendered = _ENGINE.get_template(f"{kind}.txt").render(
-        Context(context, autoescape=False)
-    )
-    title, _, text = rendered.strip().partition("\n")
-    return title, f"{text.strip()}\n\n{get_seller().signature}"
-
-
-def shorten(text: str) -> str:
-    """Return a reason as one line of at most 240 characters."""
-    line = " ".join(text.split())
-    if len(line) <= _MAX_REASON_LENGTH:
-        return line
-    return line[: _MAX_REASON_LENGTH - 1].rstrip() + "…"
+def _deletion_at(tenant: Tenant) -> str:
+    """Return when the first of the tenant's suspended relays is to be deleted."""
+    off = Relay.objects.delinquent().filter(tenant=tenant)
+    first = off.aggregate(first=Min("deletion_at"))["first"]
+    return format_time(first, tenant) if first else ""
 
 
 def _wallet_error(collection: InvoiceCollection) -> str:
@@ -91,22 +70,3 @@ def _card_error(collection: InvoiceCollection) -> dict[str, str]:
         "bank_asks": "yes" if needs_action else "",
         "method": "bank account" if last and last.is_bank_debit else "card",
     }
-
-
-def format_date(time: datetime, tenant: Tenant) -> str:
-    """Return the date in the tenant's time zone."""
-    return f"{time.astimezone(tenant.tzinfo):%-d %B %Y}"
-
-
-def format_time(time: datetime, tenant: Tenant) -> str:
-    """Return a time in the tenant's time zone, with its offset: "…, 14:30 UTC+1"."""
-    local = time.astimezone(tenant.tzinfo)
-    return f"{local:%-d %B %Y, %H:%M} UTC{_offset(local)}"
-
-
-def _offset(local: datetime) -> str:
-    # Not the abbreviation: several zones are called IST.
-    text = f"{local:%z}"
-    hours = f"{text[0]}{int(text[1:3])}"
-    minutes = f":{text[3:5]}" if text[3:5] != "00" else ""
-    return "" if text == "+0000" else hours + minutes

@@ -9,7 +9,6 @@ from django.utils import timezone
 
 from billing.models import InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
-from billing.services.dunning.notice_texts import format_date
 from billing.services.dunning.notices import notify_wallet_trouble
 from lightning.clients.nwc_replies import Budget
 from lightning.exceptions import InvalidWalletUrl, RateUnavailable, WalletUnusable
@@ -17,6 +16,7 @@ from lightning.services.rates import quote
 from lightning.services.wallets import WalletCheck, check_wallet_of, set_wallet_warning
 from relays.models import Relay
 from tenants.models import Tenant
+from tenants.services.notice_texts import format_date
 
 logger = structlog.get_logger(__name__)
 

@@ -149,3 +149,13 @@ def test_relay_has_a_home_page_and_no_others(zooid):
 
     assert fetch(zooid, HOST, "text/html").headers["Content-Type"] == "text/html"
     assert requests.get(url, headers={"Host": HOST}, timeout=60).status_code == 404
+
+
+def test_dark_relay_with_a_local_name_is_404_and_not_the_page(zooid):
+    host = f"reef.localhost:{zooid.url.rpartition(':')[2]}"
+    create(zooid, host=host)
+    assert fetch(zooid, host).json()["name"] == "one"
+
+    patch(zooid, inactive=True)
+
+    assert fetch(zooid, host).status_code == 404
