@@ -69,12 +69,6 @@ class QuoteNotReady(Conflict):
     retry_after = 5.0
 
 
-class LeaseLost(Conflict):
-    """Another worker holds the tenant's lease now and does the rest."""
-
-    code = "lease-lost"
-
-
 class InvoiceChanged(Conflict):
     """The invoice changed between reading it and acting on it."""
 

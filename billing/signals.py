@@ -21,7 +21,14 @@ from tenants.models import Tenant
 logger = structlog.get_logger(__name__)
 
 #: The columns of a relay on which its tenant's subscription depends.
-_BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+_BILLED_FIELDS = {
+    "plan",
+    "plan_id",
+    "status",
+    "tenant",
+    "tenant_id",
+    "first_served_at",
+}
 #: The columns of a tenant that its customer at Stripe has, too.
 _CUSTOMER_FIELDS = {"display_name", "email", "email_confirmed_at"}
 

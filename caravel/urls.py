@@ -14,6 +14,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("billing.urls")),
     path("", include("tenants.urls")),
+    path("", include("relays.urls")),
 ]
 
 handler500 = "caravel.core.web.envelope.server_error"

@@ -10,6 +10,7 @@ from caravel.core.exceptions import (
     NotFound,
     Unavailable,
 )
+from caravel.core.web.throttling import Throttled
 
 
 class UnknownPlan(Invalid):
@@ -161,6 +162,26 @@ class ZooidOutcomeUnknown(ZooidUnavailable):
     code = "zooid-outcome-unknown"
 
 
+class RelayMisconfigured(CaravelError):
+    """The relay's configuration would damage the server, and was not sent."""
+
+    code = "relay-misconfigured"
+
+
+class RelayUnproven(CaravelError):
+    """The server has acknowledged the relay's configuration and does not show it."""
+
+    code = "relay-unproven"
+    status = 503
+
+
+class RelayIsAnother(CaravelError):
+    """The server has another relay under this relay's id or name."""
+
+    code = "relay-is-another"
+    status = 502
+
+
 class RelayUnreachable(ZooidUnavailable):
     """The relay's answer proves neither that it runs nor that it is off."""
 
@@ -196,3 +217,52 @@ class ZooidRefused(CaravelError):
 
     code = "zooid-refused"
     status = 502
+
+
+class ExportLinkInvalid(NotFound):
+    """The token of a link to an export is not valid."""
+
+    code = "export-link-invalid"
+
+
+class ExportLinkExpired(CaravelError):
+    """The link to an export has expired."""
+
+    code = "export-link-expired"
+    status = 410
+
+
+class UnknownExport(NotFound):
+    """The relay has no such export."""
+
+    code = "export-not-found"
+
+
+class ExportNotReady(Conflict):
+    """The export is not complete, has failed, or has expired."""
+
+    code = "export-not-ready"
+
+
+class ExportNotPossible(Conflict):
+    """The relay has never run, so it has no events."""
+
+    code = "export-not-possible"
+
+
+class ExportQuota(Throttled):
+    """The relay was exported too often within a day; see `Retry-After`."""
+
+    code = "export-quota"
+
+
+class ExportFailed(CaravelError):
+    """The export was given up; the message says why."""
+
+    code = "export-failed"
+
+
+class ExportTooLarge(ExportFailed):
+    """The relay's events are more than an export may contain."""
+
+    code = "export-too-large"

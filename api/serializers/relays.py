@@ -19,9 +19,46 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
         help_text="WebSocket URL for Nostr clients."
     )
     synced = serializers.BooleanField(
-        help_text="Whether the relay server has the latest configuration."
+        help_text="Whether the relay server shows the latest configuration."
     )
     sync_error = serializers.CharField(help_text="Reason why not; empty if none.")
+    served_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was last seen running."
+    )
+    dark_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was last seen switched off."
+    )
+    first_served_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was first seen running: it is billed since."
+    )
+    billed = serializers.SerializerMethodField(
+        help_text="Whether the subscription contains it."
+    )
+    unbilled_reason = serializers.ChoiceField(
+        Relay.Unbilled.choices,
+        allow_blank=True,
+        help_text="Why not; empty if it is billed.",
+    )
+    people = serializers.IntegerField(
+        allow_null=True,
+        help_text="Members without the owner, admins and moderators, when last "
+        "counted; null before.",
+    )
+    over_limit_since = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Since when it has more people than its plan allows.",
+    )
+    delinquent_since = serializers.DateTimeField(
+        allow_null=True, help_text="Since when billing has switched it off."
+    )
+    export_offer_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When the owner is offered an export, if it stays switched off.",
+    )
+    deletion_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When it is deleted if it stays switched off; never earlier.",
+    )
 
     class Meta:
         model = Relay
@@ -34,12 +71,25 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
             *EDITABLE,
             "synced",
             "sync_error",
+            "served_at",
+            "dark_at",
+            "first_served_at",
+            "billed",
+            "unbilled_reason",
+            "people",
+            "over_limit_since",
+            "delinquent_since",
+            "export_offer_at",
+            "deletion_at",
             "created_at",
         )
 
     def get_url(self, relay: Relay) -> str:
         scheme = "wss" if settings.APP_URL.startswith("https:") else "ws"
         return f"{scheme}://{relay.subdomain}.{settings.RELAY_DOMAIN}"
+
+    def get_billed(self, relay: Relay) -> bool:
+        return not relay.unbilled_reason
 
 
 class RelayUpdateSerializer(StrictSerializer):
@@ -129,6 +179,9 @@ class QuoteSerializer(serializers.Serializer[Any]):
     renewal = QuoteCostSerializer(
         source="preview.renewal",
         help_text="For each period from the next renewal on, for all relays.",
+    )
+    starts_when_served = serializers.BooleanField(
+        help_text="Whether nothing is due yet: the relay was never seen running."
     )
     expires_at = serializers.DateTimeField()
 

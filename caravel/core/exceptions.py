@@ -79,6 +79,12 @@ class Conflict(CaravelError):
     status = 409
 
 
+class LeaseLost(Conflict):
+    """Another worker holds the lease on this work now and does the rest."""
+
+    code = "lease-lost"
+
+
 class Forbidden(CaravelError):
     """The caller is authenticated but not allowed to do this."""
 

@@ -39,7 +39,8 @@ _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 class RelayDocument:
     """NIP-11 document of a relay; "" for a field that it leaves out.
 
-    Texts are those of strangers: cut to MAX_TEXT, and without control characters.
+    Texts are those of strangers: without control characters, and as long as the
+    document allows. A cut text could not be told from one that its owner has changed.
     """
 
     name: str

@@ -79,6 +79,12 @@ class RelayExport(WorkItem):
     def __str__(self) -> str:
         return f"{self.relay} {self.state}"
 
+    @property
+    def has_open_window(self) -> bool:
+        """Return whether the relay has to be served under the private name."""
+        is_unfinished = self.state in (self.State.WAITING, self.State.RUNNING)
+        return bool(self.window_host) and is_unfinished
+
 
 class RelayExportPart(models.Model):
     """One page of an export: a complete gzip member, so parts can be concatenated."""

@@ -11,6 +11,7 @@ from django.utils import timezone
 from relays import exceptions
 from relays.models import Relay
 from relays.services import over_limit
+from relays.services.activities import record_relay_activity
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
 from relays.services.members import require_fit
@@ -24,7 +25,6 @@ from relays.services.requirements import (
     require_suspendable,
 )
 from tenants.models import Activity
-from tenants.services.activities import record_activity
 
 Status = Relay.Status
 
@@ -55,7 +55,7 @@ def create_relay(
         set_fields(relay, {"subdomain": subdomain, **fields})
         validate(relay, fields)
         relay.save(force_insert=True)
-        _record(relay, Activity.Type.CREATE_RELAY)
+        record_relay_activity(relay, Activity.Type.CREATE_RELAY)
     return relay
 
 
@@ -205,14 +205,4 @@ def _unique_subdomain() -> Iterator[None]:
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
     relay.synced = False
     relay.save(update_fields=[*fields, "synced"])
-    _record(relay, type)
-
-
-def _record(relay: Relay, type: Activity.Type) -> None:
-    record_activity(
-        tenant_id=relay.tenant_id,
-        type=type,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": relay.plan_id, "status": relay.status},
-    )
+    record_relay_activity(relay, type)

@@ -60,7 +60,7 @@ def test_relay_over_its_limit_is_reported_to_its_owner_and_to_support(
 
 
 def test_relay_over_its_limit_runs_on_as_it_is(zooid):
-    relay = served_relay(zooid, 101, synced=True)
+    relay = served_relay(zooid, 101)
 
     counted(relay)
 

@@ -160,7 +160,11 @@ class Server:
     async def _run(self, steps: Steps) -> Response:
         try:
             while True:
-                await self._call(next(steps))
+                step = next(steps)
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                else:
+                    await self._call(step)
         except StopIteration as end:
             response: Response = end.value
             return response

@@ -5,9 +5,9 @@ from typing import Any
 from sandbox.common.control import Command, Commands, fault_commands
 from sandbox.common.fields import BadField, Fields
 from sandbox.common.nostr import InvalidPubkey, parse_pubkey
-from sandbox.zooid.api import Zooid
 from sandbox.zooid.configs import Config
 from sandbox.zooid.faults import ZooidFault
+from sandbox.zooid.zooid import Zooid
 
 
 def list_relays(zooid: Zooid, fields: Fields) -> Any:

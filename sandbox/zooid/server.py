@@ -1,4 +1,4 @@
-"""API, control and page over HTTP on loopback."""
+"""Relays, API, control and page over HTTP on loopback."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,22 +6,24 @@ from functools import partial
 from pathlib import Path
 
 from sandbox.common import control
-from sandbox.common.http import Request, Response, in_thread
+from sandbox.common.access import is_local
+from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import CannotListen, Server, serving
 from sandbox.zooid import page
-from sandbox.zooid.api import Zooid
 from sandbox.zooid.control import COMMANDS
+from sandbox.zooid.zooid import Zooid
 
-__all__ = ["CannotListen", "handle", "running_zooid"]
+__all__ = ["CannotListen", "respond", "running_zooid"]
 
 
-def handle(zooid: Zooid, request: Request) -> Response:
-    """Pass the request to the page, the control API or the API."""
-    if page.serves(request):
-        return page.handle(zooid, request)
-    if request.path.startswith(control.PREFIX):
-        return control.handle(zooid, COMMANDS, request)
-    return zooid.handle(request)
+def respond(zooid: Zooid, request: Request) -> Steps:
+    """Pass the request to the page, the control API, the API or a relay."""
+    if zooid.find(request.headers.get("host", "")) is None:
+        if page.serves(request) and is_local(request):
+            return in_thread(page.handle, zooid, request)
+        if request.path.startswith(control.PREFIX):
+            return in_thread(control.handle, zooid, COMMANDS, request)
+    return zooid.respond(request)
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def running_zooid(
     and members. Raises CannotListen or UnreadableState.
     """
     zooid = Zooid(frozenset(whitelist), state)
-    server = Server(partial(in_thread, handle, zooid), port, name="zooid")
+    server = Server(partial(respond, zooid), port, name="zooid")
     zooid.url = server.url
     with serving(server):
         try:

@@ -62,7 +62,7 @@ def test_members_are_returned_in_hex(zooid):
     zooid.set_members(RELAY, [BEN, ANN])
     zooid.set_members(uuid4(), [ANN])
 
-    assert Zooid().list_members(RELAY) == [BEN, ANN]
+    assert Zooid().list_members(RELAY) == [BEN, ANN, zooid.own_pubkey(RELAY)]
     assert zooid.requests == [("GET", f"/relay/{RELAY}/members")]
 
 
@@ -80,7 +80,8 @@ def test_null_and_empty_list_mean_no_members(zooid, members):
 def test_equal_requests_in_one_second_are_not_replays(zooid):
     zooid.set_members(RELAY, [ANN])
 
-    assert [Zooid().list_members(RELAY) for _ in range(3)] == [[ANN]] * 3
+    members = [ANN, zooid.own_pubkey(RELAY)]
+    assert [Zooid().list_members(RELAY) for _ in range(3)] == [members] * 3
 
 
 def test_error_names_api_whitelist_when_robot_is_not_in_it(zooid, settings):
@@ -226,7 +227,7 @@ def test_netrc_does_not_replace_signature(zooid, tmp_path, monkeypatch):
     monkeypatch.setenv("NETRC", str(netrc))
     zooid.set_members(RELAY, [ANN])
 
-    assert Zooid().list_members(RELAY) == [ANN]
+    assert Zooid().list_members(RELAY) == [ANN, zooid.own_pubkey(RELAY)]
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
