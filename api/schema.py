@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
@@ -88,7 +89,7 @@ NIP_98 = (
 def describe(
     summary: str,
     *,
-    response: SerializerClass,
+    response: SerializerClass | str,
     many: bool = False,
     body: SerializerClass | None = None,
     query: SerializerClass | None = None,
@@ -99,13 +100,15 @@ def describe(
 ) -> Callable[[View], View]:
     """Document an operation: request, responses and error codes.
 
+    The response is a serializer in the envelope, or the media type of a file.
+
     Errors common to all operations are added here, as are those of query and body.
     """
     common = [*(() if is_public else AUTH_ERRORS), Throttled, Unavailable]
     is_page = query is not None and issubclass(query, ListQuerySerializer)
     codes = _codes([*common, *errors, *_query_errors(query), *_body_errors(body)])
     responses = {
-        **dict.fromkeys(statuses, OpenApiResponse(_envelope(response, many, is_page))),
+        **_success_responses(response, statuses, many, is_page),
         **{status: _error_response(each) for status, each in codes.items()},
     }
     return extend_schema(
@@ -163,6 +166,15 @@ def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         for each in endpoints
         if each[0].startswith("/api/") and each[0] not in description_urls
     ]
+
+
+def _success_responses(
+    response: SerializerClass | str, statuses: Sequence[int], many: bool, is_page: bool
+) -> dict[Any, Any]:
+    if isinstance(response, str):
+        return {(status, response): OpenApiTypes.BINARY for status in statuses}
+    content = OpenApiResponse(_envelope(response, many, is_page))
+    return dict.fromkeys(statuses, content)
 
 
 # Cached: drf-spectacular warns when two classes share a component name.

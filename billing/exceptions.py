@@ -152,6 +152,12 @@ class LinkInvalid(NotFound):
     code = "link-invalid"
 
 
+class NothingToPay(NotFound):
+    """No payment is needed for the relay, or it does not exist."""
+
+    code = "nothing-to-pay"
+
+
 class LinkExpired(CaravelError):
     """The token of a payment link has expired."""
 

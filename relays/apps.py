@@ -7,4 +7,7 @@ class RelaysConfig(AppConfig):
     name = "relays"
 
     def ready(self) -> None:
+        import_module("relays.checks")
         import_module("relays.signals")
+        # Rows enqueue tasks by name, in processes that run none, too.
+        import_module("relays.tasks")

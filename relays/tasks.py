@@ -48,7 +48,13 @@ def count_people_of_relay(relay_id: str) -> None:
 
 @shared_task
 def review_suspended_relays() -> None:
-    review.review_suspended_relays(now=timezone.now())
+    for relay_id in review.due_relays(now=timezone.now()):
+        review_suspended_relay.delay(str(relay_id))
+
+
+@shared_task
+def review_suspended_relay(relay_id: str) -> None:
+    review.review_relay(relay_id=UUID(relay_id), now=timezone.now())
 
 
 @shared_task(queue="zooid")

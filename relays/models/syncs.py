@@ -59,6 +59,9 @@ class RelaySync(LeasedItem):
     # Written before a request leaves, and cleared by its answer: a lost answer may mean
     # that zooid has done it.
     sent = EncryptedTextField(help_text="Write without an answer: method and body.")
+    # `words`: those that the last write replaced, and NIP-11 shows until the reload.
+    # `is_repaired`: a difference that NIP-11 proved was sent again.
+    unproven = models.JSONField(default=dict, blank=True, editable=False)
     words_seen = models.JSONField(
         blank=True,
         default=dict,

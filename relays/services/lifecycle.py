@@ -12,6 +12,7 @@ from relays import exceptions
 from relays.models import Relay
 from relays.services import over_limit
 from relays.services.activities import record_relay_activity
+from relays.services.end_of_life import schedule
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
 from relays.services.members import require_fit
@@ -204,5 +205,6 @@ def _unique_subdomain() -> Iterator[None]:
 
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
     relay.synced = False
-    relay.save(update_fields=[*fields, "synced"])
+    schedule.follow_status(relay)
+    relay.save(update_fields=[*fields, "synced", *schedule.FIELDS])
     record_relay_activity(relay, type)

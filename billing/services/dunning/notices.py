@@ -15,6 +15,8 @@ from tenants.models import Notice, Tenant
 from tenants.services.notice_texts import format_time, render, shorten
 from tenants.services.notices import drop_notices, notify
 
+#: Time between two payment links that anybody may have asked for.
+_LINK_INTERVAL = timedelta(days=1)
 #: The reminders, and how long before `suspend_at` each one is due. Each ends when the
 #: next begins, so a late start sends one reminder instead of three.
 REMINDERS = {
@@ -23,7 +25,7 @@ REMINDERS = {
     "reminder_0": timedelta(hours=8),
 }
 #: Kinds that ask for a payment before the relays go off.
-_REQUESTS = ("invoice_due", "payment_failed", *REMINDERS)
+_REQUESTS = ("invoice_due", "payment_failed", "payment_link", *REMINDERS)
 #: Kinds that apply only while the invoice is unpaid.
 _UNPAID = (*_REQUESTS, "payment_disputed", "suspended")
 #: Kinds about a suspension: sent again when the deadline has moved.
@@ -57,6 +59,17 @@ def notify_payment_disputed(collection: InvoiceCollection) -> Notice:
     return _notify_again(collection, "payment_disputed")
 
 
+def notify_payment_link(collection: InvoiceCollection) -> Notice:
+    """Send the payment link, at most once a day."""
+    last = Notice.objects.filter(
+        tenant_id=collection.tenant_id, kind="payment_link", subject=collection.pk
+    ).first()
+    if last is not None and last.created_at > timezone.now() - _LINK_INTERVAL:
+        # If it was dropped, it starts again.
+        return _notify(collection, "payment_link")
+    return _notify_again(collection, "payment_link")
+
+
 def notify_reminder(collection: InvoiceCollection, kind: str) -> Notice:
     """Send a reminder; drop earlier ones that are still unsent."""
     _drop(collection, [reminder for reminder in REMINDERS if reminder != kind])
@@ -74,6 +87,13 @@ def was_notified_of_suspension(collection: InvoiceCollection) -> bool:
     sent = Notice.objects.filter(tenant_id=collection.tenant_id, kind="suspended")
     last = sent.exclude(state=Notice.State.DROPPED).order_by("-created_at").first()
     return last is not None and last.subject == collection.pk
+
+
+def was_just_notified(tenant: Tenant) -> bool:
+    """Return whether a suspension notice was created within a day."""
+    recent = Notice.objects.filter(created_at__gt=timezone.now() - timedelta(days=1))
+    wanted = recent.exclude(state=Notice.State.DROPPED)
+    return wanted.filter(tenant=tenant, kind="suspended").exists()
 
 
 def notify_reactivated(collection: InvoiceCollection) -> Notice:

@@ -23,6 +23,7 @@ from billing.models.credits import CreditQuerySet
 from billing.services.customers.closing import erase_unused_wallet, unused_wallet_q
 from billing.services.customers.stripe_account import check_account
 from billing.services.dunning import notices, payment_block
+from billing.services.dunning.payment_prompts import refresh_prompts
 from billing.services.dunning.reminders import (
     invoices_to_remind_of,
     send_due_reminders,
@@ -150,6 +151,21 @@ def _require_within_limit(collection: InvoiceCollection, until: datetime) -> Non
         )
 
 
+def remind_of_debt(*, tenant_id: str) -> bool:
+    """Send the notice of the suspension again: it has the link to pay.
+
+    Returns False if nothing is overdue, or if it was sent within a day, since several
+    relays of a tenant have the same dates.
+    """
+    with transaction.atomic():
+        tenant = Tenant.objects.lock(tenant_id)
+        invoice = payment_block.suspending_invoice(tenant)
+        if not invoice or notices.was_just_notified(tenant):
+            return False
+        notices.notify_suspended(invoice)
+    return True
+
+
 def resume_relays(tenant: Tenant) -> None:
     """Switch the relays of a locked tenant on after a pause, unless it must pay.
 
@@ -213,6 +229,7 @@ def _update_past_due(tenant: Tenant) -> None:
     since = waiting.aggregate(since=Min("finalized_at"))["since"]
     if tenant.past_due_at != since:
         Tenant.objects.filter(pk=tenant.pk).update(past_due_at=since)
+        refresh_prompts(tenant_id=tenant.pk)
 
 
 def _needs_manual_payment() -> InvoiceCollectionQuerySet:

@@ -1,11 +1,19 @@
 """An HTTP server whose responses, connections and requests tests see as bytes."""
 
+import ipaddress
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 @dataclass(frozen=True)
@@ -28,16 +36,36 @@ class HttpServer:
     connections: int = 0
     requests: list[Received] = field(default_factory=list)
 
-    @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
-
 
 def response(status: int = 200, body: bytes = b"", **headers: str) -> bytes:
     """Return a complete response; `_` in a header's name stands for `-`."""
     lines = [f"HTTP/1.1 {status} Any", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+def self_signed(directory: Path) -> tuple[ssl.SSLContext, Path]:
+    """Return the context of a TLS server, and the file of its own certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = directory / "server.pem"
+    file.write_bytes(private + certificate.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context, file
 
 
 @contextmanager

@@ -23,8 +23,9 @@ def is_due(relay: Relay) -> bool:
     """
     tenant, removed_at = relay.tenant, relay.prompt_removed_at
     since = tenant.past_due_at
-    is_served = relay.status == Relay.Status.ACTIVE and relay.plan.is_paid
-    if not settings.RELAY_PAYMENT_PROMPT or not is_served or tenant.dunning_exempt:
+    # Also while it is suspended: it cannot be read then, and words are not sent unread.
+    is_needed = relay.status != Relay.Status.INACTIVE and relay.plan.is_paid
+    if not settings.RELAY_PAYMENT_PROMPT or not is_needed or tenant.dunning_exempt:
         return False
     return since is not None and (removed_at is None or removed_at < since)
 
@@ -37,7 +38,7 @@ def add_prompt(words: str, relay: Relay) -> str:
 
 def count_prompts(text: str, relay: Relay) -> int:
     """Return how often a description contains the relay's prompt."""
-    return len(_prompt(relay).findall(text))
+    return len(re.findall(_prompt(relay), text))
 
 
 def remove_prompts(text: str, relay: Relay) -> str:
@@ -46,19 +47,17 @@ def remove_prompts(text: str, relay: Relay) -> str:
     Of a prompt that the owner has reworded, only the URL is removed: the rest may be
     the owner's words.
     """
-    return _prompt(relay).sub(_separator, text)
+    parts = re.split(_prompt(relay), text)
+    if len(parts) == 1:
+        return text
+    separator = _SEPARATOR if "\n" in text else " "
+    return separator.join(part.strip() for part in parts if part.strip())
 
 
-def _prompt(relay: Relay) -> re.Pattern[str]:
+def _prompt(relay: Relay) -> str:
     """Return a pattern that also matches the prompt under an earlier APP_URL."""
     sentence, path = re.escape(_SENTENCE), re.escape(_path(relay))
-    return re.compile(rf"(\s*)(?:{sentence}\s*)?https?://[^\s/]+{path}\s*")
-
-
-def _separator(prompt: re.Match[str]) -> str:
-    """Return what separates the words before and after a removed prompt."""
-    is_between = prompt.start() > 0 and prompt.end() < len(prompt.string)
-    return prompt[1] if is_between else ""
+    return rf"(?:{sentence}\s*)?https?://[^\s/]+{path}"
 
 
 def _path(relay: Relay) -> str:

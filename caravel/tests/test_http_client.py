@@ -1,15 +1,8 @@
-import datetime
-import ipaddress
 import socket
-import ssl
 import threading
 from functools import partial
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from caravel.core.http_client import (
     NotConnected,
@@ -19,7 +12,7 @@ from caravel.core.http_client import (
     new_session,
     send,
 )
-from caravel.tests.support.http_server import response, running_server
+from caravel.tests.support.http_server import response, running_server, self_signed
 
 pytestmark = pytest.mark.django_db
 post = partial(send, "POST", timeout=5, max_bytes=1000, body=b"{}")
@@ -39,31 +32,6 @@ def full_queue():
         address = server.getsockname()
         with socket.create_connection(address):
             yield f"http://127.0.0.1:{address[1]}"
-
-
-@pytest.fixture
-def self_signed(tmp_path):
-    """A TLS server's context, with a certificate that nobody has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    file = tmp_path / "server.pem"
-    file.write_bytes(private + certificate.public_bytes(pem))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context, file
 
 
 def test_method_headers_and_body_are_sent():
@@ -154,9 +122,9 @@ def test_connection_that_nobody_accepts_was_not_connected(full_queue):
     assert str(error) == "no connection was made in time"
 
 
-def test_untrusted_certificate_was_not_connected(self_signed):
-    context, _ = self_signed
-    with running_server(lambda _: response(), context) as server:
+def test_untrusted_certificate_was_not_connected(tmp_path):
+    tls, _ = self_signed(tmp_path)
+    with running_server(lambda _: response(), tls) as server:
         error = failure(server.url)
 
     assert isinstance(error, NotConnected)
@@ -164,10 +132,10 @@ def test_untrusted_certificate_was_not_connected(self_signed):
     assert server.requests == []
 
 
-def test_certificate_of_own_authority_is_trusted(self_signed, monkeypatch):
-    context, file = self_signed
+def test_certificate_of_own_authority_is_trusted(tmp_path, monkeypatch):
+    tls, file = self_signed(tmp_path)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
-    with running_server(lambda _: response(), context) as server:
+    with running_server(lambda _: response(), tls) as server:
         assert post(server.url).status == 200
 
 
