@@ -385,7 +385,7 @@ RELAY_EXPORT_DAYS = env.integer("RELAY_EXPORT_DAYS", 30, minimum=1)
 RELAY_DELETE_DAYS = env.integer("RELAY_DELETE_DAYS", 60, minimum=2)
 #: Delete relays that stay suspended.
 RELAY_DELETION = env.boolean("RELAY_DELETION", True)
-#: Name an overdue payment in the relay's public description.
+#: Prompt in a relay's public description while an invoice needs a manual payment.
 RELAY_PAYMENT_PROMPT = env.boolean("RELAY_PAYMENT_PROMPT", False)
 #: LiveKit server of relays with voice rooms; without it, no relay gets any.
 LIVEKIT_URL = env.optional("LIVEKIT_URL")

@@ -1,8 +1,11 @@
 """HTTP requests with a total deadline and a size limit; no redirects, no .netrc."""
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Literal
 
@@ -13,6 +16,13 @@ from requests.adapters import HTTPAdapter
 from caravel.core.db.transactions import release_connection
 
 _HEADERS = {"Accept": "application/json", "User-Agent": "caravel"}
+_TIMEOUTS = (requests.Timeout, urllib3.exceptions.TimeoutError)
+# Not every ValueError: a response with invalid headers raises one, too.
+_INVALID = (
+    requests.exceptions.InvalidURL,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
 Method = Literal["GET", "POST", "PATCH", "DELETE"]
 Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
@@ -42,27 +52,6 @@ class Response:
     body: bytes
 
 
-def get(
-    url: str,
-    *,
-    timeout: float,
-    max_bytes: int,
-    sign: Sign | None = None,
-    headers: Mapping[str, str] | None = None,
-    session: requests.Session | None = None,
-) -> Response:
-    """Return the response to a GET; see `send`."""
-    return send(
-        "GET",
-        url,
-        timeout=timeout,
-        max_bytes=max_bytes,
-        sign=sign,
-        headers=headers,
-        session=session,
-    )
-
-
 def send(
     method: Method,
     url: str,
@@ -81,37 +70,31 @@ def send(
     call inside a transaction.
     """
     release_connection()
-    if session is None:
-        with new_session(1) as session:
-            return send(
-                method,
-                url,
-                timeout=timeout,
-                max_bytes=max_bytes,
-                body=body,
-                headers=headers,
-                sign=sign,
-                session=session,
-            )
     deadline = time.monotonic() + timeout
     try:
-        with session.request(
-            method,
-            url,
-            data=body or None,
-            # With any `auth`, requests does not look for credentials in .netrc.
-            auth=sign or (lambda request: request),
-            headers={**_HEADERS, **(headers or {})},
-            timeout=timeout,
-            stream=True,
-            allow_redirects=False,
-        ) as response:
+        with (
+            nullcontext(session) if session else new_session(1) as opened,
+            opened.request(
+                method,
+                url,
+                data=body or None,
+                # With any `auth`, requests does not look for credentials in .netrc.
+                auth=sign or (lambda request: request),
+                headers={**_HEADERS, **(headers or {})},
+                timeout=timeout,
+                stream=True,
+                allow_redirects=False,
+            ) as response,
+        ):
             content = _read_body(response, deadline, max_bytes)
             return Response(response.status_code, response.headers, content)
-    except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
-        raise _timeout(exc) from exc
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-        raise _failure(exc) from exc
+    # UnicodeError: a header that HTTP cannot send, as a Host that is not ASCII.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as e:
+        raise _failure(e) from e
+
+
+#: Send a GET.
+get = partial(send, "GET")
 
 
 def new_session(connections: int) -> requests.Session:
@@ -124,18 +107,24 @@ def new_session(connections: int) -> requests.Session:
     return session
 
 
-def _timeout(exc: Exception) -> RequestFailed:
-    if isinstance(exc, requests.ConnectTimeout):
-        return NotConnected("no connection was made in time")
-    return RequestTimeout("it did not answer in time")
-
-
 def _failure(exc: Exception) -> RequestFailed:
     # requests wraps the MaxRetryError of urllib3, which has the cause as its reason.
-    reason = getattr(exc.args[0], "reason", None) if exc.args else None
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+    cause = getattr(exc.args[0], "reason", exc) if exc.args else exc
+    if isinstance(exc, requests.ConnectTimeout):
+        return NotConnected("no connection was made in time")
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
         return NotConnected("no connection was made")
+    if isinstance(cause, urllib3.exceptions.SSLError) and _is_untrusted(cause):
+        return NotConnected("its TLS certificate is not valid")
+    if isinstance(cause, _INVALID):
+        return NotConnected("its address is not valid")
+    if isinstance(cause, _TIMEOUTS):
+        return RequestTimeout("it did not answer in time")
     return RequestFailed("the connection failed")
+
+
+def _is_untrusted(error: Exception) -> bool:
+    return any(isinstance(arg, ssl.SSLCertVerificationError) for arg in error.args)
 
 
 def _read_body(response: requests.Response, deadline: float, max_bytes: int) -> bytes:

@@ -188,7 +188,9 @@ def _public_url(host: str) -> str:
 
 
 def _is_challenge(values: list[Any]) -> bool:
-    return bool(values) and isinstance(values[0], str) and len(values[0]) < _MAX_CHALLENGE
+    return (
+        bool(values) and isinstance(values[0], str) and len(values[0]) < _MAX_CHALLENGE
+    )
 
 
 def _parse_event(data: object) -> StoredEvent:

@@ -26,8 +26,9 @@ TIMEOUT = 5.0
 MAX_BYTES = 64 * 1024
 #: Requests at once in this process, whoever makes them.
 CONNECTIONS = 64
-# khatru compares the whole header; with anything more it answers with its web page.
-_HEADERS = {"Accept": "application/nostr+json"}
+# khatru compares the whole Accept; to any other it answers with its web page. What a
+# cache has stored proves nothing.
+_HEADERS = {"Accept": "application/nostr+json", "Cache-Control": "no-cache"}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
 _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 
@@ -36,8 +37,7 @@ _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
 class RelayDocument:
     """NIP-11 document of a relay; "" for a field that it leaves out.
 
-    Texts are those of strangers: without control characters, and as long as the
-    document allows. A cut text could not be told from one that its owner has changed.
+    Texts are those of strangers, without control characters.
     """
 
     name: str
@@ -72,6 +72,14 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
     with new_session(CONNECTIONS) as session:
         probes = _threads.map(partial(_probe, session), unique)
         return dict(zip(unique, probes, strict=True))
+
+
+def printable(text: str) -> str:
+    """Return a text as a document has it: without control characters.
+
+    A text of ours that is compared with that of a document goes through it, too.
+    """
+    return "".join(filter(_is_printable, text))
 
 
 def _probe(session: requests.Session, host: str) -> Probe:
@@ -114,20 +122,20 @@ def _document(body: bytes) -> RelayDocument:
         content = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise _invalid() from exc
-    if not isinstance(content, dict) or not _is_pubkey(content.get("pubkey")):
+    if not isinstance(content, dict) or not _pubkey(content, "pubkey"):
         raise _invalid()
-    key = content.get("self")
     return RelayDocument(
         name=_text(content, "name"),
         description=_text(content, "description"),
         icon=_text(content, "icon"),
-        pubkey=content["pubkey"],
-        self_pubkey=key if _is_pubkey(key) else "",
+        pubkey=_pubkey(content, "pubkey"),
+        self_pubkey=_pubkey(content, "self"),
     )
 
 
-def _is_pubkey(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PUBKEY.fullmatch(value))
+def _pubkey(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    return value if isinstance(value, str) and _PUBKEY.fullmatch(value) else ""
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
@@ -139,14 +147,9 @@ def _text(content: Mapping[str, Any], name: str) -> str:
     return printable(value)
 
 
-def printable(text: str) -> str:
-    """Return the text as a document has it: without control characters."""
-    return "".join(filter(_is_printable, text))
-
-
 def _is_printable(character: str) -> bool:
     # Surrogates, which JSON allows, cannot be stored.
-    return character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
+    return character in "\r\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
 
 
 def _invalid() -> RelayUnreachable:

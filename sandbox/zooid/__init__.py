@@ -3,7 +3,8 @@
 `python -m sandbox.zooid`, or `with running_zooid() as zooid: …`.
 """
 
+from sandbox.zooid.instances import Panic
 from sandbox.zooid.server import CannotListen, running_zooid
 from sandbox.zooid.zooid import Zooid
 
-__all__ = ["CannotListen", "Zooid", "running_zooid"]
+__all__ = ["CannotListen", "Panic", "Zooid", "running_zooid"]

@@ -28,6 +28,7 @@ class Api:
         self, whitelist: Collection[str], store: Store, instances: Instances
     ) -> None:
         self.requests: list[ApiRequest] = []
+        self.is_lenient = False
         self._whitelist = frozenset(whitelist)
         self._store = store
         self._instances = instances
@@ -83,8 +84,8 @@ class Api:
         return json_response(200, {"message": "relay deleted successfully"})
 
     def _list_members(self, relay_id: str, request: Request) -> Response:
-        self._get_config(relay_id)
-        return json_response(200, {"members": self._store.members(relay_id)})
+        config = self._get_config(relay_id)
+        return json_response(200, {"members": self._store.database.members(config)})
 
     def _get_config(self, relay_id: str) -> Config:
         if relay_id not in self._store.configs:
@@ -92,7 +93,7 @@ class Api:
         return self._store.configs[relay_id]
 
     def _save_config(self, relay_id: str, data: Config) -> None:
-        config = validate(data)
+        config = validate(data, is_lenient=self.is_lenient)
         for other, other_config in self._store.configs.items():
             for name in ("schema", "host"):
                 if other != relay_id and other_config[name] == config[name]:

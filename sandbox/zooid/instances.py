@@ -1,19 +1,22 @@
 """Relays as zooid built them from their configurations, and how it rebuilds them."""
 
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from sandbox.common.nostr import is_pubkey, pubkey_of
+from sandbox.common.nostr import is_pubkey, is_secret_key, pubkey_of
 from sandbox.zooid.configs import Config
 from sandbox.zooid.nip11 import render_document
 
 #: Who wrote a configuration: the management API, the relay's owner with NIP-86, or
 #: somebody with an editor.
 Writer = Literal["api", "nip86", "hand"]
+#: SQL accepts these names of tables; zooid makes them lower case.
+_TABLE = re.compile(r"[a-z_][a-z0-9_]*")
 
 
 class Panic(Exception):
@@ -26,6 +29,8 @@ class Instance:
 
     relay_id: str
     config: Config
+    #: Connections to it; see `sandbox.zooid.session`.
+    sessions: set[Any] = field(default_factory=set)
 
     @property
     def is_active(self) -> bool:
@@ -60,19 +65,22 @@ class Instances:
         self._written: deque[tuple[float, str]] = deque()
         self._reloads: Counter[tuple[str, Writer]] = Counter()
 
-    def start(self) -> None:
-        """Build all relays, as at a start of zooid. Raises Panic."""
+    def stop(self) -> None:
+        """End all relays, as at an end of zooid."""
         self._by_id.clear()
         self._by_host.clear()
         self._written.clear()
+
+    def start(self) -> None:
+        """Build all relays, as at a start of zooid. Raises Panic."""
+        self.stop()
         for relay_id in list(self._configs):
             self._build(relay_id)
 
     def write(self, relay_id: str, writer: Writer) -> None:
-        """Plan the reload that follows a write or a deletion. Raises Panic."""
+        """Plan the reload that follows a write or a deletion."""
         self._reloads[relay_id, writer] += 1
         self._written.append((time.monotonic() + self.delay, relay_id))
-        self.reload_due()
 
     def reload_due(self) -> None:
         """Rebuild the relays whose time has come. Raises Panic."""
@@ -113,9 +121,7 @@ class Instances:
 
     def clear(self) -> None:
         """Forget all relays and their reloads."""
-        self._by_id.clear()
-        self._by_host.clear()
-        self._written.clear()
+        self.stop()
         self._reloads.clear()
 
     def _reload(self, relay_id: str) -> None:
@@ -128,8 +134,23 @@ class Instances:
 
     def _build(self, relay_id: str) -> None:
         config = self._configs[relay_id]
-        if not is_pubkey(config.get("info", {}).get("pubkey", "")):
-            raise Panic(f"relay {relay_id} has no owner: info.pubkey is not a key")
+        if not _is_loadable(config):
+            return
+        _check(relay_id, config)
         instance = Instance(relay_id, config)
         self._by_id[relay_id] = self._by_host[config["host"]] = instance
         self._on_reload(instance)
+
+
+def _is_loadable(config: Config) -> bool:
+    """Return whether zooid builds a relay; it only logs that it cannot."""
+    is_named = bool(config.get("host") and config.get("schema"))
+    return is_named and is_secret_key(config.get("secret", ""))
+
+
+def _check(relay_id: str, config: Config) -> None:
+    """Raise Panic for a configuration that ends zooid as a whole."""
+    if not is_pubkey(config.get("info", {}).get("pubkey", "")):
+        raise Panic(f"relay {relay_id}: info.pubkey is not a public key")
+    if not _TABLE.fullmatch(config["schema"].lower()):
+        raise Panic(f"relay {relay_id}: the schema is not a name in SQL")

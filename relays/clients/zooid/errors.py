@@ -8,6 +8,8 @@ import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
+from django.conf import settings
+
 from caravel.core.http_client import Response
 from relays.clients.zooid.request import json_or_none
 from relays.exceptions import (
@@ -23,13 +25,20 @@ from relays.exceptions import (
 #: Seconds by which clocks may differ: the window of NIP-98.
 MAX_SKEW = 60
 _REASONS = {
+    400: "its version does not accept the configuration",
     401: "its own URL is not ZOOID_API_URL",
     403: "the robot's public key is not in its API_WHITELIST",
     404: "its API_HOST is not the host of ZOOID_API_URL",
-    405: "its version does not support listing members",
-    409: "its version reports a conflict that is not known here",
-    413: "a proxy limits the size of requests to it",
+    405: "its version is too old for this call",
+    409: "it reports a conflict that this version of Caravel does not know",
+    413: "a proxy limits the size of requests",
+    429: "a proxy limits the rate of requests",
+    500: "it cannot read or write its configurations",
+    502: "a proxy does not reach it",
+    503: "a proxy does not reach it",
+    504: "a proxy does not reach it in time",
 }
+_REDIRECT = "ZOOID_API_URL leads to another address, which must be set instead"
 # Parts of a configuration that zooid names if it does not accept them.
 _FIELDS = ("info.pubkey", "schema", "secret", "host", "json")
 
@@ -37,23 +46,25 @@ _FIELDS = ("info.pubkey", "schema", "secret", "host", "json")
 def require_ok(response: Response) -> None:
     """Raise ZooidUnavailable or ZooidRefused unless a read was answered with 200."""
     if response.status >= 500 or response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise ZooidUnavailable(f"zooid answered {response.status}.")
+        raise ZooidUnavailable(_describe(response))
     if response.status != HTTPStatus.OK:
-        raise _refused(response)
+        raise ZooidRefused(_describe(response))
 
 
 def require_done(response: Response, status: HTTPStatus = HTTPStatus.OK) -> None:
     """Raise an error unless zooid reports that it has done what was requested."""
     if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise ZooidUnavailable("zooid answered 429.")
+        raise ZooidUnavailable(_describe(response))
     if response.status >= 500 or response.status == HTTPStatus.REQUEST_TIMEOUT:
-        raise ZooidOutcomeUnknown(f"zooid answered {response.status}.")
+        raise ZooidOutcomeUnknown(_describe(response))
     _raise_for_conflict(response)
-    if 300 <= response.status < 500:
-        raise _refused(response)
+    if response.status >= 300:
+        raise ZooidRefused(_describe(response))
     if response.status != status or "message" not in _object(response):
-        text = f"zooid answered {response.status}, but not as zooid does: "
-        raise ZooidOutcomeUnknown(f"{text}ZOOID_API_URL may be that of another server.")
+        raise ZooidOutcomeUnknown(
+            f"A server answered {response.status}, but not as zooid does:"
+            " ZOOID_API_URL may be the address of another one."
+        )
 
 
 def lacks_relay(response: Response) -> bool:
@@ -80,13 +91,22 @@ def _raise_for_conflict(response: Response) -> None:
         raise RelayExists("zooid already has a relay with this id.")
 
 
-def _refused(response: Response) -> ZooidRefused:
-    reason = _REASONS.get(response.status, "this status is unexpected")
-    if response.status == HTTPStatus.UNAUTHORIZED:
-        reason += _skew(response)
-    if response.status == HTTPStatus.BAD_REQUEST:
-        reason = _invalid(response)
-    return ZooidRefused(f"zooid answered {response.status}: {reason}.")
+def _describe(response: Response) -> str:
+    status = response.status
+    reason = _REASONS.get(status, "this status is unexpected")
+    if 300 <= status < 400:
+        reason = _REDIRECT
+    elif status == HTTPStatus.UNAUTHORIZED:
+        reason += _proxy() + _skew(response)
+    elif status == HTTPStatus.BAD_REQUEST:
+        reason += _field(response)
+    return f"zooid answered {status}: {reason}."
+
+
+def _proxy() -> str:
+    if not settings.ZOOID_API_URL.startswith("https:"):
+        return ""
+    return ", or its proxy does not send X-Forwarded-Proto"
 
 
 def _skew(response: Response) -> str:
@@ -105,11 +125,9 @@ def _skew(response: Response) -> str:
     return f", or the time: this server's clock is {abs(seconds)} s {ahead} zooid's"
 
 
-def _invalid(response: Response) -> str:
+def _field(response: Response) -> str:
     text = _error(response)
-    named = next((field for field in _FIELDS if field in text), "")
-    field = f"{named} in the configuration" if named else "the configuration"
-    return f"its version does not accept {field}"
+    return next((f" ({field})" for field in _FIELDS if field in text), "")
 
 
 def _error(response: Response) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import requests
@@ -71,16 +72,16 @@ def _send(method: Method, path: str, body: bytes = b"") -> Response:
         max_bytes=MAX_BYTES,
         body=body,
         headers={"Content-Type": "application/json"} if body else None,
-        sign=_sign,
+        sign=partial(_sign, body),
     )
 
 
-def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _sign(body: bytes, request: requests.PreparedRequest) -> requests.PreparedRequest:
     # The prepared URL is what is sent: requests may have normalized ours.
     request.headers["Authorization"] = authorization(
         settings.ROBOT_SECRET,
         url=str(request.url),
         method=str(request.method),
-        body=request.body or b"",
+        body=body,
     )
     return request

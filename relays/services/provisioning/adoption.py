@@ -5,9 +5,9 @@ what zooid has last acknowledged, from which both have started (ADR 41).
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -18,6 +18,12 @@ from caravel.core.exceptions import Invalid
 from caravel.core.validation import validate_fields
 from relays.clients.nip11 import RelayDocument, printable
 from relays.models import Relay, RelaySync
+from relays.services.provisioning.configuration import (
+    WORDS,
+    Configuration,
+    digest,
+    dump,
+)
 from relays.services.provisioning.owner_words import (
     own_description,
     public_description,
@@ -30,8 +36,7 @@ from relays.services.provisioning.payment_prompt import (
 
 logger = structlog.get_logger(__name__)
 
-FIELDS = ("name", "icon", "description")
-_COLUMNS = (*FIELDS, "longer_description", "prompt_removed_at")
+_COLUMNS = (*WORDS, "longer_description", "prompt_removed_at")
 
 
 def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool:
@@ -39,11 +44,11 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
 
     Returns whether the row or the acknowledged configuration is different now; compare
     them again then. `read_at` is the time at which the document was requested: one from
-    before the last write or look proves nothing, and nothing does while a write has no
+    before the last write or look proves nothing, and none does while a write has no
     answer. zooid shows a write some time after its answer: until then, a value that was
     already seen is no edit.
     """
-    shown = {field: getattr(document, field) for field in FIELDS}
+    shown = {field: getattr(document, field) for field in WORDS}
     # Most documents say nothing new, and need no lock.
     if RelaySync.objects.filter(pk=relay_id, words_seen=shown).exists():
         return False
@@ -54,10 +59,31 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
         edited = words.edited(shown)
         for field in edited:
             words.merge(field, shown[field])
-        words.save(seen=shown, seen_at=read_at)
+        words.save(edited, seen=shown, seen_at=read_at)
     if edited:
         logger.info("owner_words_read", relay=str(relay_id), fields=edited)
     return bool(edited)
+
+
+def must_look_first(relay: Relay, known: Configuration) -> bool:
+    """Return whether a sync would send words that nobody has changed here.
+
+    Only the prompt makes it so. The owner may have edited the words around it.
+    """
+    before = known.get("info", {}).get("description")
+    return (
+        before is not None
+        and before != public_description(relay)
+        and not is_changed_here(relay, "description", before)
+    )
+
+
+def is_changed_here(relay: Relay, field: str, acknowledged: str) -> bool:
+    """Return whether a field differs from the acknowledged one, prompts aside."""
+    if field == "description":
+        base = remove_prompts(acknowledged, relay)
+        return not _is_same(base, own_description(relay))
+    return not _is_same(acknowledged, getattr(relay, field))
 
 
 @dataclass
@@ -66,7 +92,7 @@ class _Words:
 
     relay: Relay
     sync: RelaySync
-    acknowledged: dict[str, Any]
+    acknowledged: Configuration
 
     @property
     def info(self) -> dict[str, str]:
@@ -77,7 +103,7 @@ class _Words:
         seen = self.sync.words_seen
         return [
             field
-            for field in FIELDS
+            for field in WORDS
             if field in self.info
             and shown[field] not in (printable(self.info[field]), seen.get(field))
         ]
@@ -85,27 +111,30 @@ class _Words:
     def merge(self, field: str, text: str) -> None:
         if field == "description":
             self._merge_description(text)
-        elif self._is_changed(field):
+        elif is_changed_here(self.relay, field, self.info[field]):
             # The relay has it, and ours is different: it is sent.
             self.info[field] = text
         elif self._can_hold(field, text):
             self.info[field] = text
             setattr(self.relay, field, text)
 
-    def save(self, *, seen: dict[str, str], seen_at: datetime) -> None:
+    def save(
+        self, edited: Sequence[str], *, seen: dict[str, str], seen_at: datetime
+    ) -> None:
         # Without receivers: what was read from the relay need not be sent there.
-        Relay.objects.filter(pk=self.relay.pk).update(
-            **{field: getattr(self.relay, field) for field in _COLUMNS}
-        )
-        RelaySync.objects.filter(pk=self.sync.pk).update(
-            acknowledged=json.dumps(self.acknowledged) if self.acknowledged else "",
-            words_seen=seen,
-            words_seen_at=seen_at,
-        )
+        if edited:
+            Relay.objects.filter(pk=self.relay.pk).update(
+                **{column: getattr(self.relay, column) for column in _COLUMNS}
+            )
+            self.sync.acknowledged = dump(self.acknowledged)
+            self.sync.digest = digest(self.acknowledged)
+        self.sync.words_seen, self.sync.words_seen_at = seen, seen_at
+        columns = ["acknowledged", "digest", "words_seen", "words_seen_at"]
+        self.sync.save(update_fields=columns)
 
     def _merge_description(self, text: str) -> None:
         relay, before = self.relay, self.info["description"]
-        is_changed = self._is_changed("description")
+        is_changed = is_changed_here(relay, "description", before)
         if count_prompts(before, relay) and not count_prompts(text, relay):
             relay.prompt_removed_at = timezone.now()
         words = remove_prompts(text, relay)
@@ -124,13 +153,6 @@ class _Words:
             kept = {"text": words, "instead_of": relay.description}
             relay.longer_description = kept
 
-    def _is_changed(self, field: str) -> bool:
-        """Return whether the field was changed here since zooid's acknowledgement."""
-        if field == "description":
-            base = remove_prompts(self.info[field], self.relay)
-            return not _is_same(base, own_description(self.relay))
-        return not _is_same(self.info[field], getattr(self.relay, field))
-
     def _can_hold(self, field: str, text: str) -> bool:
         try:
             validate_fields(Relay(**{field: text}), [field])
@@ -146,7 +168,8 @@ def _lock(relay_id: UUID) -> _Words | None:
     sync = RelaySync.objects.select_for_update().filter(pk=relay_id).first()
     if relay is None or sync is None:
         return None
-    return _Words(relay, sync, json.loads(sync.acknowledged.reveal() or "{}"))
+    acknowledged = json.loads(sync.acknowledged.reveal() or "{}")
+    return _Words(relay, sync, acknowledged)
 
 
 def _is_outdated(sync: RelaySync, read_at: datetime) -> bool:

@@ -14,10 +14,11 @@ from caravel.core.exceptions import CaravelError
 from relays import exceptions
 from relays.models import Relay, RelaySync
 from relays.services.activities import record_relay_activity
-from relays.services.provisioning.configuration import public_host
+from relays.services.locks import lock_tenant
+from relays.services.provisioning.configuration import digest, public_host
 from relays.services.provisioning.proofs import Shown
-from relays.services.provisioning.state import SyncState
-from tenants.models import Activity, Tenant
+from relays.services.provisioning.state import SyncState, load
+from tenants.models import Activity
 
 logger = structlog.get_logger(__name__)
 
@@ -47,7 +48,9 @@ def complete(state: SyncState, document: Shown) -> bool:
     with transaction.atomic():
         relay, sync = _lock(state.lease)
         state.lease.renew()
-        state.lease.row().update(unproven={})
+        # The digest again: adopted words have changed the configuration.
+        known = digest(load(sync))
+        RelaySync.objects.filter(pk=sync.pk).update(unproven={}, digest=known)
         is_synced = state.lease.release()
         columns = _set_proof(relay, state, document, timezone.now())
         is_news = (
@@ -85,7 +88,7 @@ def fail(lease: Lease, error: CaravelError) -> None:
 def _lock(lease: Lease) -> tuple[Relay, RelaySync]:
     """Lock the tenant, the relay and its sync, in this order."""
     tenant_id = Relay.objects.values_list("tenant", flat=True).get(pk=lease.pk)
-    Tenant.objects.lock(tenant_id)
+    lock_tenant(tenant_id)
     relay = Relay.objects.select_for_update(no_key=True).get(pk=lease.pk)
     return relay, RelaySync.objects.select_for_update().get(pk=lease.pk)
 

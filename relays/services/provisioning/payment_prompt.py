@@ -23,8 +23,9 @@ def is_due(relay: Relay) -> bool:
     """
     tenant, removed_at = relay.tenant, relay.prompt_removed_at
     since = tenant.past_due_at
-    is_served = relay.status == Relay.Status.ACTIVE and relay.plan.is_paid
-    if not settings.RELAY_PAYMENT_PROMPT or not is_served or tenant.dunning_exempt:
+    # Also while it is suspended: it cannot be read then, and words are not sent unread.
+    is_needed = relay.status != Relay.Status.INACTIVE and relay.plan.is_paid
+    if not settings.RELAY_PAYMENT_PROMPT or not is_needed or tenant.dunning_exempt:
         return False
     return since is not None and (removed_at is None or removed_at < since)
 

@@ -95,12 +95,5 @@ def words_of_owner(
     return {"info": newer} if newer else {}
 
 
-def has_other_words(document: RelayDocument, config: Configuration) -> bool:
-    """Return whether a relay shows other words than its configuration has."""
-    return any(
-        _shown(document, word) != printable(config["info"][word]) for word in WORDS
-    )
-
-
 def _shown(document: RelayDocument, word: str) -> str:
     return str(getattr(document, word))

@@ -1,4 +1,4 @@
-"""What is known of one relay at zooid; each change is stored as soon as it is known."""
+"""Knowledge of one relay at zooid: each change of it is stored at once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Sent(NamedTuple):
 
 @dataclass
 class SyncState:
-    """What one sync works with, while it holds the lease."""
+    """State of one sync, while it holds the lease."""
 
     lease: Lease
     relay: Relay
@@ -49,6 +49,8 @@ class SyncState:
     acknowledged_at: datetime | None
     unproven: dict[str, Any]
     failures: int
+    #: When its document was last requested.
+    looked_at: datetime
     #: Whether this sync has changed something at zooid.
     is_changed: bool = False
 
@@ -68,7 +70,13 @@ class SyncState:
             acknowledged_at=sync.acknowledged_at,
             unproven=sync.unproven,
             failures=sync.failures,
+            looked_at=timezone.now(),
         )
+
+    def reload(self) -> None:
+        """Read again what the owner has changed at the relay."""
+        fresh = self.read(self.lease)
+        self.relay, self.wanted, self.known = fresh.relay, fresh.wanted, fresh.known
 
     @property
     def identity(self) -> Identity:
@@ -81,7 +89,7 @@ class SyncState:
 
     @property
     def is_reloading(self) -> bool:
-        """Whether zooid may still have to rebuild the relay after the last write."""
+        """True while zooid may still have to rebuild the relay after a write."""
         if self.acknowledged_at is None:
             return False
         return timezone.now() < self.acknowledged_at + RELOAD_TIME
@@ -116,7 +124,7 @@ class SyncState:
         with transaction.atomic():
             sync = self._lock()
             corrected = merge(load(sync) or {}, shown)
-            self._update(acknowledged=dump(corrected), digest=digest(corrected))
+            self._update(acknowledged=dump(corrected))
         self.known = corrected
 
     def record_repair(self) -> None:
@@ -139,7 +147,7 @@ class SyncState:
         self.known, self.sent, self.is_changed = config, None, True
 
     def _lock(self) -> RelaySync:
-        sync = RelaySync.objects.filter(pk=self.lease.pk).select_for_update().get()
+        sync: RelaySync = RelaySync.objects.select_for_update().get(pk=self.lease.pk)
         return sync
 
     def _update(self, **columns: Any) -> None:

@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 import structlog
+from django.utils import timezone
 
 from caravel.core.db.leases import Lease
 from caravel.core.db.transactions import release_connection
@@ -13,9 +14,10 @@ from relays.clients.nip11 import fetch_document
 from relays.clients.zooid import Zooid
 from relays.exceptions import RelayIsAnother, RelayUnproven
 from relays.models import RelaySync
-from relays.services.provisioning import outcomes, owner_words
+from relays.services.provisioning import adoption, outcomes
+from relays.services.provisioning.configuration import difference
 from relays.services.provisioning.hosts import ComeBack
-from relays.services.provisioning.proofs import Shown, has_other_words, shows
+from relays.services.provisioning.proofs import Shown, shows
 from relays.services.provisioning.state import SyncState
 from relays.services.provisioning.writes import send_difference, settle
 
@@ -90,10 +92,10 @@ def _reconcile(state: SyncState) -> Shown:
             document = _prove(state)
         except _Disproved as exc:
             _correct(state, exc.document)
-        else:
-            _adopt_words(state, document)
+            continue
+        if not _adopt_words(state, document):
             return document
-    raise RelayUnproven("zooid has acknowledged the configuration, but serves another.")
+    raise RelayUnproven("The relay still shows another configuration.")
 
 
 def _prove(state: SyncState) -> Shown:
@@ -102,11 +104,11 @@ def _prove(state: SyncState) -> Shown:
     Raises ComeBack while zooid may be reloading, then _Disproved; or RelayUnreachable.
     """
     replaced = state.unproven.get("words", {})
-    document: Shown = None
     for seconds in _LOOKS:
         if seconds:
             release_connection()
             pause(seconds)
+        state.looked_at = timezone.now()
         document = fetch_document(state.host)
         identity = state.identity
         if shows(document, state.wanted, identity=identity, replaced=replaced):
@@ -114,6 +116,18 @@ def _prove(state: SyncState) -> Shown:
         if not state.is_reloading:
             raise _Disproved(document)
     raise ComeBack(_LOOK_AGAIN)
+
+
+def _adopt_words(state: SyncState, document: Shown) -> bool:
+    """Adopt the owner's edits; returns whether there is something to send now."""
+    if document is None or state.wanted is None or state.wanted["inactive"]:
+        return False
+    if not adoption.adopt(
+        relay_id=state.relay.pk, document=document, read_at=state.looked_at
+    ):
+        return False
+    state.reload()
+    return bool(difference(state.wanted, state.known or {}))
 
 
 def _correct(state: SyncState, document: Shown) -> None:
@@ -145,9 +159,3 @@ def _correct(state: SyncState, document: Shown) -> None:
     else:
         raise RelayUnproven("zooid has acknowledged new words, but shows the old ones.")
     state.record_repair()
-
-
-def _adopt_words(state: SyncState, document: Shown) -> None:
-    # Under the lease: no write of ours can be between this document and the words.
-    if document and state.wanted and has_other_words(document, state.wanted):
-        owner_words.adopt(relay_id=state.relay.pk, document=document)

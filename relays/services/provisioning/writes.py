@@ -55,7 +55,7 @@ def send_difference(state: SyncState) -> None:
         _create(state, state.wanted)
     patch = difference(state.wanted, state.known or {})
     if patch:
-        _patch(state, patch)
+        _patch(state, state.wanted, patch)
 
 
 def _create(state: SyncState, wanted: Configuration) -> None:
@@ -69,7 +69,7 @@ def _create(state: SyncState, wanted: Configuration) -> None:
         state.acknowledge({"info": words})
 
 
-def _patch(state: SyncState, patch: Configuration) -> None:
+def _patch(state: SyncState, wanted: Configuration, patch: Configuration) -> None:
     try:
         _send(state, "PATCH", patch)
     except HostTaken as exc:
@@ -79,8 +79,7 @@ def _patch(state: SyncState, patch: Configuration) -> None:
     except RelayMissing:
         # Somebody has deleted it at zooid.
         state.acknowledge(None)
-        assert state.wanted is not None
-        _create(state, state.wanted)
+        _create(state, wanted)
 
 
 def _repeat_create(state: SyncState, body: Configuration) -> None:

@@ -63,11 +63,10 @@ def test_prompt_stands_alone_if_the_owner_has_written_nothing(relay):
     "changes",
     [
         {"relay": {"status": Relay.Status.INACTIVE}},
-        {"relay": {"status": Relay.Status.DELINQUENT}},
         {"tenant": {"past_due_at": None}},
         {"tenant": {"dunning_exempt": True}},
     ],
-    ids=["inactive", "delinquent", "paid", "exempt"],
+    ids=["inactive", "paid", "exempt"],
 )
 def test_no_prompt_at_a_relay_that_runs_without_a_payment_or_not_at_all(relay, changes):
     Relay.objects.filter(pk=relay.pk).update(**changes.get("relay", {"name": "n"}))

@@ -3,20 +3,22 @@
 The source is zooid's `instance.go`, `lib.go` and `cmd/relay/main.go`.
 """
 
+import asyncio
+
 import pytest
+import requests
 
 from sandbox.common.nostr import pubkey_of
-from sandbox.tests.support.zooid import ANN, BEN, config, fetch, send
-
-HOST = "one.relays.example"
-
-
-def create(zooid, relay_id="a", **more):
-    assert send(zooid, "POST", f"/relay/{relay_id}", config(**more)).ok
-
-
-def patch(zooid, relay_id="a", /, **body):
-    assert send(zooid, "PATCH", f"/relay/{relay_id}", body).ok
+from sandbox.tests.support.zooid import (
+    ANN,
+    BEN,
+    HOST,
+    config,
+    create,
+    fetch,
+    patch,
+    send,
+)
 
 
 def test_active_relay_shows_its_nip_11_document(zooid):
@@ -111,3 +113,39 @@ def test_answer_comes_before_a_reload_that_is_delayed(zooid):
     assert fetch(zooid, HOST).json()["name"] == "second"
     assert fetch(zooid, "b.relays.example").ok
     assert zooid.reloads("a") == 3
+
+
+def test_latency_delays_relays_and_api(zooid, monkeypatch):
+    create(zooid)
+    waits = []
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda s: waits.append(s) or sleep(0))
+    zooid.latency = 3600.0
+
+    assert fetch(zooid, HOST).ok
+    assert send(zooid, "GET", "/relay/a/members").ok
+    assert waits == [3600.0, 3600.0]
+
+
+def test_fault_of_a_place_and_a_path_leaves_the_others_alone(zooid):
+    create(zooid)
+    create(zooid, "b", name="two")
+    zooid.fault("error", status=502, place="relays", path="two.*")
+    zooid.fault("error", status=503, path="/relay/b*")
+
+    assert fetch(zooid, HOST).ok
+    assert fetch(zooid, "two.relays.example").status_code == 502
+    assert send(zooid, "GET", "/relay/a/members").ok
+    assert send(zooid, "GET", "/relay/b/members").status_code == 503
+    zooid.clear_faults()
+    zooid.fault("error", status=504, place="everywhere")
+    assert fetch(zooid, HOST).status_code == 504
+    assert send(zooid, "GET", "/relay/a/members").status_code == 504
+
+
+def test_relay_has_a_home_page_and_no_others(zooid):
+    create(zooid)
+    url = f"{zooid.url}/elsewhere"
+
+    assert fetch(zooid, HOST, "text/html").headers["Content-Type"] == "text/html"
+    assert requests.get(url, headers={"Host": HOST}, timeout=60).status_code == 404

@@ -265,7 +265,7 @@ def test_page_shows_relays_and_faults(zooid):
     page = requests.get(f"{zooid.url}/", timeout=60)
 
     assert page.status_code == 200
-    for text in ("one.relays.example", short_npub(ANN), "and 3 more", "inactive"):
+    for text in ("one.relays.example", short_npub(ANN), "and 3 more", "dark"):
         assert text in page.text
     for text in ("groups", "&lt;b&gt;", "before processing PUT", "3 left"):
         assert text in page.text
