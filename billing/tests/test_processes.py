@@ -103,7 +103,7 @@ def test_relay_is_billed_once_zooid_serves_it(sandbox, zooid, tenant, tmp_path):
             lambda: not SubscriptionSync.objects.stale().exists(), "the sync of nothing"
         )
     assert is_served(zooid, relay) is False
-    assert sandbox.requests("POST") == []
+    assert sandbox.requests("POST", "/v1/subscriptions") == []
     zooid.clear_faults()
 
     recover(tmp_path)
@@ -112,17 +112,17 @@ def test_relay_is_billed_once_zooid_serves_it(sandbox, zooid, tenant, tmp_path):
     assert_agreement(sandbox, tenant)
 
 
-def test_relay_goes_dark_when_suspended_and_returns(zooid, tenant, tmp_path):
+def test_relay_goes_dark_when_switched_off_and_returns(zooid, tenant, tmp_path):
     with processes.worker(tmp_path / "worker.log"):
         relay = add_relay(tenant)
         processes.wait_for(processes.all_synced, "the first sync")
         assert is_served(zooid, relay)
 
-        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
-        processes.wait_for(processes.all_synced, "the suspension")
+        lifecycle.deactivate_relay(relay_id=relay.pk)
+        processes.wait_for(processes.all_synced, "the end")
         assert not is_served(zooid, relay)
 
-        lifecycle.reactivate_relay(relay_id=relay.pk)
+        lifecycle.activate_relay(relay_id=relay.pk)
         processes.wait_for(processes.all_synced, "the return")
         assert is_served(zooid, relay)
 
