@@ -383,6 +383,8 @@ ZOOID_RELAYS_URL = env.optional("ZOOID_RELAYS_URL")
 #: deleted. Dates that were announced do not become earlier.
 RELAY_EXPORT_DAYS = env.integer("RELAY_EXPORT_DAYS", 30, minimum=1)
 RELAY_DELETE_DAYS = env.integer("RELAY_DELETE_DAYS", 60, minimum=2)
+#: Size of the compressed export of a relay, in MiB, from which on it is given up.
+RELAY_EXPORT_MAX_MB = env.integer("RELAY_EXPORT_MAX_MB", 1024, minimum=1)
 #: Delete relays that stay suspended.
 RELAY_DELETION = env.boolean("RELAY_DELETION", True)
 #: Prompt in a relay's public description while an invoice needs a manual payment.

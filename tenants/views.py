@@ -26,6 +26,7 @@ class EmailLinkView(View):
     """Base of the pages: throttled, private, and with errors as pages."""
 
     http_method_names = ["get", "head", "post"]
+    template_name = "tenants/email.html"
 
     def dispatch(
         self, request: HttpRequest, *args: Any, **kwargs: Any
@@ -44,15 +45,22 @@ class EmailLinkView(View):
         return response
 
     def page(
-        self, headline: str, message: str, *, button: str = "", status: int = 200
+        self,
+        headline: str,
+        message: str,
+        *,
+        button: str = "",
+        status: int = 200,
+        **more: object,
     ) -> HttpResponse:
         context: dict[str, Any] = {
+            **more,
             "headline": headline,
             "message": message,
             "button": button,
             "brand": settings.ROBOT_NAME,
         }
-        return render(self.request, "tenants/email.html", context, status=status)
+        return render(self.request, self.template_name, context, status=status)
 
 
 class ConfirmEmailView(EmailLinkView):

@@ -7,8 +7,9 @@ from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
 from billing.services.subscriptions.previews import Cost
 from billing.services.subscriptions.quotes import in_sats
-from relays.models import Relay
+from relays.models import Relay, RelayExport
 from relays.services.fields import EDITABLE
+from relays.services.roles import MAX_KEYS
 
 
 class RelaySerializer(serializers.ModelSerializer[Relay]):
@@ -114,6 +115,18 @@ class RelayUpdateSerializer(StrictSerializer):
     livekit_enabled = serializers.BooleanField(
         required=False, help_text="Only if the plan includes it."
     )
+    members_can_invite = serializers.BooleanField(required=False)
+    admins = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="Keys, hex or npub, that may manage the relay and invite members; "
+        f"at most {MAX_KEYS}. The owner needs no role.",
+    )
+    moderators = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text=f"Keys, hex or npub, that may invite members; at most {MAX_KEYS}.",
+    )
 
 
 class RelayChangeSerializer(RelayUpdateSerializer):
@@ -201,4 +214,43 @@ class AllRelaysQuerySerializer(RelayListQuerySerializer):
 class RelayMembersSerializer(serializers.Serializer[Any]):
     members = serializers.ListField(
         child=serializers.CharField(), help_text="Hex pubkeys."
+    )
+
+
+class RelayExportSerializer(serializers.ModelSerializer[RelayExport]):
+    id = serializers.IntegerField()
+    relay = serializers.UUIDField(source="relay_id")
+    events = serializers.IntegerField(help_text="Number of events until now.")
+    size_bytes = serializers.IntegerField(help_text="Size of the file until now.")
+    gaps = serializers.IntegerField(
+        help_text="Places where the relay may have more events than it has shown."
+    )
+    reached_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Time of the oldest events until now; null unless it is running.",
+    )
+    error = serializers.CharField(
+        source="failure", help_text="Why it failed; empty if it has not."
+    )
+
+    class Meta:
+        model = RelayExport
+        fields = (
+            "id",
+            "relay",
+            "state",
+            "events",
+            "size_bytes",
+            "gaps",
+            "reached_at",
+            "error",
+            "created_at",
+            "finished_at",
+            "expires_at",
+        )
+
+
+class RelayExportListQuerySerializer(ListQuerySerializer):
+    order = serializers.ChoiceField(
+        ["-created_at", "created_at"], required=False, default="-created_at"
     )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -26,8 +26,6 @@ from relays.exceptions import RelayUnreachable
 #: Events for which we ask at once: zooid sends no more, and hides those of them that a
 #: key must not read. https://github.com/coracle-social/zooid `zooid/instance.go`
 PAGE_SIZE = 1000
-#: Number of events from which on there may be more than the relay has sent.
-MAYBE_MORE = PAGE_SIZE // 2
 #: Bytes of events after which the rest of a page is left for the next one.
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 #: More than khatru accepts of a client (512,000), in other escapes.
@@ -61,8 +59,18 @@ class Page:
     """Answer to a filter: its newest events, newest first."""
 
     events: tuple[StoredEvent, ...]
-    #: True if older events may match, too.
-    is_cut: bool
+    #: More was on its way when the page had MAX_PAGE_BYTES.
+    is_broken_off: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether more events may match, since some of a page can be hidden."""
+        return self.is_broken_off or len(self.events) >= PAGE_SIZE // 2
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether it has as many events as the relay sends at once."""
+        return self.is_broken_off or len(self.events) >= PAGE_SIZE
 
 
 @contextmanager
@@ -103,7 +111,7 @@ class RelayReader:
         # Not its reason, which is a stranger's text.
         if self._wait("OK", deadline)[1:3] != [event.id, True]:
             raise RelayUnreachable(
-                "The relay refuses its own key: is its name the one in APP_URL's scheme?"
+                "The relay refuses its own key: does it know its URL, as APP_URL's?"
             )
 
     def fetch_page(self, filter: Filter) -> Page:
@@ -124,8 +132,7 @@ class RelayReader:
                 case ["CLOSED", id, *_] if id == name:
                     raise RelayUnreachable("The relay refuses to send its events.")
         self._send("CLOSE", name)
-        is_cut = len(events) >= MAYBE_MORE or size >= MAX_PAGE_BYTES
-        return Page(tuple(events), is_cut)
+        return Page(tuple(events), is_broken_off=size >= MAX_PAGE_BYTES)
 
     def _wait(self, verb: str, deadline: float) -> list[Any]:
         while (message := self._receive(deadline))[0] != verb:
@@ -168,7 +175,7 @@ def _connect(host: str) -> ClientConnection:
         options["additional_headers"] = {"X-Forwarded-Proto": scheme}
     if address.hostname and is_secure:
         options["server_hostname"] = address.hostname
-    connection = connect(
+    connection = connect(  # `legacy`: without reconnecting
         f"{'wss' if is_secure else 'ws'}://{host}/",
         proxy=None,
         compression=None,
@@ -178,8 +185,7 @@ def _connect(host: str) -> ClientConnection:
         legacy=True,
         **options,
     )
-    assert isinstance(connection, ClientConnection)  # by `legacy`
-    return connection
+    return cast(ClientConnection, connection)
 
 
 def _public_url(host: str) -> str:

@@ -31,7 +31,7 @@ class Batch:
 
     events: Sequence[StoredEvent]
     position: Position
-    #: False if the relay may have events of this second that it cannot be asked for.
+    #: False if there may be more events than the relay has shown.
     is_complete: bool = True
 
 
@@ -49,7 +49,7 @@ def read_batch(
     page = fetch({} if until is None else {"until": until})
     if not page.events:
         found = None if until is None else _skip_unreadable(fetch, until)
-        return found and Batch((), found)
+        return found and Batch((), found, is_complete=False)
     oldest = min(event.created_at for event in page.events)
     if oldest == until and page.is_cut:
         return _read_second(fetch, page, position, members)
@@ -63,13 +63,14 @@ def read_batch(
 def _skip_unreadable(fetch: Fetch, until: int) -> Position | None:
     """Return where readable events go on below a page without any, if they do.
 
-    A thousand unreadable events in a row hide what is older.
+    A thousand unreadable events in a row hide what is older. The steps grow slowly, or
+    they would jump over events behind a few thousand.
     """
-    step = 1
+    before, step = 0, 1
     while step < until:
         if fetch({"until": until - step}).events:
-            return Position(_newest_readable(fetch, until - step, until - step // 2))
-        step *= 2
+            return Position(_newest_readable(fetch, until - step, until - before))
+        before, step = step, step + step // 5 + 1
     return None
 
 
@@ -90,7 +91,10 @@ def _read_second(
     position: Position,
     members: Callable[[], Sequence[str]],
 ) -> Batch:
-    """Return the rest of a second with more events than a page, split by kind."""
+    """Return the rest of a second with more events than a page.
+
+    It is split by kind, and then by those authors who are known.
+    """
     second = page.events[0].created_at
     filter = {"since": second, "until": second}
     found = {event.id: event for event in page.events}
@@ -102,7 +106,8 @@ def _read_second(
             authors = {event.pubkey for event in found.values()} | {*members()}
             parts = [*_split(fetch, filter | kind, "authors", sorted(authors))]
             found.update((each.id, each) for page in parts for each in page.events)
-            is_complete &= not any(page.is_cut for page in parts)
+            # Others may have written in the same second.
+            is_complete &= not part.is_full
     events = [event for event in found.values() if event.id not in position.ids]
     return Batch(events, Position(second - 1), is_complete)
 
