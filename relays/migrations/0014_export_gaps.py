@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relays', '0008_existing_relays'),
+        ('relays', '0013_deletion_notices'),
     ]
 
     operations = [
