@@ -27,7 +27,12 @@ from caravel.core.exceptions import (
 from caravel.core.web.throttling import Throttled
 from caravel.nostr import npub, pubkey_of
 from lightning.exceptions import PaymentInProgress
-from relays.exceptions import PaymentOverdue, RelayIsDelinquent, UnpaidRelayQuota
+from relays.exceptions import (
+    MembersExceedPlan,
+    PaymentOverdue,
+    RelayIsDelinquent,
+    UnpaidRelayQuota,
+)
 from tenants import exceptions as auth
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -205,6 +210,14 @@ def _error_response(codes: Mapping[str, str]) -> OpenApiResponse:
 
 #: Additional fields of some errors.
 _DETAILS: Mapping[str, Any] = {
+    "people": {
+        "type": "integer",
+        "description": "Number of members that the relay has.",
+    },
+    "limit": {
+        "type": "integer",
+        "description": "Number of members that the plan allows.",
+    },
     "until": {
         "type": "string",
         "format": "date-time",
@@ -223,6 +236,8 @@ def _detail_names(codes: Mapping[str, str]) -> set[str]:
     errors = (PaymentOverdue, RelayIsDelinquent, UnpaidRelayQuota)
     unpaid = {error.code for error in errors} & codes.keys()
     names = {"payment_url"} if unpaid else set()
+    if MembersExceedPlan.code in codes:
+        names |= {"people", "limit"}
     return names | ({"until"} if PaymentInProgress.code in codes else set())
 
 

@@ -11,13 +11,16 @@ from billing.services.collection.attempts import (
     collect_all,
     start_attempt_for_tenant,
 )
+from billing.services.dunning.deletions import reason_to_keep_relays
 from billing.services.dunning.payment_prompts import refresh_prompts
 from billing.services.invoices.records import enqueue_collection
 from billing.services.sync.queue import mark_stale
-from billing.tasks import reconcile_subscriptions, review_tenant
+from billing.tasks import reconcile_subscriptions, remind_of_debt, review_tenant
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
-from tenants.models import Tenant
+from relays.services.end_of_life.notices import OFFER, WARNING
+from relays.services.end_of_life.review import deletion_due
+from tenants.models import Notice, Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -52,6 +55,19 @@ def mark_stale_on_relay_delete(
     sender: type[Relay], instance: Relay, **kwargs: Any
 ) -> None:
     mark_stale(tenant_id=instance.tenant_id, relays_changed=True)
+
+
+@receiver(deletion_due, dispatch_uid="billing.relay_kept")
+def keep_relay(sender: type[Relay], relay: Relay, **kwargs: Any) -> str:
+    return reason_to_keep_relays(relay.tenant, relay.deletion_at)
+
+
+@receiver(post_save, sender=Notice, dispatch_uid="billing.deletion_announced")
+def remind_on_deletion_notice(
+    sender: type[Notice], instance: Notice, raw: bool, created: bool, **kwargs: Any
+) -> None:
+    if not raw and created and instance.kind in (OFFER, WARNING):
+        remind_of_debt.delay_on_commit(instance.tenant_id)
 
 
 @receiver(post_save, sender=NwcPayment, dispatch_uid="billing.payment_ended")

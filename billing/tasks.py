@@ -92,6 +92,11 @@ def review_tenant(tenant_id: str) -> None:
 
 
 @shared_task
+def remind_of_debt(tenant_id: str) -> None:
+    suspension.remind_of_debt(tenant_id=tenant_id)
+
+
+@shared_task
 def review_dunning() -> None:
     for tenant_id in suspension.tenants_to_review(timezone.now()):
         review_tenant.delay(tenant_id)

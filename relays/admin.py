@@ -5,21 +5,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db import models
 from django.db.models import F, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import formats, timezone
 from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextareaWidget
 
 from caravel.core.admin import ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
+from relays.exceptions import InvalidRole
 from relays.models import Plan, Relay, RelayQuerySet, RelaySync
-from relays.services import lifecycle
+from relays.services import lifecycle, members
 from relays.services.fields import EDITABLE, FEATURES
 from relays.services.provisioning.queue import mark_all_stale
+from relays.services.roles import MAX_KEYS, parse_keys
 from tenants.admin import NpubSearchAdmin
 
 
@@ -49,7 +54,39 @@ class PlanAdmin(ModelAdmin):
         return False
 
 
+class KeysField(forms.CharField):
+    """Public keys, hex or npub, separated by spaces, commas or new lines."""
+
+    widget = UnfoldAdminTextareaWidget
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return parse_keys((value or "").replace(",", " ").split())
+        except InvalidRole as exc:
+            raise forms.ValidationError(exc.message, code=exc.code) from exc
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != (initial or []))
+        except forms.ValidationError:
+            return True
+
+
 class RelayForm(ModelForm[Relay]):
+    admins = KeysField(
+        required=False,
+        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may manage the "
+        "relay and invite members. The owner needs no role.",
+    )
+    moderators = KeysField(
+        required=False,
+        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may invite "
+        "members.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "subdomain" in self.fields:
@@ -162,6 +199,14 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         self, request: HttpRequest, obj: Relay | None = None
     ) -> bool:
         return False
+
+    def before_saving(self, request: HttpRequest, object_id: str | None) -> None:
+        """Count the members, if a change of plan depends on them."""
+        plan_id = request.POST.get("plan")
+        if object_id and plan_id and self.has_change_permission(request):
+            relay = self.get_object(request, unquote(object_id))
+            if relay is not None:
+                members.count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 
     def save_model(
         self, request: HttpRequest, obj: Relay, form: ModelForm[Relay], change: bool

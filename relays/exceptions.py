@@ -3,7 +3,13 @@
 The docstrings are published as the meanings of the codes.
 """
 
-from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
+from caravel.core.exceptions import (
+    CaravelError,
+    Conflict,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
 from caravel.core.web.throttling import Throttled
 
 
@@ -106,9 +112,26 @@ class RelayIsFree(Conflict):
 
 
 class MembersExceedPlan(Conflict):
-    """The relay has more members than the plan allows."""
+    """The relay has more people than the plan allows: `people` and `limit`."""
 
     code = "members-exceed-plan"
+
+    def __init__(self, *, people: int, limit: int) -> None:
+        super().__init__(
+            f"The relay has {people} members, and this plan is for at most {limit}. "
+            "Its owner, admins and moderators do not count."
+        )
+        self.people, self.limit = people, limit
+
+    @property
+    def details(self) -> dict[str, int]:
+        return {"people": self.people, "limit": self.limit}
+
+
+class MembersNotCounted(Unavailable):
+    """The relay has changed while its members were counted: try again."""
+
+    code = "members-not-counted"
 
 
 class InvalidRole(Invalid):

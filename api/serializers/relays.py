@@ -9,6 +9,7 @@ from billing.services.subscriptions.previews import Cost
 from billing.services.subscriptions.quotes import in_sats
 from relays.models import Relay, RelayExport
 from relays.services.fields import EDITABLE
+from relays.services.roles import MAX_KEYS
 
 
 class RelaySerializer(serializers.ModelSerializer[Relay]):
@@ -113,6 +114,18 @@ class RelayUpdateSerializer(StrictSerializer):
     )
     livekit_enabled = serializers.BooleanField(
         required=False, help_text="Only if the plan includes it."
+    )
+    members_can_invite = serializers.BooleanField(required=False)
+    admins = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="Keys, hex or npub, that may manage the relay and invite members; "
+        f"at most {MAX_KEYS}. The owner needs no role.",
+    )
+    moderators = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text=f"Keys, hex or npub, that may invite members; at most {MAX_KEYS}.",
     )
 
 

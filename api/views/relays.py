@@ -30,7 +30,7 @@ from caravel.core.web.throttling import Overloaded
 from relays import exceptions
 from relays.models import Relay
 from relays.services import lifecycle
-from relays.services.members import list_members
+from relays.services.members import count_for_plan, list_members
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
@@ -49,11 +49,22 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.SubdomainTaken,
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
+    exceptions.FeatureUnavailable,
+    exceptions.InvalidRole,
     exceptions.PaymentOverdue,
     exceptions.BillingOnHold,
     exceptions.PriceMissing,
     exceptions.FreeRelayQuota,
     exceptions.UnpaidRelayQuota,
+]
+
+
+#: Errors of a change to a smaller plan, before which the members are counted.
+_MEMBER_ERRORS: list[type[CaravelError]] = [
+    exceptions.MembersExceedPlan,
+    exceptions.MembersNotCounted,
+    exceptions.ZooidUnavailable,
+    exceptions.ZooidRefused,
 ]
 
 
@@ -117,7 +128,12 @@ class RelayView(ApiView):
         "Update a relay",
         response=serializers.RelaySerializer,
         body=serializers.RelayChangeSerializer,
-        errors=[*_FIELD_ERRORS, exceptions.RelayIsDelinquent, *_QUOTE_ERRORS],
+        errors=[
+            *_FIELD_ERRORS,
+            exceptions.RelayIsDelinquent,
+            *_MEMBER_ERRORS,
+            *_QUOTE_ERRORS,
+        ],
         examples={
             "Rename it": {"name": "Birds of the North"},
             "Upgrade it and enable a feature": {
@@ -130,19 +146,26 @@ class RelayView(ApiView):
         """Update the given fields atomically.
 
         A new plan is billed immediately, or from the time when the relay is first seen
-        running; features that it lacks are switched off. With the `quote` of a plan the
-        change is made at the quoted amount only.
+        running; features that it lacks are switched off. A smaller one is refused while
+        the relay has more members than it allows. With the `quote` of a plan the change
+        is made at the quoted amount only.
         """
         relay = relay_for(self.caller, relay_id)
         fields = self.validated_body(serializers.RelayChangeSerializer, partial=True)
         quote_id, plan_id = fields.pop("quote", None), fields.pop("plan", None)
         if quote_id is None or plan_id == relay.plan_id:
+            if plan_id is not None:
+                self._count_members(relay, plan_id)
             relay = lifecycle.update_relay_and_plan(
                 relay_id=relay.pk, plan_id=plan_id, **fields
             )
         else:
             relay = self._change_as_quoted(relay, quote_id, plan_id or "", fields)
         return success(serializers.RelaySerializer(relay).data)
+
+    def _count_members(self, relay: Relay, plan_id: str) -> None:
+        with self.concurrency_limit():
+            count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 
     def _change_as_quoted(
         self, relay: Relay, quote_id: str, plan_id: str, fields: dict[str, Any]
@@ -186,6 +209,7 @@ class RelayQuoteView(ApiView):
             exceptions.PriceMissing,
             exceptions.FreeRelayQuota,
             exceptions.UnpaidRelayQuota,
+            *_MEMBER_ERRORS,
             QuoteChanged,
             QuoteNotReady,
             *STRIPE_ERRORS,

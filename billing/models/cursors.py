@@ -4,6 +4,9 @@ from django.db import models
 class StripeCursor(models.Model):
     """Position up to which one of Stripe's lists has been read."""
 
+    #: Name of the cursor of the list of events.
+    EVENTS = "events"
+
     name = models.CharField(primary_key=True, max_length=32)
     read_until = models.DateTimeField(
         help_text="Objects created before this time have been read."

@@ -34,7 +34,7 @@ class CaravelError(Exception):
         return f"{self.message} [{self.code}]"
 
     @property
-    def details(self) -> dict[str, str]:
+    def details(self) -> Mapping[str, object]:
         """Additional fields of the API response that a caller can act on."""
         return {}
 

@@ -74,14 +74,6 @@ def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
         return dict(zip(unique, probes, strict=True))
 
 
-def printable(text: str) -> str:
-    """Return a text as a document has it: without control characters.
-
-    A text of ours that is compared with that of a document goes through it, too.
-    """
-    return "".join(filter(_is_printable, text))
-
-
 def _probe(session: requests.Session, host: str) -> Probe:
     try:
         return _read(_fetch(host, session))
@@ -145,6 +137,14 @@ def _text(content: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise _invalid()
     return printable(value)
+
+
+def printable(text: str) -> str:
+    """Return the text as a document has it: without control characters.
+
+    A text of ours that is compared with that of a document goes through it, too.
+    """
+    return "".join(filter(_is_printable, text))
 
 
 def _is_printable(character: str) -> bool:

@@ -1,5 +1,6 @@
 """Texts of notices about an invoice."""
 
+from django.db.models import Min
 from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection
@@ -7,6 +8,7 @@ from billing.money import format_amount
 from billing.services.invoices.payment_link import payment_url
 from lightning.models import NwcPayment
 from relays.models import Relay
+from tenants.models import Tenant
 from tenants.services.notice_texts import format_date, format_time, render, shorten
 
 
@@ -37,11 +39,19 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
         "due_on": format_date(end, tenant) if end and is_ahead else "",
         "ended_at": format_time(end, tenant) if end and not is_ahead else "",
         "run": "yes" if may_go_off else "",
+        "deletion_at": _deletion_at(tenant),
         "is_exempt": "yes" if tenant.dunning_exempt else "",
         "is_unpaid": "yes" if collection.is_unpaid else "",
         "period_end": format_date(period_end, tenant) if period_end else "",
         "link": payment_url(collection),
     }
+
+
+def _deletion_at(tenant: Tenant) -> str:
+    """Return when the first of the tenant's suspended relays is to be deleted."""
+    off = Relay.objects.delinquent().filter(tenant=tenant)
+    first = off.aggregate(first=Min("deletion_at"))["first"]
+    return format_time(first, tenant) if first else ""
 
 
 def _wallet_error(collection: InvoiceCollection) -> str:

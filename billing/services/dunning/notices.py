@@ -89,6 +89,13 @@ def was_notified_of_suspension(collection: InvoiceCollection) -> bool:
     return last is not None and last.subject == collection.pk
 
 
+def was_just_notified(tenant: Tenant) -> bool:
+    """Return whether a suspension notice was created within a day."""
+    recent = Notice.objects.filter(created_at__gt=timezone.now() - timedelta(days=1))
+    wanted = recent.exclude(state=Notice.State.DROPPED)
+    return wanted.filter(tenant=tenant, kind="suspended").exists()
+
+
 def notify_reactivated(collection: InvoiceCollection) -> Notice:
     """Report that the relays are on again, with the open amount if there is one."""
     return _notify_again(collection, "reactivated")

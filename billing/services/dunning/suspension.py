@@ -151,6 +151,21 @@ def _require_within_limit(collection: InvoiceCollection, until: datetime) -> Non
         )
 
 
+def remind_of_debt(*, tenant_id: str) -> bool:
+    """Send the notice of the suspension again: it has the link to pay.
+
+    Returns False if nothing is overdue, or if it was sent within a day, since several
+    relays of a tenant have the same dates.
+    """
+    with transaction.atomic():
+        tenant = Tenant.objects.lock(tenant_id)
+        invoice = payment_block.suspending_invoice(tenant)
+        if not invoice or notices.was_just_notified(tenant):
+            return False
+        notices.notify_suspended(invoice)
+    return True
+
+
 def resume_relays(tenant: Tenant) -> None:
     """Switch the relays of a locked tenant on after a pause, unless it must pay.
 

@@ -9,14 +9,14 @@ from django.db import transaction
 
 from billing.clients.stripe.client import Stripe
 from billing.exceptions import InvalidEvent, WrongMode
-from billing.models import StripeEvent
+from billing.models import StripeCursor, StripeEvent
 from billing.services.events.inbox import new_event
 from billing.services.events.process import EVENT_TYPES
 from billing.services.pull.cursors import Window, read_new, windows_since
 
 logger = structlog.get_logger(__name__)
 
-CURSOR = "events"
+CURSOR = StripeCursor.EVENTS
 #: The first pull: Stripe retries a delivery for as long.
 #: https://docs.stripe.com/webhooks#automatic-retries
 _FIRST = timedelta(days=3)

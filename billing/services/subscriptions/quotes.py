@@ -23,6 +23,7 @@ from lightning.services import rates
 from relays.exceptions import UnknownRelay
 from relays.models import Relay
 from relays.services.lifecycle import change_plan, update_relay_and_plan
+from relays.services.members import count_for_plan
 from tenants.models import Tenant
 
 LIFETIME = timedelta(minutes=10)
@@ -60,10 +61,12 @@ class _Terms:
 def quote_plan_change(*, relay_id: UUID, plan_id: str) -> PlanQuote:
     """Return the cost of a change of plan, now and at each renewal. Changes nothing.
 
-    Raises the same errors as `change_plan`, QuoteNotReady or a StripeError.
+    Raises the same errors as `count_for_plan` and `change_plan`, QuoteNotReady or a
+    StripeError.
     """
     now = timezone.now()
     _require_synced(_tenant_id(relay_id))
+    count_for_plan(relay_id=relay_id, plan_id=plan_id)
     preview, waits = _preview(relay_id, plan_id, int(now.timestamp()))
     quote_id = signing.dumps(
         [str(relay_id), plan_id, preview.at, *preview.amounts], salt=_SALT
@@ -77,11 +80,13 @@ def change_plan_as_quoted(
     """Change the plan at the quoted amounts, and other fields with it.
 
     Raises InvalidQuote, QuoteExpired, QuoteChanged if the amounts are others now,
-    QuoteNotReady, an error of `update_relay_and_plan`, or a StripeError.
+    QuoteNotReady, an error of `count_for_plan` or `update_relay_and_plan`, or a
+    StripeError.
     """
     terms = _read(quote_id, relay_id, plan_id)
     tenant_id = _tenant_id(relay_id)
     version = _require_synced(tenant_id)
+    count_for_plan(relay_id=relay_id, plan_id=plan_id)
     # A charge is for the time since the quote. Not so a credit: until now, the tenant
     # has had what it gives back.
     at = terms.at if terms.is_charge else int(timezone.now().timestamp())

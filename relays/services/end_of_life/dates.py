@@ -59,7 +59,7 @@ def first_dates(now: datetime, terms: Terms) -> Dates:
 
 
 def next_step(dates: Dates, now: datetime, terms: Terms) -> tuple[Step, Dates]:
-    """Return what is to be done now, and the dates that hold from now on."""
+    """Return the step that is due now, and the dates that hold from now on."""
     dates = _complete(dates, now, terms)
     if dates.export_offered_at is None and _has_come(dates.export_offer_at, now):
         offered = replace(dates, export_offered_at=now)

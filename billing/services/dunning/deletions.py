@@ -1,0 +1,37 @@
+"""Deletions of suspended relays: what billing knows that keeps a relay."""
+
+from datetime import datetime
+
+from billing.models import InvoiceCollection, StripeCursor, StripeEvent
+from billing.services.dunning.payment_block import is_suspended
+from billing.services.invoices.locks import has_pending_reduction, payment_blocker
+from tenants.models import Tenant
+
+
+def reason_to_keep_relays(tenant: Tenant, deletion_at: datetime) -> str:
+    """Return why relays of a locked tenant cannot be deleted now, "" if they can.
+
+    They are kept while a payment is under way, and until all payments that arrived at
+    Stripe before the date are known.
+    """
+    events = StripeCursor.objects.filter(pk=StripeCursor.EVENTS)
+    if not events.filter(read_until__gt=deletion_at).exists():
+        return "Stripe's events until that date have not been read."
+    if _unprocessed_events(tenant):
+        return "Events of its customer at Stripe are not processed."
+    # Locked, so that a payment that has begun to be booked is seen.
+    unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant)
+    for invoice in unpaid.order_by("pk").select_for_update():
+        if blocker := payment_blocker(invoice.pk):
+            return blocker.reason
+        if has_pending_reduction(invoice):
+            return "An invoice is about to be reduced."
+    # Last: a payment that was booked during the queries above has paid its invoice.
+    return "" if is_suspended(tenant) else "Nothing is overdue."
+
+
+def _unprocessed_events(tenant: Tenant) -> bool:
+    if not tenant.stripe_customer_id:
+        return False
+    waiting = StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED)
+    return waiting.filter(body__contains=f'"{tenant.stripe_customer_id}"').exists()
