@@ -293,7 +293,7 @@ def test_worker_that_is_killed_while_it_stores_a_page_stores_none_of_it(
 
     # Read after the part is stored, and before the position is.
     with (
-        patch.object(service.timezone, "now", side_effect=Killed),
+        patch("relays.services.exports.export.timezone.now", side_effect=Killed),
         pytest.raises(Killed),
     ):
         export_relay(export_id=export.pk)
