@@ -1,11 +1,14 @@
 """Deletions of suspended relays: what billing knows that keeps a relay."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from billing.models import InvoiceCollection, StripeCursor, StripeEvent
 from billing.services.dunning.payment_block import is_suspended
 from billing.services.invoices.locks import has_pending_reduction, payment_blocker
 from tenants.models import Tenant
+
+#: Stripe may list an event a little late.
+_LISTED_AFTER = timedelta(minutes=10)
 
 
 def reason_to_keep_relays(tenant: Tenant, deletion_at: datetime) -> str:
@@ -15,7 +18,7 @@ def reason_to_keep_relays(tenant: Tenant, deletion_at: datetime) -> str:
     Stripe before the date are known.
     """
     events = StripeCursor.objects.filter(pk=StripeCursor.EVENTS)
-    if not events.filter(read_until__gt=deletion_at).exists():
+    if not events.filter(read_until__gte=deletion_at + _LISTED_AFTER).exists():
         return "Stripe's events until that date have not been read."
     if _unprocessed_events(tenant):
         return "Events of its customer at Stripe are not processed."
