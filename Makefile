@@ -68,11 +68,11 @@ $(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/no
 	  ci --prefix interop --loglevel=error
 	@touch $@
 
-bench: $(READY) ## measure wallet payments at once, and beside hostile relays; the web under attack; the sandbox Stripe
+bench: $(READY) ## measure wallet payments, relays provisioned, the web under attack, the sandbox Stripe
 	@status=0; for name in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$name $(ARGS) || status=1; done; exit $$status
 
-BENCHMARKS := wallet_payments hostile_relays attacks sandbox_stripe
+BENCHMARKS := wallet_payments hostile_relays attacks provisioning sandbox_stripe
 
 check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
@@ -26,7 +27,12 @@ from caravel.core.exceptions import (
 from caravel.core.web.throttling import Throttled
 from caravel.nostr import npub, pubkey_of
 from lightning.exceptions import PaymentInProgress
-from relays.exceptions import PaymentOverdue, RelayIsDelinquent, UnpaidRelayQuota
+from relays.exceptions import (
+    MembersExceedPlan,
+    PaymentOverdue,
+    RelayIsDelinquent,
+    UnpaidRelayQuota,
+)
 from tenants import exceptions as auth
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -83,7 +89,7 @@ NIP_98 = (
 def describe(
     summary: str,
     *,
-    response: SerializerClass,
+    response: SerializerClass | str,
     many: bool = False,
     body: SerializerClass | None = None,
     query: SerializerClass | None = None,
@@ -94,13 +100,15 @@ def describe(
 ) -> Callable[[View], View]:
     """Document an operation: request, responses and error codes.
 
+    The response is a serializer in the envelope, or the media type of a file.
+
     Errors common to all operations are added here, as are those of query and body.
     """
     common = [*(() if is_public else AUTH_ERRORS), Throttled, Unavailable]
     is_page = query is not None and issubclass(query, ListQuerySerializer)
     codes = _codes([*common, *errors, *_query_errors(query), *_body_errors(body)])
     responses = {
-        **dict.fromkeys(statuses, OpenApiResponse(_envelope(response, many, is_page))),
+        **_success_responses(response, statuses, many, is_page),
         **{status: _error_response(each) for status, each in codes.items()},
     }
     return extend_schema(
@@ -160,6 +168,15 @@ def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     ]
 
 
+def _success_responses(
+    response: SerializerClass | str, statuses: Sequence[int], many: bool, is_page: bool
+) -> dict[Any, Any]:
+    if isinstance(response, str):
+        return {(status, response): OpenApiTypes.BINARY for status in statuses}
+    content = OpenApiResponse(_envelope(response, many, is_page))
+    return dict.fromkeys(statuses, content)
+
+
 # Cached: drf-spectacular warns when two classes share a component name.
 @cache
 def _envelope(response: SerializerClass, many: bool, is_page: bool) -> SerializerClass:
@@ -193,6 +210,14 @@ def _error_response(codes: Mapping[str, str]) -> OpenApiResponse:
 
 #: Additional fields of some errors.
 _DETAILS: Mapping[str, Any] = {
+    "people": {
+        "type": "integer",
+        "description": "Number of members that the relay has.",
+    },
+    "limit": {
+        "type": "integer",
+        "description": "Number of members that the plan allows.",
+    },
     "until": {
         "type": "string",
         "format": "date-time",
@@ -211,6 +236,8 @@ def _detail_names(codes: Mapping[str, str]) -> set[str]:
     errors = (PaymentOverdue, RelayIsDelinquent, UnpaidRelayQuota)
     unpaid = {error.code for error in errors} & codes.keys()
     names = {"payment_url"} if unpaid else set()
+    if MembersExceedPlan.code in codes:
+        names |= {"people", "limit"}
     return names | ({"until"} if PaymentInProgress.code in codes else set())
 
 

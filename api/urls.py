@@ -2,7 +2,7 @@
 
 from django.urls import path, re_path
 
-from api.views import docs, invoices, plans, relays, tenants
+from api.views import docs, exports, invoices, plans, relays, tenants
 from api.views.base import NotFoundView
 
 urlpatterns = [
@@ -24,6 +24,15 @@ urlpatterns = [
     path("relays/<uuid:relay_id>/quote", relays.RelayQuoteView.as_view()),
     path("relays/<uuid:relay_id>/members", relays.RelayMembersView.as_view()),
     path("relays/<uuid:relay_id>/activity", relays.RelayActivityView.as_view()),
+    path("relays/<uuid:relay_id>/exports", exports.RelayExportsView.as_view()),
+    path(
+        "relays/<uuid:relay_id>/exports/<int:export_id>",
+        exports.RelayExportView.as_view(),
+    ),
+    path(
+        "relays/<uuid:relay_id>/exports/<int:export_id>/file",
+        exports.RelayExportFileView.as_view(),
+    ),
     path("invoices/<str:invoice_id>", invoices.InvoiceDetailView.as_view()),
     path("invoices/<str:invoice_id>/bolt11", invoices.Bolt11View.as_view()),
     path("invoices/<str:invoice_id>/receipt", invoices.ReceiptView.as_view()),

@@ -14,7 +14,6 @@ more payments open more connections to the relay.
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,11 +23,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import django
-
 from benchmarks import counterparts
 from benchmarks.counterparts import Counterparts
-from caravel import embedded
+from benchmarks.installation import installed
 
 if TYPE_CHECKING:
     from benchmarks.burst import Burst
@@ -41,7 +38,6 @@ MIN_WALLET_SECONDS = 1.0
 #: the work, of which a busy machine does less at once, would limit the speedup. Twice,
 #: since the machine may get busier between two measurements.
 WAITING_PER_WORK = 2 * MIN_SPEEDUP
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
@@ -67,23 +63,7 @@ def main() -> int:
 @contextmanager
 def system(var: Path) -> Iterator[Counterparts]:
     """Run everything but the worker, and configure Django in this process."""
-    with (
-        embedded.servers(var, durable=False) as servers,
-        counterparts.running() as parties,
-    ):
-        os.environ.update(
-            parties.environment,
-            CARAVEL_ENV="test",
-            CARAVEL_VAR=str(var),
-            DATABASE_URL=servers.database_url,
-            DEBUG="false",
-            DJANGO_SETTINGS_MODULE="caravel.settings",
-            LOG_LEVEL="INFO",
-            REDIS_URL=servers.redis_url,
-        )
-        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-        subprocess.run(migrate, cwd=ROOT, check=True)
-        django.setup()
+    with counterparts.running() as parties, installed(var, parties.environment):
         yield parties
 
 

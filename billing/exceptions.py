@@ -69,12 +69,6 @@ class QuoteNotReady(Conflict):
     retry_after = 5.0
 
 
-class LeaseLost(Conflict):
-    """Another worker holds the tenant's lease now and does the rest."""
-
-    code = "lease-lost"
-
-
 class InvoiceChanged(Conflict):
     """The invoice changed between reading it and acting on it."""
 
@@ -156,6 +150,12 @@ class LinkInvalid(NotFound):
     """The token of a payment link is not valid."""
 
     code = "link-invalid"
+
+
+class NothingToPay(NotFound):
+    """No payment is needed for the relay, or it does not exist."""
+
+    code = "nothing-to-pay"
 
 
 class LinkExpired(CaravelError):

@@ -12,6 +12,7 @@ from billing.services.collection.attempts import (
     start_attempt_for_tenant,
 )
 from billing.services.dunning.deletions import reason_to_keep_relays
+from billing.services.dunning.payment_prompts import refresh_prompts
 from billing.services.invoices.records import enqueue_collection
 from billing.services.sync.queue import mark_stale
 from billing.tasks import reconcile_subscriptions, remind_of_debt, review_tenant
@@ -24,7 +25,14 @@ from tenants.models import Notice, Tenant
 logger = structlog.get_logger(__name__)
 
 #: The columns of a relay on which its tenant's subscription depends.
-_BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+_BILLED_FIELDS = {
+    "plan",
+    "plan_id",
+    "status",
+    "tenant",
+    "tenant_id",
+    "first_served_at",
+}
 #: The columns of a tenant that its customer at Stripe has, too.
 _CUSTOMER_FIELDS = {"display_name", "email", "email_confirmed_at"}
 
@@ -134,6 +142,7 @@ def review_on_exemption(
     **kwargs: Any,
 ) -> None:
     if not raw and update_fields is not None and "dunning_exempt" in update_fields:
+        refresh_prompts(tenant_id=instance.pk)
         review_tenant.delay_on_commit(instance.pk)
 
 

@@ -5,6 +5,7 @@ from billing.views.open_invoices import OpenInvoicesView
 from billing.views.payment_page import CardView, PaymentPageView
 from billing.views.payment_status import PaymentStatusView
 from billing.views.receipt_files import ReceiptFileView
+from billing.views.relay_payment import RelayPaymentView
 from billing.views.webhooks import StripeWebhookView
 
 urlpatterns = [
@@ -22,6 +23,11 @@ urlpatterns = [
         "pay/<str:token>/receipt.json",
         ReceiptFileView.as_view(extension="json"),
         name="receipt-json",
+    ),
+    path(
+        "relay-payment/<uuid:relay_id>",
+        RelayPaymentView.as_view(),
+        name="relay-payment",
     ),
     path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
 ]

@@ -51,6 +51,11 @@ def defaults(var: Path) -> dict[str, str]:
         "BILLING_EMAIL_DOMAIN": "tenants.caravel.example",
         "RELAY_DOMAIN": "relays.localhost:12114",
         "ZOOID_API_URL": "http://127.0.0.1:12114",
+        "ZOOID_RELAYS_URL": "http://127.0.0.1:12114",
+        # No LiveKit server is started: voice rooms need one.
+        "LIVEKIT_URL": "ws://127.0.0.1:7880",
+        "LIVEKIT_API_KEY": "devkey",
+        "LIVEKIT_API_SECRET": "development-livekit-secret",
         "ROBOT_OUTBOX_RELAYS": SANDBOX_RELAY,
         "ROBOT_INDEXER_RELAYS": SANDBOX_RELAY,
         **_stored_secrets(var / _SECRETS_FILE),

@@ -52,8 +52,8 @@ class Environment:
         return values
 
     def optional(self, name: str, default: str = "") -> str:
-        """Return the value, or the default if it is missing or blank."""
-        return self._values.get(name) or default
+        """Return the value, its development default, or `default` if all are blank."""
+        return self._values.get(name) or self._defaults.get(name) or default
 
     def optional_list(self, name: str, default: list[str]) -> list[str]:
         """Return a comma-separated list, its development default, or `default`."""

@@ -383,16 +383,16 @@ ZOOID_RELAYS_URL = env.optional("ZOOID_RELAYS_URL")
 #: deleted. Dates that were announced do not become earlier.
 RELAY_EXPORT_DAYS = env.integer("RELAY_EXPORT_DAYS", 30, minimum=1)
 RELAY_DELETE_DAYS = env.integer("RELAY_DELETE_DAYS", 60, minimum=2)
+#: Size of the compressed export of a relay, in MiB, from which on it is given up.
+RELAY_EXPORT_MAX_MB = env.integer("RELAY_EXPORT_MAX_MB", 1024, minimum=1)
 #: Delete relays that stay suspended.
 RELAY_DELETION = env.boolean("RELAY_DELETION", True)
-#: Name an overdue payment in the relay's public description.
+#: Prompt in a relay's public description while an invoice needs a manual payment.
 RELAY_PAYMENT_PROMPT = env.boolean("RELAY_PAYMENT_PROMPT", False)
 #: LiveKit server of relays with voice rooms; without it, no relay gets any.
-_DEFAULT_LIVEKIT = ("ws://127.0.0.1:7880", "devkey", "development-livekit-secret")
-_LIVEKIT = _DEFAULT_LIVEKIT if DEBUG or TESTING else ("", "", "")
-LIVEKIT_URL = env.optional("LIVEKIT_URL", _LIVEKIT[0])
-LIVEKIT_API_KEY = env.optional("LIVEKIT_API_KEY", _LIVEKIT[1])
-LIVEKIT_API_SECRET = env.optional("LIVEKIT_API_SECRET", _LIVEKIT[2])
+LIVEKIT_URL = env.optional("LIVEKIT_URL")
+LIVEKIT_API_KEY = env.optional("LIVEKIT_API_KEY")
+LIVEKIT_API_SECRET = env.optional("LIVEKIT_API_SECRET")
 env.require_format("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
 env.require_format("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
 # No path: behind a path prefix zooid would see another URL than the one we sign.

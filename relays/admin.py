@@ -1,22 +1,30 @@
 """Admin pages of plans and relays."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db import models
-from django.db.models import QuerySet
+from django.db.models import F, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.utils import formats, timezone
 from unfold.admin import ModelAdmin
+from unfold.widgets import UnfoldAdminTextareaWidget
 
-from caravel.core.admin import ServiceAdmin, counted
+from caravel.core.admin import ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
-from relays.models import Plan, Relay
-from relays.services import lifecycle
+from relays.exceptions import InvalidRole
+from relays.models import Plan, Relay, RelayQuerySet, RelaySync
+from relays.services import lifecycle, members
 from relays.services.fields import EDITABLE, FEATURES
+from relays.services.provisioning.queue import mark_all_stale
+from relays.services.roles import MAX_KEYS, parse_keys
 from tenants.admin import NpubSearchAdmin
 
 
@@ -46,7 +54,39 @@ class PlanAdmin(ModelAdmin):
         return False
 
 
+class KeysField(forms.CharField):
+    """Public keys, hex or npub, separated by spaces, commas or new lines."""
+
+    widget = UnfoldAdminTextareaWidget
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return parse_keys((value or "").replace(",", " ").split())
+        except InvalidRole as exc:
+            raise forms.ValidationError(exc.message, code=exc.code) from exc
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return bool(self.to_python(data) != (initial or []))
+        except forms.ValidationError:
+            return True
+
+
 class RelayForm(ModelForm[Relay]):
+    admins = KeysField(
+        required=False,
+        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may manage the "
+        "relay and invite members. The owner needs no role.",
+    )
+    moderators = KeysField(
+        required=False,
+        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may invite "
+        "members.",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "subdomain" in self.fields:
@@ -66,19 +106,83 @@ class RelayForm(ModelForm[Relay]):
         return cleaned
 
 
+class AttentionFilter(admin.SimpleListFilter):
+    """Filter of the relays that support may have to look at."""
+
+    title = parameter_name = "attention"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [
+            ("unsynced", "not in sync with zooid"),
+            ("failing", "last sync failed"),
+            ("never_served", "never seen running"),
+            ("over_limit", "over its plan's limit"),
+            ("to_be_deleted", "to be deleted"),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: RelayQuerySet) -> RelayQuerySet:
+        existing = queryset.existing()
+        relays = {
+            # Also deleted ones: zooid may not know yet.
+            "unsynced": queryset.filter(
+                ~Q(sync__version=F("sync__synced_version")), sync__isnull=False
+            ),
+            "failing": queryset.filter(sync__failures__gt=0),
+            "never_served": existing.active().filter(first_served_at=None),
+            "over_limit": existing.exclude(over_limit_since=None),
+            "to_be_deleted": existing.exclude(deletion_at=None),
+        }
+        return relays.get(self.value() or "", queryset)
+
+
 @admin.register(Relay)
 class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     form = RelayForm
-    list_display = ("subdomain", "tenant", "plan", "status", "created_at")
-    list_filter = ("status", "plan", ("deleted_at", admin.EmptyFieldListFilter))
+    list_display = (
+        "subdomain",
+        "tenant",
+        "plan",
+        "status",
+        "synced",
+        "served_at",
+        "dark_at",
+        "deletion_at",
+        "created_at",
+    )
+    list_filter = (
+        AttentionFilter,
+        "status",
+        "plan",
+        ("deleted_at", admin.EmptyFieldListFilter),
+    )
     search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
-    list_select_related = ("tenant", "plan")
+    list_select_related = ("tenant", "plan", "sync")
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
-    readonly_fields = ("id", "status", "created_at", "deleted_at")
+    readonly_fields = (
+        "id",
+        "schema",
+        "status",
+        "billed",
+        "synced",
+        "sync_error",
+        "sync_state",
+        "last_error",
+        "first_served_at",
+        "served_at",
+        "dark_at",
+        "people",
+        "people_counted_at",
+        "over_limit_since",
+        "delinquent_since",
+        "export_offer_at",
+        "deletion_at",
+        "created_at",
+        "deleted_at",
+    )
     # Only billing makes relays delinquent and active again: its next review would undo
     # what a person did. Extending the grace period or an exemption switches them on.
-    actions = ("activate", "deactivate")
+    actions = ("activate", "deactivate", "sync_again")
 
     def get_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -96,6 +200,14 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     ) -> bool:
         return False
 
+    def before_saving(self, request: HttpRequest, object_id: str | None) -> None:
+        """Count the members, if a change of plan depends on them."""
+        plan_id = request.POST.get("plan")
+        if object_id and plan_id and self.has_change_permission(request):
+            relay = self.get_object(request, unquote(object_id))
+            if relay is not None:
+                members.count_for_plan(relay_id=relay.pk, plan_id=plan_id)
+
     def save_model(
         self, request: HttpRequest, obj: Relay, form: ModelForm[Relay], change: bool
     ) -> None:
@@ -111,6 +223,29 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         # The service has inserted the row, so the admin must not insert it again.
         obj.pk, obj._state.adding = created.pk, False
 
+    @admin.display(description="billed")
+    def billed(self, relay: Relay) -> str:
+        reason = relay.unbilled_reason
+        return f"no: {Relay.Unbilled(reason).label}" if reason else "yes"
+
+    @admin.display(description="sync with zooid")
+    def sync_state(self, relay: Relay) -> str:
+        sync: RelaySync | None = getattr(relay, "sync", None)
+        if sync is None:
+            return "not begun"
+        acknowledged = f"acknowledged {_when(sync.acknowledged_at)}"
+        if not sync.is_stale:
+            return f"in sync, {acknowledged}"
+        tries = f"{counted(sync.failures, 'attempt')} failed, " if sync.failures else ""
+        return f"{tries}next attempt {_when(sync.next_attempt_at)}, {acknowledged}"
+
+    @admin.display(description="last error, for the operator")
+    def last_error(self, relay: Relay) -> str:
+        sync: RelaySync | None = getattr(relay, "sync", None)
+        if sync is None or not sync.last_error:
+            return "–"
+        return f"{sync.last_error_code}: {mask_links(sync.last_error)}"
+
     @admin.action(description="Activate", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
         self._apply_to_each(request, queryset, lifecycle.activate_relay)
@@ -118,6 +253,13 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     @admin.action(description="Deactivate", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
         self._apply_to_each(request, queryset, lifecycle.deactivate_relay)
+
+    @admin.action(description="Sync again", permissions=["change"])
+    def sync_again(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
+        """Look at once for differences; zooid is sent nothing if there are none."""
+        relay_ids = list(queryset.values_list("pk", flat=True))
+        mark_all_stale(relay_ids)
+        self.message_user(request, f"Queued {counted(len(relay_ids), 'relay')}.")
 
     def _apply_to_each(
         self,
@@ -135,6 +277,11 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
                 changed += 1
         if changed:
             self.message_user(request, f"Changed {counted(changed, 'relay')}.")
+
+
+def _when(time: datetime | None) -> str:
+    """Return a time as the other fields of the page show it."""
+    return formats.localize(timezone.localtime(time)) if time else "never"
 
 
 def _update(relay: Relay, fields: dict[str, Any]) -> None:

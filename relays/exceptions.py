@@ -3,7 +3,13 @@
 The docstrings are published as the meanings of the codes.
 """
 
-from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
+from caravel.core.exceptions import (
+    CaravelError,
+    Conflict,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
 from caravel.core.web.throttling import Throttled
 
 
@@ -106,9 +112,26 @@ class RelayIsFree(Conflict):
 
 
 class MembersExceedPlan(Conflict):
-    """The relay has more members than the plan allows."""
+    """The relay has more people than the plan allows: `people` and `limit`."""
 
     code = "members-exceed-plan"
+
+    def __init__(self, *, people: int, limit: int) -> None:
+        super().__init__(
+            f"The relay has {people} members, and this plan is for at most {limit}. "
+            "Its owner, admins and moderators do not count."
+        )
+        self.people, self.limit = people, limit
+
+    @property
+    def details(self) -> dict[str, int]:
+        return {"people": self.people, "limit": self.limit}
+
+
+class MembersNotCounted(Unavailable):
+    """The relay has changed while its members were counted: try again."""
+
+    code = "members-not-counted"
 
 
 class InvalidRole(Invalid):
@@ -137,6 +160,26 @@ class ZooidOutcomeUnknown(ZooidUnavailable):
     """
 
     code = "zooid-outcome-unknown"
+
+
+class RelayMisconfigured(CaravelError):
+    """The relay's configuration would damage the server, and was not sent."""
+
+    code = "relay-misconfigured"
+
+
+class RelayUnproven(CaravelError):
+    """The server has acknowledged the relay's configuration and does not show it."""
+
+    code = "relay-unproven"
+    status = 503
+
+
+class RelayIsAnother(CaravelError):
+    """The server has another relay under this relay's id or name."""
+
+    code = "relay-is-another"
+    status = 502
 
 
 class RelayUnreachable(ZooidUnavailable):

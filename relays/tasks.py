@@ -4,6 +4,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
+from relays.exceptions import ZooidRefused, ZooidUnavailable
 from relays.models import RelayExport, RelaySync
 from relays.services import members
 from relays.services.end_of_life import review
@@ -35,11 +36,12 @@ def probe_relay_batch(relay_ids: Sequence[str]) -> None:
 
 @shared_task
 def count_people() -> None:
-    for relay_id in members.claim_due_counts(now=timezone.now()):
+    for relay_id in members.due_counts(now=timezone.now()):
         count_people_of_relay.delay(str(relay_id))
 
 
-@shared_task(queue="zooid")
+# Expected while zooid is away. The next sweep finds the relay again.
+@shared_task(queue="zooid", throws=(ZooidUnavailable, ZooidRefused))
 def count_people_of_relay(relay_id: str) -> None:
     members.count_people(relay_id=UUID(relay_id))
 

@@ -26,14 +26,17 @@ class EmailLinkView(View):
     """Base of the pages: throttled, private, and with errors as pages."""
 
     http_method_names = ["get", "head", "post"]
+    template_name = "tenants/email.html"
 
-    def dispatch(self, request: HttpRequest, token: str) -> HttpResponseBase:
+    def dispatch(
+        self, request: HttpRequest, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
         response: HttpResponseBase
         try:
             throttle(
                 settings.API_RATE_PER_ADDRESS, "email-link", client_address(request)
             )
-            response = super().dispatch(request, token=token)
+            response = super().dispatch(request, *args, **kwargs)
         except CaravelError as exc:
             response = self.page("This did not work", exc.message, status=exc.status)
             for name, value in exc.headers.items():
@@ -42,15 +45,22 @@ class EmailLinkView(View):
         return response
 
     def page(
-        self, headline: str, message: str, *, button: str = "", status: int = 200
+        self,
+        headline: str,
+        message: str,
+        *,
+        button: str = "",
+        status: int = 200,
+        **more: object,
     ) -> HttpResponse:
         context: dict[str, Any] = {
+            **more,
             "headline": headline,
             "message": message,
             "button": button,
             "brand": settings.ROBOT_NAME,
         }
-        return render(self.request, "tenants/email.html", context, status=status)
+        return render(self.request, self.template_name, context, status=status)
 
 
 class ConfirmEmailView(EmailLinkView):

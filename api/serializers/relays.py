@@ -7,8 +7,9 @@ from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
 from billing.services.subscriptions.previews import Cost
 from billing.services.subscriptions.quotes import in_sats
-from relays.models import Relay
+from relays.models import Relay, RelayExport
 from relays.services.fields import EDITABLE
+from relays.services.roles import MAX_KEYS
 
 
 class RelaySerializer(serializers.ModelSerializer[Relay]):
@@ -18,9 +19,46 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
         help_text="WebSocket URL for Nostr clients."
     )
     synced = serializers.BooleanField(
-        help_text="Whether the relay server has the latest configuration."
+        help_text="Whether the relay server shows the latest configuration."
     )
     sync_error = serializers.CharField(help_text="Reason why not; empty if none.")
+    served_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was last seen running."
+    )
+    dark_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was last seen switched off."
+    )
+    first_served_at = serializers.DateTimeField(
+        allow_null=True, help_text="When it was first seen running: it is billed since."
+    )
+    billed = serializers.SerializerMethodField(
+        help_text="Whether the subscription contains it."
+    )
+    unbilled_reason = serializers.ChoiceField(
+        Relay.Unbilled.choices,
+        allow_blank=True,
+        help_text="Why not; empty if it is billed.",
+    )
+    people = serializers.IntegerField(
+        allow_null=True,
+        help_text="Members without the owner, admins and moderators, when last "
+        "counted; null before.",
+    )
+    over_limit_since = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Since when it has more people than its plan allows.",
+    )
+    delinquent_since = serializers.DateTimeField(
+        allow_null=True, help_text="Since when billing has switched it off."
+    )
+    export_offer_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When the owner is offered an export, if it stays switched off.",
+    )
+    deletion_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When it is deleted if it stays switched off; never earlier.",
+    )
 
     class Meta:
         model = Relay
@@ -33,12 +71,25 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
             *EDITABLE,
             "synced",
             "sync_error",
+            "served_at",
+            "dark_at",
+            "first_served_at",
+            "billed",
+            "unbilled_reason",
+            "people",
+            "over_limit_since",
+            "delinquent_since",
+            "export_offer_at",
+            "deletion_at",
             "created_at",
         )
 
     def get_url(self, relay: Relay) -> str:
         scheme = "wss" if settings.APP_URL.startswith("https:") else "ws"
         return f"{scheme}://{relay.subdomain}.{settings.RELAY_DOMAIN}"
+
+    def get_billed(self, relay: Relay) -> bool:
+        return not relay.unbilled_reason
 
 
 class RelayUpdateSerializer(StrictSerializer):
@@ -63,6 +114,18 @@ class RelayUpdateSerializer(StrictSerializer):
     )
     livekit_enabled = serializers.BooleanField(
         required=False, help_text="Only if the plan includes it."
+    )
+    members_can_invite = serializers.BooleanField(required=False)
+    admins = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="Keys, hex or npub, that may manage the relay and invite members; "
+        f"at most {MAX_KEYS}. The owner needs no role.",
+    )
+    moderators = serializers.ListField(
+        child=serializers.CharField(),
+        required=False,
+        help_text=f"Keys, hex or npub, that may invite members; at most {MAX_KEYS}.",
     )
 
 
@@ -117,6 +180,9 @@ class QuoteSerializer(serializers.Serializer[Any]):
         source="preview.renewal",
         help_text="For each period from the next renewal on, for all relays.",
     )
+    starts_when_served = serializers.BooleanField(
+        help_text="Whether nothing is due yet: the relay was never seen running."
+    )
     expires_at = serializers.DateTimeField()
 
 
@@ -148,4 +214,43 @@ class AllRelaysQuerySerializer(RelayListQuerySerializer):
 class RelayMembersSerializer(serializers.Serializer[Any]):
     members = serializers.ListField(
         child=serializers.CharField(), help_text="Hex pubkeys."
+    )
+
+
+class RelayExportSerializer(serializers.ModelSerializer[RelayExport]):
+    id = serializers.IntegerField()
+    relay = serializers.UUIDField(source="relay_id")
+    events = serializers.IntegerField(help_text="Number of events until now.")
+    size_bytes = serializers.IntegerField(help_text="Size of the file until now.")
+    gaps = serializers.IntegerField(
+        help_text="Places where the relay may have more events than it has shown."
+    )
+    reached_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Time of the oldest events until now; null unless it is running.",
+    )
+    error = serializers.CharField(
+        source="failure", help_text="Why it failed; empty if it has not."
+    )
+
+    class Meta:
+        model = RelayExport
+        fields = (
+            "id",
+            "relay",
+            "state",
+            "events",
+            "size_bytes",
+            "gaps",
+            "reached_at",
+            "error",
+            "created_at",
+            "finished_at",
+            "expires_at",
+        )
+
+
+class RelayExportListQuerySerializer(ListQuerySerializer):
+    order = serializers.ChoiceField(
+        ["-created_at", "created_at"], required=False, default="-created_at"
     )

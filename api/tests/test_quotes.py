@@ -157,3 +157,22 @@ def test_tenant_without_a_customer_has_no_credit(ann):
         "credit_cents": 0,
         "pending_cents": 0,
     }
+
+
+def test_quote_says_that_a_relay_which_never_ran_is_not_charged_yet(
+    ann, tenant, prices, settings
+):
+    settings.BILLING_SERVED_RELAYS_ONLY = True
+    relay = RelayFactory(tenant=tenant, plan_id="basic")
+    sync_tenant(tenant_id=tenant.pk)
+    path = f"/api/relays/{relay.pk}/quote?plan=growth"
+    waiting = ann.get(path).data
+
+    relay.first_served_at = timezone.now()
+    relay.save(update_fields=["first_served_at"])
+    sync_tenant(tenant_id=tenant.pk)
+    running = ann.get(path).data
+
+    assert waiting["starts_when_served"] is True
+    assert waiting["now"]["amount_cents"] == 2_500
+    assert running["starts_when_served"] is False

@@ -1,5 +1,6 @@
 """Relays over the API: create, update, activate, deactivate, and list."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -288,7 +289,11 @@ def test_relay_activity_is_listed_newest_first(ann):
     log = ann.get(f"/api/relays/{relay['id']}/activity").data
 
     assert [row["type"] for row in log] == ["deactivate_relay", "create_relay"]
-    assert log[0]["snapshot"] == {"plan": "basic", "status": "inactive"}
+    assert log[0]["snapshot"] == {
+        "plan": "basic",
+        "status": "inactive",
+        "served": "False",
+    }
 
 
 def test_listing_100_relays_needs_no_more_queries_than_one(
@@ -303,3 +308,71 @@ def test_listing_100_relays_needs_no_more_queries_than_one(
 
     with django_assert_max_num_queries(len(first_queries)):
         assert len(admin.get("/api/relays?limit=100").data) == 100
+
+
+# --- what was seen of a relay
+
+
+def test_relay_says_that_it_is_not_billed_before_it_was_seen_running(
+    ann, birds, settings
+):
+    settings.BILLING_SERVED_RELAYS_ONLY = True
+    path = f"/api/relays/{birds.pk}"
+    new = ann.get(path).data
+
+    Relay.objects.update(first_served_at=timezone.now(), served_at=timezone.now())
+    served = ann.get(path).data
+
+    assert (new["billed"], new["unbilled_reason"]) == (False, "relay-never-served")
+    assert (new["first_served_at"], new["served_at"]) == (None, None)
+    assert (served["billed"], served["unbilled_reason"]) == (True, "")
+    assert served["first_served_at"] and served["served_at"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"plan": "free"}, "relay-is-free"),
+        ({"status": "inactive"}, "relay-is-inactive"),
+        ({"status": "delinquent"}, "relay-is-delinquent"),
+    ],
+)
+def test_relay_says_why_it_is_not_billed(ann, birds, fields, reason):
+    Relay.objects.update(first_served_at=timezone.now(), **fields)
+
+    relay = ann.get(f"/api/relays/{birds.pk}").data
+
+    assert (relay["billed"], relay["unbilled_reason"]) == (False, reason)
+
+
+def test_relay_shows_its_dates_and_what_was_seen_of_it(ann, birds):
+    now = timezone.now().replace(microsecond=0)
+    dates = {
+        name: now + timedelta(days=days)
+        for days, name in enumerate(
+            (
+                "served_at",
+                "dark_at",
+                "over_limit_since",
+                "delinquent_since",
+                "export_offer_at",
+                "deletion_at",
+            )
+        )
+    }
+    Relay.objects.update(people=12, sync_error="It does not answer.", **dates)
+
+    relay = ann.get("/api/relays").data[0]
+
+    shown = {name: relay[name] for name in dates}
+    assert shown == {name: f"{at:%Y-%m-%dT%H:%M:%S}Z" for name, at in dates.items()}
+    assert (relay["people"], relay["synced"]) == (12, False)
+    assert relay["sync_error"] == "It does not answer."
+
+
+@pytest.mark.parametrize("field", ["served_at", "people", "deletion_at", "synced"])
+def test_what_was_seen_of_a_relay_cannot_be_set(ann, birds, field):
+    assert ann.patch(f"/api/relays/{birds.pk}", {field: None}).error == (
+        422,
+        "field-unknown",
+    )

@@ -30,7 +30,7 @@ from caravel.core.web.throttling import Overloaded
 from relays import exceptions
 from relays.models import Relay
 from relays.services import lifecycle
-from relays.services.members import list_members
+from relays.services.members import count_for_plan, list_members
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
@@ -49,11 +49,22 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.SubdomainTaken,
     exceptions.UnknownPlan,
     exceptions.PlanLacksFeature,
+    exceptions.FeatureUnavailable,
+    exceptions.InvalidRole,
     exceptions.PaymentOverdue,
     exceptions.BillingOnHold,
     exceptions.PriceMissing,
     exceptions.FreeRelayQuota,
     exceptions.UnpaidRelayQuota,
+]
+
+
+#: Errors of a change to a smaller plan, before which the members are counted.
+_MEMBER_ERRORS: list[type[CaravelError]] = [
+    exceptions.MembersExceedPlan,
+    exceptions.MembersNotCounted,
+    exceptions.ZooidUnavailable,
+    exceptions.ZooidRefused,
 ]
 
 
@@ -87,7 +98,10 @@ class RelaysView(ApiView):
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:
-        """Create an active relay. On a paid plan, billing starts now."""
+        """Create an active relay, which runs within seconds.
+
+        On a paid plan, billing starts when it is first seen running.
+        """
         fields = self.validated_body(serializers.RelayCreateSerializer)
         owner = tenant_for(self.caller, fields.pop("tenant", self.caller.pubkey))
         plan_id = fields.pop("plan")
@@ -114,7 +128,12 @@ class RelayView(ApiView):
         "Update a relay",
         response=serializers.RelaySerializer,
         body=serializers.RelayChangeSerializer,
-        errors=[*_FIELD_ERRORS, exceptions.RelayIsDelinquent, *_QUOTE_ERRORS],
+        errors=[
+            *_FIELD_ERRORS,
+            exceptions.RelayIsDelinquent,
+            *_MEMBER_ERRORS,
+            *_QUOTE_ERRORS,
+        ],
         examples={
             "Rename it": {"name": "Birds of the North"},
             "Upgrade it and enable a feature": {
@@ -126,19 +145,27 @@ class RelayView(ApiView):
     def patch(self, request: Request, relay_id: UUID) -> Response:
         """Update the given fields atomically.
 
-        A new plan is billed immediately; features that it lacks are switched off. With
-        the `quote` of a plan the change is made at the quoted amount only.
+        A new plan is billed immediately, or from the time when the relay is first seen
+        running; features that it lacks are switched off. A smaller one is refused while
+        the relay has more members than it allows. With the `quote` of a plan the change
+        is made at the quoted amount only.
         """
         relay = relay_for(self.caller, relay_id)
         fields = self.validated_body(serializers.RelayChangeSerializer, partial=True)
         quote_id, plan_id = fields.pop("quote", None), fields.pop("plan", None)
         if quote_id is None or plan_id == relay.plan_id:
+            if plan_id is not None:
+                self._count_members(relay, plan_id)
             relay = lifecycle.update_relay_and_plan(
                 relay_id=relay.pk, plan_id=plan_id, **fields
             )
         else:
             relay = self._change_as_quoted(relay, quote_id, plan_id or "", fields)
         return success(serializers.RelaySerializer(relay).data)
+
+    def _count_members(self, relay: Relay, plan_id: str) -> None:
+        with self.concurrency_limit():
+            count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 
     def _change_as_quoted(
         self, relay: Relay, quote_id: str, plan_id: str, fields: dict[str, Any]
@@ -182,6 +209,7 @@ class RelayQuoteView(ApiView):
             exceptions.PriceMissing,
             exceptions.FreeRelayQuota,
             exceptions.UnpaidRelayQuota,
+            *_MEMBER_ERRORS,
             QuoteChanged,
             QuoteNotReady,
             *STRIPE_ERRORS,
@@ -193,7 +221,8 @@ class RelayQuoteView(ApiView):
 
         Changes nothing. Send the quote's `id` as `quote` with the change, within ten
         minutes, to be charged this amount and no other. A credit is computed for the
-        time of the change.
+        time of the change. A relay that was never seen running is quoted as if it ran
+        now; nothing is due before it does.
         """
         relay = relay_for(self.caller, relay_id)
         query = self.validated_query(serializers.QuoteQuerySerializer)

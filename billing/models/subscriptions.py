@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Self
 
 from django.conf import settings
@@ -5,15 +6,11 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
-from caravel.core.db.work_items import WorkItem, WorkQuerySet
+from caravel.core.db.leases import LeasedItem, LeasedQuerySet
 from tenants.models import Tenant
 
 
-class SubscriptionSyncQuerySet(WorkQuerySet):
-    def stale(self) -> Self:
-        """Tenants whose subscription may not match their relays."""
-        return self.exclude(version=F("synced_version"))
-
+class SubscriptionSyncQuerySet(LeasedQuerySet):
     def paused(self) -> Self:
         """Tenants whose current subscription has the status `paused` at Stripe."""
         return self.filter(
@@ -22,11 +19,10 @@ class SubscriptionSyncQuerySet(WorkQuerySet):
         )
 
 
-class SubscriptionSync(WorkItem):
+class SubscriptionSync(LeasedItem):
     """State of the sync of a tenant's subscription with its relays.
 
-    Every change of the relays increments `version` in its own transaction. A sync holds
-    the lease, and sets `synced_version` to the version that it started from.
+    It is stale while the subscription may not match them.
     """
 
     task_name = "billing.tasks.sync_subscription"
@@ -34,12 +30,8 @@ class SubscriptionSync(WorkItem):
     tenant = models.OneToOneField(
         Tenant, models.PROTECT, primary_key=True, related_name="subscription_sync"
     )
-    version = models.PositiveBigIntegerField(default=0)
-    synced_version = models.PositiveBigIntegerField(default=0)
     stale_since = models.DateTimeField(null=True, blank=True)
     synced_at = models.DateTimeField(null=True, blank=True)
-    lease_token = models.UUIDField(null=True, blank=True)
-    lease_until = models.DateTimeField(null=True, blank=True)
     # With its id: a pause ends with its subscription, however that ends.
     paused_subscription_id = models.CharField(max_length=255, blank=True, default="")
     paused_at = models.DateTimeField(
@@ -96,9 +88,11 @@ class SubscriptionSync(WorkItem):
     def __str__(self) -> str:
         return f"{self.tenant_id[:8]} {'stale' if self.is_stale else 'in sync'}"
 
-    @property
-    def is_stale(self) -> bool:
-        return self.version != self.synced_version
+    def set_synced(self, now: datetime) -> None:
+        self.synced_at = now
+        self.stale_since = now if self.is_stale else None
+        if not self.is_stale:
+            self.quoted = {}
 
     def get_countdown(self) -> int:
         """Return the delay that combines successive changes into one sync."""

@@ -76,6 +76,9 @@ class WorkAdmin(ReadOnlyAdmin):
 class ServiceAdmin(ModelAdmin):
     """Admin page that saves through services and shows their errors as messages."""
 
+    def before_saving(self, request: HttpRequest, object_id: str | None) -> None:
+        """Make the network calls that saving needs: Django saves in a transaction."""
+
     def changeform_view(
         self,
         request: HttpRequest,
@@ -84,6 +87,8 @@ class ServiceAdmin(ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         try:
+            if request.method == "POST":
+                self.before_saving(request, object_id)
             page: HttpResponse = super().changeform_view(
                 request, object_id, form_url, extra_context
             )

@@ -34,7 +34,7 @@ class CaravelError(Exception):
         return f"{self.message} [{self.code}]"
 
     @property
-    def details(self) -> dict[str, str]:
+    def details(self) -> Mapping[str, object]:
         """Additional fields of the API response that a caller can act on."""
         return {}
 
@@ -77,6 +77,12 @@ class Conflict(CaravelError):
 
     code = "conflict"
     status = 409
+
+
+class LeaseLost(Conflict):
+    """Another worker holds the lease on this work now and does the rest."""
+
+    code = "lease-lost"
 
 
 class Forbidden(CaravelError):

@@ -133,6 +133,39 @@ def test_client_that_does_not_read_its_response_is_late(channel):
     assert channel.is_late(channel._since + SECONDS[Phase.RESPONSE] + 1)
 
 
+def test_client_has_its_time_for_each_mib_of_a_response(channel):
+    limit = SECONDS[Phase.RESPONSE]
+    channel.total_outbufs_len = 1
+    began = channel._since
+    assert not channel.is_late(began + 1)
+
+    channel._sent += 1024 * 1024
+    assert not channel.is_late(began + limit + 1)
+    assert not channel.is_late(began + 2 * limit)
+    channel._sent += 1024
+
+    assert channel.is_late(began + 2 * limit + 2)
+
+
+def test_bytes_that_are_sent_are_counted(channel):
+    assert channel.send(b"body") == 4
+
+    assert channel._sent == 4
+
+
+def test_client_that_stops_reading_a_download_is_late_while_its_thread_waits(channel):
+    send(channel, WEBHOOK)
+    channel.requests = ["a download"]
+    channel.total_outbufs_len = channel.adj.outbuf_high_watermark
+    assert channel.phase == Phase.THREAD
+
+    channel.total_outbufs_len += 1
+
+    assert channel.phase == Phase.RESPONSE
+    assert not channel.is_late(channel._since + 1)
+    assert channel.is_late(channel._since + SECONDS[Phase.RESPONSE] + 1)
+
+
 def test_receiving_thread_does_not_look_at_a_connection_over_which_another_sends(
     channel,
 ):

@@ -21,7 +21,8 @@ class Phase(Enum):
     REFUSED = "the client has received a refusal, and closes"
 
 
-#: Seconds that a client has. Our own work has time-outs of its own.
+#: Seconds that a client has. Our own work has time-outs of its own. A response takes
+#: as many seconds for each MiB.
 SECONDS = {
     Phase.REQUEST: 20,
     Phase.RESPONSE: 60,
@@ -31,6 +32,8 @@ SECONDS = {
     # Closed at once, the client could lose our response.
     Phase.REFUSED: 5,
 }
+
+_MIB = 1024 * 1024
 
 
 class Task(WSGITask):
@@ -59,16 +62,22 @@ class Channel(HTTPChannel):
     is_refused = False
     is_pipelined = False
     _served = 0
+    _sent = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._state, self._since = (Phase.REQUEST, 0), time.monotonic()
+        self._state, self._since = (Phase.REQUEST, 0, 0), time.monotonic()
 
     def handle_read(self) -> None:
         if self.is_refused:
             self.recv(self.adj.recv_bytes)
         else:
             super().handle_read()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        sent: int = super().send(data, do_close)
+        self._sent += sent
+        return sent
 
     def writable(self) -> bool:
         if self.requests:
@@ -101,7 +110,9 @@ class Channel(HTTPChannel):
     @property
     def phase(self) -> Phase:
         if self.requests:
-            return Phase.THREAD
+            # A download's thread waits until the client has received more of it.
+            is_blocked = self.total_outbufs_len > self.adj.outbuf_high_watermark
+            return Phase.RESPONSE if is_blocked else Phase.THREAD
         if self.total_outbufs_len:
             return Phase.RESPONSE
         if self.is_refused:
@@ -111,7 +122,7 @@ class Channel(HTTPChannel):
 
     def waited(self, now: float) -> float:
         """Return for how many seconds it has been in its phase, when last looked at."""
-        state = (self.phase, self._served)
+        state = (self.phase, self._served, self._sent // _MIB)
         if state != self._state:
             self._state, self._since = state, now
         return now - self._since

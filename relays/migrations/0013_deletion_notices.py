@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("relays", "0008_existing_relays"),
+        ("relays", "0010_owner_words"),
         ("tenants", "0012_relay_syncs"),
     ]
 

@@ -1,6 +1,6 @@
 """Exports of a relay's events."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 from django.db import models
@@ -9,6 +9,11 @@ from django.db.models import Q
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from relays.models.relays import Relay
 
+#: End of the year 9999, the last that Python knows.
+_LAST_SECOND = 253_402_300_799
+
+_UNREACHABLE = "The relay could not be read. Please try again, or ask support."
+
 
 class RelayExportQuerySet(WorkQuerySet):
     def unfinished(self) -> Self:
@@ -16,12 +21,19 @@ class RelayExportQuerySet(WorkQuerySet):
             state__in=(RelayExport.State.WAITING, RelayExport.State.RUNNING)
         )
 
+    def done(self) -> Self:
+        return self.filter(state=RelayExport.State.DONE)
+
     def with_open_window(self) -> Self:
-        """Return exports that need their relay to be served under a private name."""
-        return self.unfinished().exclude(window_host="")
+        """Return exports that need their relay to be served under a private name.
+
+        A relay that was switched on meanwhile is served under its own name again.
+        """
+        dark = self.unfinished().filter(relay__deleted_at=None)
+        return dark.exclude(window_host="").exclude(relay__status=Relay.Status.ACTIVE)
 
     def expired(self, now: datetime) -> Self:
-        return self.filter(state=RelayExport.State.DONE, expires_at__lte=now)
+        return self.done().filter(expires_at__lte=now)
 
 
 class RelayExport(WorkItem):
@@ -51,6 +63,10 @@ class RelayExport(WorkItem):
     cursor = models.BigIntegerField(null=True, blank=True)
     cursor_ids = models.JSONField(default=list, blank=True)
     events = models.PositiveBigIntegerField(default=0)
+    gaps = models.PositiveIntegerField(
+        default=0,
+        help_text="Places where the relay may have more events than it has shown.",
+    )
     size_bytes = models.PositiveBigIntegerField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -78,6 +94,37 @@ class RelayExport(WorkItem):
 
     def __str__(self) -> str:
         return f"{self.relay} {self.state}"
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in (self.State.WAITING, self.State.RUNNING)
+
+    @property
+    def reached_at(self) -> datetime | None:
+        """Return the time back to which an unfinished export has come."""
+        if self.cursor is None or not self.is_unfinished:
+            return None
+        # Relays store any number as the time of an event.
+        return datetime.fromtimestamp(min(max(self.cursor, 0), _LAST_SECOND), UTC)
+
+    @property
+    def failure(self) -> str:
+        """Return why a failed export was given up, in words for the tenant."""
+        if self.state != self.State.FAILED:
+            return ""
+        # Other errors describe our own infrastructure.
+        is_told = self.last_error_code.startswith("export-")
+        return self.last_error.partition(" [")[0] if is_told else _UNREACHABLE
+
+    def get_countdown(self) -> int:
+        """Return the seconds until the next look at a relay that is not served yet."""
+        return 5 if self.state == self.State.WAITING and self.failures else 0
+
+    @property
+    def has_open_window(self) -> bool:
+        """Return whether the relay has to be served under the private name."""
+        is_dark = self.relay.status != Relay.Status.ACTIVE and not self.relay.deleted_at
+        return bool(self.window_host) and is_dark and self.is_unfinished
 
 
 class RelayExportPart(models.Model):

@@ -63,6 +63,16 @@ class Plan(models.Model):
     def is_paid(self) -> bool:
         return self.amount_cents > 0
 
+    def allows(self, people: int) -> bool:
+        """Return whether a relay on this plan may have so many people."""
+        return self.members is None or people <= self.members
+
+    def is_smaller_than(self, other: "Plan") -> bool:
+        """Return whether this plan allows fewer people than the other one."""
+        if self.members is None:
+            return False
+        return other.members is None or self.members < other.members
+
     @property
     def is_sellable(self) -> bool:
         """True if a new relay on this plan can be billed."""

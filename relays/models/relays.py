@@ -81,6 +81,14 @@ class Relay(models.Model):
         INACTIVE = "inactive", "inactive (switched off manually)"
         DELINQUENT = "delinquent", "delinquent (switched off by billing)"
 
+    class Unbilled(models.TextChoices):
+        """Reasons why no subscription contains a relay."""
+
+        FREE = "relay-is-free", "free plan"
+        INACTIVE = "relay-is-inactive", "switched off"
+        DELINQUENT = "relay-is-delinquent", "switched off by billing"
+        NEVER_SERVED = "relay-never-served", "never seen running"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="relays")
     subdomain = models.CharField(max_length=63, validators=[validate_subdomain])
@@ -88,6 +96,20 @@ class Relay(models.Model):
     icon = models.URLField(max_length=500, blank=True, default="")
     description = models.TextField(
         max_length=1000, blank=True, default="", validators=[MaxLengthValidator(1000)]
+    )
+    # Written at the relay, where there is no limit, it would not be valid here.
+    longer_description = models.JSONField(
+        blank=True,
+        default=dict,
+        editable=False,
+        help_text="Description at the relay that is too long to be stored as ours: its "
+        "text, and instead of which description.",
+    )
+    prompt_removed_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When its owner removed the payment prompt from the description.",
     )
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="relays")
     status = models.CharField(
@@ -222,6 +244,18 @@ class Relay(models.Model):
 
     def __str__(self) -> str:
         return self.subdomain
+
+    @property
+    def unbilled_reason(self) -> str:
+        """The reason why it is not `billable()`, "" if it is."""
+        if not self.plan.is_paid:
+            return self.Unbilled.FREE
+        if self.status != self.Status.ACTIVE:
+            is_delinquent = self.status == self.Status.DELINQUENT
+            return self.Unbilled.DELINQUENT if is_delinquent else self.Unbilled.INACTIVE
+        if settings.BILLING_SERVED_RELAYS_ONLY and self.first_served_at is None:
+            return self.Unbilled.NEVER_SERVED
+        return ""
 
     def clean_fields(self, exclude: Any = None) -> None:
         # DNS ignores case. The unique constraint does, too.

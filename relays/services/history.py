@@ -2,19 +2,34 @@
 
 from datetime import datetime, timedelta
 
+from django.conf import settings
+
 from relays.models import Relay
 from tenants.models import Activity
 
 #: A change is billed after it was made, but at Stripe's time, in whole seconds.
 _CLOCK_SKEW = timedelta(seconds=5)
 #: Changes to look at. If a tenant has made more, no relay is named.
-_MAX_CHANGES = 2_000
-#: The time of a change, the relay's id, and its plan and status since then.
+_MAX_CHANGES = 4_000
+#: Activities that may change whether a relay is billed. Others are many, and some have
+#: another snapshot.
+_TYPES = (
+    Activity.Type.CREATE_RELAY,
+    Activity.Type.CHANGE_RELAY_PLAN,
+    Activity.Type.ACTIVATE_RELAY,
+    Activity.Type.DEACTIVATE_RELAY,
+    Activity.Type.MARK_RELAY_DELINQUENT,
+    Activity.Type.REACTIVATE_RELAY,
+    Activity.Type.DELETE_RELAY,
+    Activity.Type.COMPLETE_RELAY_SYNC,
+)
+#: The time of a change, the relay's id, and its plan and status since then; not those
+#: from before its first proof.
 _Change = tuple[datetime, str, str, str]
 
 
 class RelayHistory:
-    """Changes of a tenant's relays until a time."""
+    """Changes of a tenant's relays until a time; of billed relays only."""
 
     def __init__(self, tenant_id: str, until: datetime) -> None:
         self._changes = _changes(tenant_id, until + _CLOCK_SKEW)
@@ -44,8 +59,14 @@ class RelayHistory:
 
 def _changes(tenant_id: str, until: datetime) -> list[_Change]:
     rows = Activity.objects.filter(
-        tenant=tenant_id, subject_type="relay", created_at__lte=until
+        tenant=tenant_id,
+        subject_type="relay",
+        type__in=_TYPES,
+        created_at__lte=until,
     )
+    if settings.BILLING_SERVED_RELAYS_ONLY:
+        # Activities of earlier versions do not tell: their relays were billed unseen.
+        rows = rows.exclude(snapshot__contains={"served": "False"})
     changes = rows.order_by("pk").values_list(
         "created_at", "subject_id", "snapshot__plan", "snapshot__status"
     )

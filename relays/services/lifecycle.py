@@ -9,10 +9,14 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from relays import exceptions
-from relays.models import Plan, Relay
+from relays.models import Relay
+from relays.services import over_limit
+from relays.services.activities import record_relay_activity
 from relays.services.end_of_life import schedule
 from relays.services.fields import FEATURES, set_fields, validate
 from relays.services.locks import lock_relay, lock_tenant
+from relays.services.members import require_fit
+from relays.services.plans import get_plan
 from relays.services.quotas import require_quota
 from relays.services.requirements import (
     delinquent_error,
@@ -22,7 +26,6 @@ from relays.services.requirements import (
     require_suspendable,
 )
 from tenants.models import Activity
-from tenants.services.activities import record_activity
 
 Status = Relay.Status
 
@@ -39,11 +42,11 @@ def create_relay(
 
     Raises UnknownTenant, TenantClosed, PaymentOverdue, BillingOnHold, PriceMissing,
     FreeRelayQuota, UnpaidRelayQuota, UnknownPlan, InvalidSubdomain, ReservedSubdomain,
-    SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for another field. Staff
-    ignore quotas.
+    SubdomainTaken, PlanLacksFeature, FeatureUnavailable, InvalidRole, UnknownField, or
+    Invalid for another field. Staff ignore quotas.
     """
     with _unique_subdomain():
-        tenant, plan = lock_tenant(tenant_id), _get_plan(plan_id)
+        tenant, plan = lock_tenant(tenant_id), get_plan(plan_id)
         require_open_account(tenant)
         require_no_block(tenant, plan)
         require_billable(tenant, plan)
@@ -53,7 +56,7 @@ def create_relay(
         set_fields(relay, {"subdomain": subdomain, **fields})
         validate(relay, fields)
         relay.save(force_insert=True)
-        _record(relay, Activity.Type.CREATE_RELAY)
+        record_relay_activity(relay, Activity.Type.CREATE_RELAY)
     return relay
 
 
@@ -70,13 +73,14 @@ def update_relay(*, relay_id: UUID, **fields: Any) -> Relay:
 def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) -> Relay:
     """Move the relay to another plan, and turn off features that it does not include.
 
-    A delinquent relay can only move to a free plan, which makes it active. Raises
-    UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing, FreeRelayQuota for a
-    free plan, or PaymentOverdue, BillingOnHold or UnpaidRelayQuota for a more expensive
+    Call `count_for_plan` before. A delinquent relay can only move to a free plan, which
+    makes it active. Raises UnknownPlan, UnknownRelay, RelayIsDelinquent, PriceMissing,
+    FreeRelayQuota for a free plan, PaymentOverdue, BillingOnHold or UnpaidRelayQuota
+    for a more expensive one, or MembersExceedPlan or MembersNotCounted for a smaller
     one.
     """
     with transaction.atomic():
-        relay, plan = lock_relay(relay_id), _get_plan(plan_id)
+        relay, plan = lock_relay(relay_id), get_plan(plan_id)
         if relay.plan_id == plan.pk:
             return relay
         if relay.status == Status.DELINQUENT:
@@ -90,7 +94,9 @@ def change_plan(*, relay_id: UUID, plan_id: str, ignore_quotas: bool = False) ->
         require_billable(relay.tenant, plan, changed=relay)
         if not ignore_quotas and (is_upgrade or not plan.is_paid):
             require_quota(relay.tenant, plan, changed=relay)
+        require_fit(relay, plan)
         relay.plan = plan
+        over_limit.end_if_it_fits(relay)
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
         _save(relay, Activity.Type.CHANGE_RELAY_PLAN, "plan", "status", *FEATURES)
@@ -149,6 +155,7 @@ def delete_relay(*, relay_id: UUID) -> Relay:
     with transaction.atomic():
         relay = lock_relay(relay_id)
         relay.status, relay.deleted_at = Status.INACTIVE, timezone.now()
+        over_limit.end_episode(relay)
         _save(relay, Activity.Type.DELETE_RELAY, "status", "deleted_at")
     return relay
 
@@ -196,26 +203,8 @@ def _unique_subdomain() -> Iterator[None]:
         raise exceptions.SubdomainTaken("This subdomain is taken.") from exc
 
 
-def _get_plan(plan_id: str) -> Plan:
-    # Not a query by id: untrusted input such as NUL would be an error in the database.
-    plan = next((plan for plan in Plan.objects.all() if plan.pk == plan_id), None)
-    if plan is None:
-        raise exceptions.UnknownPlan("There is no such plan.")
-    return plan
-
-
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:
     relay.synced = False
     schedule.follow_status(relay)
     relay.save(update_fields=[*fields, "synced", *schedule.FIELDS])
-    _record(relay, type)
-
-
-def _record(relay: Relay, type: Activity.Type) -> None:
-    record_activity(
-        tenant_id=relay.tenant_id,
-        type=type,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": relay.plan_id, "status": relay.status},
-    )
+    record_relay_activity(relay, type)

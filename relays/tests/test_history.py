@@ -7,15 +7,18 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from relays.models import Plan
+from relays.models import Plan, Relay
 from relays.services import history
+from relays.services.activities import record_relay_activity
 from relays.services.history import RelayHistory
 from relays.services.lifecycle import (
+    activate_relay,
     change_plan,
     create_relay,
     deactivate_relay,
     update_relay,
 )
+from tenants.models import Activity
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
@@ -92,9 +95,84 @@ def test_relay_has_its_present_name(tenant):
 def test_no_relay_is_named_after_very_many_changes(tenant, monkeypatch):
     relay = create(tenant, "first")
     monkeypatch.setattr(history, "_MAX_CHANGES", 2)
+    update_relay(relay_id=relay, name="First")
+    update_relay(relay_id=relay, name="The first")
     assert billed(tenant, 1, timezone.now()) == ["first"]
 
-    for name in ("second", "third"):
-        update_relay(relay_id=relay, subdomain=name)
+    deactivate_relay(relay_id=relay)
+    activate_relay(relay_id=relay)
 
     assert billed(tenant, 1, timezone.now()) == []
+
+
+# --- relays that were never served
+
+
+@pytest.fixture
+def served_only(settings):
+    settings.BILLING_SERVED_RELAYS_ONLY = True
+
+
+def prove(relay_id, type=Activity.Type.COMPLETE_RELAY_SYNC):
+    """Record a proof as a sync does."""
+    relay = Relay.objects.get(pk=relay_id)
+    relay.first_served_at = relay.first_served_at or timezone.now()
+    relay.save(update_fields=["first_served_at"])
+    record_relay_activity(relay, type)
+
+
+def test_relay_is_billed_from_its_first_proof(tenant, hours, served_only):
+    prove(create(tenant, "first"))
+    second = create(tenant, "second")
+    hours.shift(timedelta(hours=1))
+    before = timezone.now()
+    assert billed(tenant, 1, before) == ["first"]
+    assert billed(tenant, 2, before) == []
+
+    hours.shift(timedelta(hours=1))
+    prove(second)
+
+    assert billed(tenant, 2, timezone.now()) == ["first", "second"]
+    assert billed(tenant, 1, before) == ["first"]
+
+
+def test_proof_counts_for_the_plan_of_that_time(tenant, hours, served_only):
+    relay = create(tenant, "first")
+    change_plan(relay_id=relay, plan_id="growth")
+    hours.shift(timedelta(hours=1))
+    prove(relay)
+
+    assert billed(tenant, 1, timezone.now(), "growth") == ["first"]
+    assert billed(tenant, 1, timezone.now()) == []
+
+
+def test_relay_that_went_off_before_its_proof_is_not_named(tenant, served_only):
+    relay = create(tenant, "first")
+    deactivate_relay(relay_id=relay)
+    prove(relay)
+
+    assert billed(tenant, 1, timezone.now()) == []
+
+
+def test_outage_after_the_proof_changes_nothing(tenant, hours, served_only):
+    relay = create(tenant, "first")
+    prove(relay)
+    hours.shift(timedelta(hours=1))
+    prove(relay, Activity.Type.FAIL_RELAY_SYNC)
+    deactivate_relay(relay_id=relay)
+    activate_relay(relay_id=relay)
+
+    assert billed(tenant, 1, timezone.now()) == ["first"]
+
+
+def test_activities_of_earlier_versions_count_as_served(tenant, served_only):
+    relay = Relay.objects.get(pk=create(tenant, "first"))
+    Activity.objects.create(
+        tenant=tenant,
+        type=Activity.Type.ACTIVATE_RELAY,
+        subject_type="relay",
+        subject_id=str(relay.pk),
+        snapshot={"plan": "basic", "status": "active"},
+    )
+
+    assert billed(tenant, 1, timezone.now()) == ["first"]

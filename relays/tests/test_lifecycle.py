@@ -48,7 +48,11 @@ def test_new_relay_is_active_unsynced_and_logged_with_its_plan():
     activity = Activity.objects.get()
     assert activity.type == "create_relay"
     assert activity.subject_id == str(relay.pk)
-    assert activity.snapshot == {"plan": "basic", "status": "active"}
+    assert activity.snapshot == {
+        "plan": "basic",
+        "status": "active",
+        "served": "False",
+    }
 
 
 def test_each_relay_has_its_own_secret():
@@ -154,7 +158,7 @@ def test_transition_is_logged_or_refused(service, before, after):
 
     if after in Relay.Status.values:
         service(relay_id=relay.pk)
-        logged = {"plan": "basic", "status": after}
+        logged = {"plan": "basic", "status": after, "served": "False"}
         assert Activity.objects.get().snapshot == logged
     else:
         assert code_of(service, relay_id=relay.pk) == after
@@ -234,6 +238,26 @@ def test_billable_relays_are_active_and_paid():
     RelayFactory(plan=Plan.objects.get(pk="free"))
 
     assert list(Relay.objects.billable()) == [billable]
+
+
+@pytest.mark.parametrize("served_only", [True, False])
+def test_relays_without_a_reason_are_the_billable_ones(settings, served_only):
+    settings.BILLING_SERVED_RELAYS_ONLY = served_only
+    for plan in Plan.objects.all():
+        for status in Relay.Status:
+            for proof in (None, timezone.now()):
+                RelayFactory(plan=plan, status=status, first_served_at=proof)
+
+    relays = Relay.objects.select_related("plan")
+
+    found = {relay.pk for relay in relays if not relay.unbilled_reason}
+    assert found == {relay.pk for relay in Relay.objects.billable()}
+    assert {relay.unbilled_reason for relay in relays} - {""} == {
+        "relay-is-free",
+        "relay-is-inactive",
+        "relay-is-delinquent",
+        *(["relay-never-served"] if served_only else []),
+    }
 
 
 # --- tenants with overdue payments, and closed accounts

@@ -12,7 +12,7 @@ def denial_reason(request: Request) -> str | None:
         return "only this machine has access"
     host = request.headers.get("host", "")
     # DNS rebinding: reject any Host that is not a loopback name.
-    if host and not is_loopback(_name(f"//{host}")):
+    if host and not is_local(request):
         return f"{host} is not a name of this machine"
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
@@ -21,6 +21,11 @@ def denial_reason(request: Request) -> str | None:
     if cross_site and not _is_navigation(request):
         return "other sites have no access"
     return None
+
+
+def is_local(request: Request) -> bool:
+    """Return whether the Host of a request is a name of this machine."""
+    return is_loopback(_name(f"//{request.headers.get('host', '')}"))
 
 
 def is_loopback(name: str) -> bool:

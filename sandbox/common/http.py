@@ -1,6 +1,7 @@
 """HTTP requests and responses, independent of the transport."""
 
 import json
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,15 +37,17 @@ class Response:
     wait: Callable[[], bool] | None = None
 
 
-#: The work on a request; yields calls that may block, returns the response.
-Steps = Generator[Callable[[], object], None, Response]
+#: The work on a request; yields calls that may block and seconds to wait, returns the
+#: response.
+Steps = Generator[Callable[[], object] | float, None, Response]
 
 
 def run(steps: Steps) -> Response:
     """Make the blocking calls of the work and return the response."""
     try:
         while True:
-            next(steps)()
+            step = next(steps)
+            time.sleep(step) if isinstance(step, float) else step()
     except StopIteration as end:
         response: Response = end.value
         return response

@@ -6,7 +6,6 @@ A handler runs in the event loop; the blocking calls that it yields run in threa
 import asyncio
 import os
 import socket
-import struct
 import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,14 @@ from typing import Any, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
+from websockets.http11 import Request as Handshake
 
 from sandbox.common.http import Request, Response, Steps, json_response
+from sandbox.common.transport import break_connection
+from sandbox.common.websocket import Receive, Send, WebSocket
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
@@ -25,13 +30,9 @@ MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
 MAX_THREADS = 256
 # Seconds that responses under way have when the server stops.
 GRACE = 1.0
-# SO_LINGER with a time of zero: closing the socket sends RST instead of FIN.
-ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class CannotListen(Exception):
@@ -55,6 +56,16 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {"transport": {"transport": self.transport}}
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """WebSocket protocol that passes its transport to the app."""
+
+    def handle_connect(self, event: Handshake) -> None:
+        super().handle_connect(event)
+        # Missing after a handshake that is not valid: the app is not called then.
+        if not self.handshake_complete:
+            self.scope["extensions"]["transport"] = {"transport": self.transport}
 
 
 class Uvicorn(uvicorn.Server):
@@ -94,9 +105,12 @@ class Server:
         *,
         name: str,
         host: str = "127.0.0.1",
+        serve_websocket: Callable[[WebSocket], Awaitable[None]] | None = None,
+        max_message_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         """Bind the socket; port 0 is a free one. Raises CannotListen."""
         self._handle = handle
+        self._serve_websocket = serve_websocket
         try:
             self._socket = socket.create_server((host, port), backlog=128)
         except OSError as exc:
@@ -109,7 +123,9 @@ class Server:
         config = uvicorn.Config(
             self._respond,
             http=Protocol,
-            ws="none",
+            ws=WebSocketProtocol if serve_websocket else "none",
+            ws_max_size=max_message_bytes,
+            ws_per_message_deflate=False,
             lifespan="off",
             interface="asgi3",
             log_config=None,
@@ -139,13 +155,17 @@ class Server:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport: asyncio.Transport = scope["extensions"]["transport"]["transport"]
+        if self._serve_websocket and scope["type"] == "websocket":
+            request = _request(scope, method="GET")
+            await self._serve_websocket(WebSocket(request, receive, send, transport))
+            return
         try:
             request = await _read(scope, receive)
             response = await self._run(self._handle(request))
         except Unreadable as error:
             response = json_response(413, {"error": str(error)})
         if response.broken in ("reset", "closed"):
-            _break(transport, reset=response.broken == "reset")
+            break_connection(transport, reset=response.broken == "reset")
             # uvicorn reports an app that ends before the connection without a response.
             await receive()
         elif response.broken == "truncated":
@@ -160,7 +180,11 @@ class Server:
     async def _run(self, steps: Steps) -> Response:
         try:
             while True:
-                await self._call(next(steps))
+                step = next(steps)
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                else:
+                    await self._call(step)
         except StopIteration as end:
             response: Response = end.value
             return response
@@ -195,8 +219,12 @@ async def _read(scope: Scope, receive: Receive) -> Request:
             break
     if size > MAX_BODY_BYTES:
         raise Unreadable(f"A request body can have at most {MAX_BODY_BYTES} bytes.")
+    return _request(scope, method=scope["method"], body=body)
+
+
+def _request(scope: Scope, *, method: str, body: bytes = b"") -> Request:
     return Request(
-        scope["method"],
+        method,
         scope["raw_path"].decode("latin-1"),
         scope["query_string"].decode("latin-1"),
         {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]},
@@ -227,9 +255,3 @@ async def _send_slowly(
         await send({"type": "http.response.body", "body": byte, "more_body": True})
         if await wait():
             return
-
-
-def _break(transport: asyncio.Transport, *, reset: bool) -> None:
-    if reset:
-        transport.get_extra_info("socket").setsockopt(*ABORT)
-    transport.abort()

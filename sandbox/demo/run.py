@@ -33,6 +33,7 @@ def _write_run_file(system: System) -> Path:
     names = (
         *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
         *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", "ZOOID_API_URL"),
+        *("ZOOID_RELAYS_URL", "RELAY_DOMAIN"),
         clock.VARIABLE,
     )
     # A killed run may have left a file; a new one gets the right permissions.

@@ -24,7 +24,7 @@ from caravel.nostr.events import Event, parse_event, sign_event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
 from lightning.models import LightningInvoice, NwcPayment
-from relays.models import Relay
+from relays.models import Relay, RelaySync
 from sandbox.clock import POLL_INTERVAL
 from sandbox.demo.tenant_client import (
     find_payment_url,
@@ -58,6 +58,10 @@ class DemoTenant:
         return self.name.lower()
 
     @property
+    def subdomains(self) -> list[str]:
+        return [f"{self.wallet}-{number}" for number, _ in enumerate(self.plans, 1)]
+
+    @property
     def customer(self) -> str:
         return str(Tenant.objects.get(pk=self.pubkey).stripe_customer_id)
 
@@ -78,8 +82,9 @@ class Demo:
         event = sign_event(key, kind=_MESSAGE_RELAYS, content="", tags=tags)
         get_pool().publish(_relays(), event, timeout=5)
         request(key, "POST", "/api/tenants")
-        for number, plan in enumerate(tenant.plans, 1):
-            relay = {"subdomain": f"{tenant.wallet}-{number}", "plan": plan}
+        for subdomain, plan in zip(tenant.subdomains, tenant.plans, strict=True):
+            name = f"{tenant.name}'s relay"
+            relay = {"subdomain": subdomain, "plan": plan, "name": name}
             request(key, "POST", "/api/relays", relay)
 
     def open_wallet(self, tenant: DemoTenant, sats: int = 200_000) -> None:
@@ -140,6 +145,7 @@ class Demo:
         now = timezone.now()
         unfinished = (
             SubscriptionSync.objects.stale(),
+            RelaySync.objects.stale(),
             StripeEvent.objects.received(),
             InvoiceCollection.objects.filter(enqueued_at__isnull=False),
             InvoiceCollection.objects.exclude(state__in=[State.CLOSED, State.MANUAL]),

@@ -12,6 +12,8 @@ from caravel.nostr.events import parse_event
 from caravel.nostr.http_auth import authorization
 
 _TIMEOUT = 60
+#: Media type of a relay's description of itself (NIP-11).
+_NIP11 = "application/nostr+json"
 _CSRF = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 _BOLT11 = re.compile(r'href="lightning:(\w+)"', re.IGNORECASE)
 _PAYMENT_URL = re.compile(r"https?://\S+/pay/\S+")
@@ -38,6 +40,14 @@ def request(secret_key: str, method: str, path: str, data: Any = None) -> Any:
             f"{method} {path}: {response.status_code} {content['code']}"
         )
     return content["data"]
+
+
+def fetch_relay(subdomain: str) -> requests.Response:
+    """Fetch a relay's NIP-11 document from outside, as its members' clients do."""
+    host = f"{subdomain}.{settings.RELAY_DOMAIN}"
+    # Not by the name itself: not every resolver knows names under localhost.
+    headers = {"Host": host, "Accept": _NIP11}
+    return requests.get(settings.ZOOID_RELAYS_URL, headers=headers, timeout=_TIMEOUT)
 
 
 def list_receipts(secret_key: str) -> list[dict[str, Any]]:

@@ -20,12 +20,14 @@ SCREEN = """
     health     {APP_URL}/readyz
     Stripe     {STRIPE_API_BASE}/   (sandbox, no real money; status page)
     Lightning  {SANDBOX_LIGHTNING}/   (sandbox: wallets, relay, prices; status page)
-    zooid      {ZOOID_API_URL}/   (sandbox: management of hosted relays; status page)
+    zooid      {ZOOID_API_URL}/   (sandbox: the server of the relays; status page)
 
   Try this
     1. Add a tenant in the admin: any npub, for instance
        npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg
-    2. Add a relay for it on the plan Basic.
+    2. Add a relay for it on the plan Basic, with a subdomain such as "birds". Seconds
+       later it runs: open http://birds.{RELAY_DOMAIN} in a browser, or
+       curl -H "Accept: application/nostr+json" http://birds.{RELAY_DOMAIN}
     3. Look at Billing > Subscription syncs: the tenant is synced within seconds.
        Billing > Stripe events shows the webhooks that arrived.
     4. Billing > Invoice collections shows the first invoice, still open; Tenants >
@@ -39,8 +41,9 @@ SCREEN = """
        system, and the wallet pays the next invoice. Wait 15 seconds after each jump:
        beat's tasks run on real time. The admin asks for its password again.
        Connect the wallet "refuses" instead, press both again for an unpaid invoice, and
-       advance by 1 week: Relays > Relays shows the relay as delinquent. Connect "rich"
-       again: it pays within two minutes, and the relay is active again.
+       advance by 1 week: Relays > Relays shows the relay as delinquent, and its address
+       answers 404. Connect "rich" again: it pays within two minutes, and the relay
+       answers again.
     8. Act as a tenant, with a new key that is stored nowhere:
        export NSEC={nsec}
        .venv/bin/python docs/examples/call_api.py POST {APP_URL}/api/tenants '{{}}'

@@ -40,6 +40,8 @@ with running_zooid() as zooid:
     zooid.set_members("ID", ["ab" * 32])
     assert requests.get(f"{zooid.url}/_sandbox/relays").json()["ID"]["members"]
     assert requests.get(f"{zooid.url}/relay/ID/members").status_code == 401
+    nip11 = {"Host": zooid.relays["ID"]["host"], "Accept": "application/nostr+json"}
+    assert requests.get(zooid.url, headers=nip11).json()["self"]
     print(requests.get(f"{zooid.url}/").status_code)
 """
 LIGHTNING = """
@@ -61,7 +63,8 @@ LIGHTNING_PARTS = ("lightning", "wallets", "nostr", "prices")
     ("others", "code", "output"),
     [
         ((*LIGHTNING_PARTS, "zooid"), STRIPE, "ann@example.com"),
-        ((*LIGHTNING_PARTS, "stripe"), ZOOID, "200"),
+        # Its relays share the parts of the Nostr relay.
+        (("lightning", "wallets", "prices", "stripe"), ZOOID, "200"),
         (("stripe", "zooid"), LIGHTNING, "200"),
     ],
     ids=["stripe", "zooid", "lightning"],

@@ -1,9 +1,10 @@
-"""A stand-in for the management API of zooid, the server that hosts the relays.
+"""A stand-in for zooid, the server that hosts the relays.
 
-`python -m sandbox.zooid`, or `with running_zooid() as zooid: …`. It serves no relay.
+`python -m sandbox.zooid`, or `with running_zooid() as zooid: …`.
 """
 
-from sandbox.zooid.api import Zooid
+from sandbox.zooid.instances import Panic
 from sandbox.zooid.server import CannotListen, running_zooid
+from sandbox.zooid.zooid import Zooid
 
-__all__ = ["CannotListen", "Zooid", "running_zooid"]
+__all__ = ["CannotListen", "Panic", "Zooid", "running_zooid"]

@@ -1,4 +1,4 @@
-"""`python -m sandbox.zooid`: the management API as a separate process."""
+"""`python -m sandbox.zooid`: zooid as a separate process."""
 
 import argparse
 import os
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sandbox.common import command
 from sandbox.common.nostr import pubkey_of
-from sandbox.zooid.api import Zooid
 from sandbox.zooid.server import running_zooid
+from sandbox.zooid.zooid import Zooid
 
 
 def main(arguments: list[str] | None = None) -> int:

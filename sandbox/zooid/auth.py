@@ -16,7 +16,7 @@ def verify_signature(request: Request) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "nostr":
         raise Refused(401, "the Nostr authorization is missing")
-    event = _event(token)
+    event = read_event(token)
     if event.kind != HTTP_AUTH:
         raise Refused(401, f"the event is not of kind {HTTP_AUTH}")
     if _url(request) not in event.values("u"):
@@ -26,7 +26,8 @@ def verify_signature(request: Request) -> str:
     return event.pubkey
 
 
-def _event(token: str) -> Event:
+def read_event(token: str) -> Event:
+    """Return the signed event in a token. Raises Refused."""
     try:
         return parse_event(json.loads(b64decode(token, validate=True)))
     except (ValueError, RecursionError, InvalidEvent) as exc:

@@ -55,8 +55,11 @@ def merge_patch(config: Config, patch: Config) -> Config:
     return result
 
 
-def validate(data: Config) -> Config:
-    """Return the known fields of an object. Raises BadConfig."""
+def validate(data: Config, *, is_lenient: bool = False) -> Config:
+    """Return the known fields of an object. Raises BadConfig.
+
+    Lenient: any schema, and no owner, as zooid accepted them until commit 35fa254.
+    """
     config = _select_fields(data, _FIELDS, "")
     roles = {} if data.get("roles") is None else data["roles"]
     if not isinstance(roles, dict):
@@ -65,7 +68,7 @@ def validate(data: Config) -> Config:
         name: _select_fields(role, _ROLE, f"roles.{name}.")
         for name, role in roles.items()
     }
-    _check_required(config)
+    _check_required(config, is_lenient=is_lenient)
     return config
 
 
@@ -93,13 +96,16 @@ def _is_instance(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _check_required(config: Config) -> None:
+def _check_required(config: Config, *, is_lenient: bool) -> None:
     for name in ("host", "schema", "secret"):
         if not config.get(name):
             raise BadConfig(f"{name} is required")
-    if not _SCHEMA.fullmatch(config["schema"]):
-        raise BadConfig("schema must contain only letters, digits and underscores")
+    if not (is_lenient or _SCHEMA.fullmatch(config["schema"])):
+        raise BadConfig("schema must contain only letters, numbers, and underscores")
     if not is_secret_key(config["secret"]):
-        raise BadConfig("secret must be a secret key")
-    if not is_pubkey(config.get("info", {}).get("pubkey", "")):
-        raise BadConfig("info.pubkey must be a public key in hex")
+        raise BadConfig("invalid secret key")
+    owner = config.get("info", {}).get("pubkey", "")
+    if not owner and not is_lenient:
+        raise BadConfig("info.pubkey is required")
+    if owner and not is_pubkey(owner):
+        raise BadConfig("invalid info.pubkey")

@@ -7,8 +7,8 @@ from sandbox.common.html.responses import html, plain, respond
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
 from sandbox.common.nostr import short_npub
-from sandbox.zooid.api import Zooid
 from sandbox.zooid.configs import Config
+from sandbox.zooid.zooid import Zooid
 
 
 def serves(request: Request) -> bool:

@@ -1,4 +1,4 @@
-"""API, control and page over HTTP on loopback."""
+"""Relays, API, control and page over HTTP on loopback."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,22 +6,26 @@ from functools import partial
 from pathlib import Path
 
 from sandbox.common import control
-from sandbox.common.http import Request, Response, in_thread
-from sandbox.common.server import CannotListen, Server, serving
-from sandbox.zooid import page
-from sandbox.zooid.api import Zooid
+from sandbox.common.access import is_local
+from sandbox.common.http import Request, Steps, in_thread
+from sandbox.common.server import CannotListen, Server
+from sandbox.zooid import answers, page
 from sandbox.zooid.control import COMMANDS
+from sandbox.zooid.nip11 import is_asked
+from sandbox.zooid.session import MAX_MESSAGE_BYTES
+from sandbox.zooid.zooid import Zooid
 
-__all__ = ["CannotListen", "handle", "running_zooid"]
+__all__ = ["CannotListen", "respond", "running_zooid"]
 
 
-def handle(zooid: Zooid, request: Request) -> Response:
-    """Pass the request to the page, the control API or the API."""
-    if page.serves(request):
-        return page.handle(zooid, request)
-    if request.path.startswith(control.PREFIX):
-        return control.handle(zooid, COMMANDS, request)
-    return zooid.handle(request)
+def respond(zooid: Zooid, request: Request) -> Steps:
+    """Pass the request to the page, the control API, or to the API or a relay."""
+    if zooid.find(request.headers.get("host", "")) is None:
+        if page.serves(request) and is_local(request) and not is_asked(request):
+            return in_thread(page.handle, zooid, request)
+        if request.path.startswith(control.PREFIX):
+            return in_thread(control.handle, zooid, COMMANDS, request)
+    return answers.respond(zooid, request)
 
 
 @contextmanager
@@ -31,13 +35,44 @@ def running_zooid(
     """Serve on 127.0.0.1 for the length of the block; port 0 is a free port.
 
     The hex public keys of the whitelist may manage relays. A state file restores relays
-    and members. Raises CannotListen or UnreadableState.
+    and members. Raises CannotListen, UnreadableState or Panic.
     """
     zooid = Zooid(frozenset(whitelist), state)
-    server = Server(partial(in_thread, handle, zooid), port, name="zooid")
-    zooid.url = server.url
-    with serving(server):
-        try:
-            yield zooid
-        finally:
-            zooid.clear_faults()
+    zooid.listener = _Listener(zooid, port)
+    zooid.start()
+    try:
+        yield zooid
+    finally:
+        zooid.clear_faults()
+        zooid.stop()
+
+
+class _Listener:
+    """The socket of a zooid, at the same port each time it is opened."""
+
+    def __init__(self, zooid: Zooid, port: int) -> None:
+        """Bind the socket. Raises CannotListen."""
+        self._zooid = zooid
+        self._server: Server | None = self._bind(port)
+        self._port = self._server.port
+        self.url = self._server.url
+
+    def open(self) -> None:
+        """Accept connections. Raises CannotListen."""
+        self._server = self._server or self._bind(self._port)
+        self._server.start()
+
+    def close(self) -> None:
+        """End all connections."""
+        server, self._server = self._server, None
+        if server:
+            server.stop()
+
+    def _bind(self, port: int) -> Server:
+        return Server(
+            partial(respond, self._zooid),
+            port,
+            name="zooid",
+            serve_websocket=partial(answers.serve_websocket, self._zooid),
+            max_message_bytes=MAX_MESSAGE_BYTES,
+        )

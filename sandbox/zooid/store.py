@@ -6,28 +6,34 @@ from typing import Any
 
 from sandbox.common.state import UnreadableState
 from sandbox.zooid.configs import Config
+from sandbox.zooid.database import Database
 
 
 class Store:
-    """Configurations and members by relay id; callers must hold a lock.
-
-    Members outlive their relay's configuration, as in zooid's own database.
-    """
+    """Configurations by relay id, and the database; callers must hold a lock."""
 
     def __init__(self, path: Path | None = None) -> None:
         """Load the file if it exists. Raises UnreadableState."""
         self._path = path
         data = _read(path) if path and path.exists() else {}
         self.configs: dict[str, Config] = data.get("configs", {})
-        self.members: dict[str, list[str]] = data.get("members", {})
+        log = path.with_suffix(".events.jsonl") if path else None
+        self.database = Database(data.get("members", {}), log)
+
+    def clear(self) -> None:
+        """Delete everything."""
+        self.configs.clear()
+        self.database.clear()
+        self.save()
 
     def save(self) -> None:
-        """Write everything to the file; a crash leaves the old or the new one."""
+        """Write all but the events to the file; a crash leaves the old or the new."""
         if self._path is None:
             return
         draft = self._path.with_suffix(".draft")
         draft.touch(mode=0o600)  # it contains the relays' secret keys
-        draft.write_text(json.dumps({"configs": self.configs, "members": self.members}))
+        data = {"configs": self.configs, "members": self.database.members_by_table}
+        draft.write_text(json.dumps(data))
         draft.replace(self._path)
 
 

@@ -53,6 +53,11 @@ class ApiClient:
     def patch(self, path: str, data: object = None) -> ApiResponse:
         return self.call("PATCH", path, data)
 
+    def download(self, path: str) -> Any:
+        """Return Django's response, whose body is a file."""
+        header = authorization(self.key, url=settings.APP_URL + path, method="GET")
+        return self.client.get(path, headers={"Authorization": header})
+
     def call(self, method: str, path: str, data: object = None) -> ApiResponse:
         return self.send(
             method, path, b"" if data is None else json.dumps(data).encode()

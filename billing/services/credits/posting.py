@@ -13,14 +13,14 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.clients.stripe.errors import StripeRefused
-from billing.exceptions import CreditBlocked, CreditPending, LeaseLost
+from billing.exceptions import CreditBlocked, CreditPending
 from billing.models import Credit
 from billing.services.credits.balance import adjust_customer_balance
 from billing.services.credits.credit_notes import create_credit_note, plan_credit_note
 from billing.services.dunning.notices import notify_overpayment
 from billing.services.dunning.suspension import review_tenant
 from caravel.core.db.work_items import NO_FAILURE, failure_columns
-from caravel.core.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError, LeaseLost
 from lightning.exceptions import PaymentInProgress
 from tenants.models import Tenant
 

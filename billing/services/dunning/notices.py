@@ -15,6 +15,8 @@ from tenants.models import Notice, Tenant
 from tenants.services.notice_texts import format_time, render, shorten
 from tenants.services.notices import drop_notices, notify
 
+#: Time between two payment links that anybody may have asked for.
+_LINK_INTERVAL = timedelta(days=1)
 #: The reminders, and how long before `suspend_at` each one is due. Each ends when the
 #: next begins, so a late start sends one reminder instead of three.
 REMINDERS = {
@@ -23,7 +25,7 @@ REMINDERS = {
     "reminder_0": timedelta(hours=8),
 }
 #: Kinds that ask for a payment before the relays go off.
-_REQUESTS = ("invoice_due", "payment_failed", *REMINDERS)
+_REQUESTS = ("invoice_due", "payment_failed", "payment_link", *REMINDERS)
 #: Kinds that apply only while the invoice is unpaid.
 _UNPAID = (*_REQUESTS, "payment_disputed", "suspended")
 #: Kinds about a suspension: sent again when the deadline has moved.
@@ -55,6 +57,17 @@ def notify_payment_failed(collection: InvoiceCollection) -> Notice:
 def notify_payment_disputed(collection: InvoiceCollection) -> Notice:
     """Report that the bank took a payment back, and how to pay again."""
     return _notify_again(collection, "payment_disputed")
+
+
+def notify_payment_link(collection: InvoiceCollection) -> Notice:
+    """Send the payment link, at most once a day."""
+    last = Notice.objects.filter(
+        tenant_id=collection.tenant_id, kind="payment_link", subject=collection.pk
+    ).first()
+    if last is not None and last.created_at > timezone.now() - _LINK_INTERVAL:
+        # If it was dropped, it starts again.
+        return _notify(collection, "payment_link")
+    return _notify_again(collection, "payment_link")
 
 
 def notify_reminder(collection: InvoiceCollection, kind: str) -> Notice:

@@ -23,6 +23,7 @@ from billing.models.credits import CreditQuerySet
 from billing.services.customers.closing import erase_unused_wallet, unused_wallet_q
 from billing.services.customers.stripe_account import check_account
 from billing.services.dunning import notices, payment_block
+from billing.services.dunning.payment_prompts import refresh_prompts
 from billing.services.dunning.reminders import (
     invoices_to_remind_of,
     send_due_reminders,
@@ -228,6 +229,7 @@ def _update_past_due(tenant: Tenant) -> None:
     since = waiting.aggregate(since=Min("finalized_at"))["since"]
     if tenant.past_due_at != since:
         Tenant.objects.filter(pk=tenant.pk).update(past_due_at=since)
+        refresh_prompts(tenant_id=tenant.pk)
 
 
 def _needs_manual_payment() -> InvoiceCollectionQuerySet:

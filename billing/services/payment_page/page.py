@@ -90,7 +90,7 @@ class PaymentPage:
     lightning: LivePayment | None = None
     card_attempt: CardAttempt | None = None
     paid_by: str = ""
-    has_billable_relays: bool = False
+    has_suspendable_relays: bool = False
     others: tuple[OpenInvoice, ...] = ()
 
     @property
@@ -135,7 +135,9 @@ class PaymentPage:
         """Return whether relays that are on depend on a payment in time."""
         ends = self.invoice.suspend_at is not None and not self.is_overdue
         is_exempt = self.invoice.tenant.dunning_exempt
-        return self.is_payable and self.has_billable_relays and ends and not is_exempt
+        return (
+            self.is_payable and self.has_suspendable_relays and ends and not is_exempt
+        )
 
     @property
     def is_written_off(self) -> bool:
@@ -244,7 +246,7 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         waiting_for=_waiting_for(invoice) if blocker else None,
         lightning=live_payment(invoice.pk),
         card_attempt=invoice.card_attempts.first(),
-        has_billable_relays=Relay.objects.billable()
+        has_suspendable_relays=Relay.objects.suspendable()
         .filter(tenant=invoice.tenant)
         .exists(),
     )

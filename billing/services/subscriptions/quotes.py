@@ -23,6 +23,7 @@ from lightning.services import rates
 from relays.exceptions import UnknownRelay
 from relays.models import Relay
 from relays.services.lifecycle import change_plan, update_relay_and_plan
+from relays.services.members import count_for_plan
 from tenants.models import Tenant
 
 LIFETIME = timedelta(minutes=10)
@@ -31,13 +32,18 @@ _SALT = "billing.plan-quote"
 
 @dataclass(frozen=True)
 class PlanQuote:
-    """The cost of moving a relay to a plan; `id` is signed and holds the amounts."""
+    """The cost of moving a relay to a plan; `id` is signed and holds the amounts.
+
+    If the relay `starts_when_served`, it has never run: the cost is that of a first
+    proof right now, and nothing is due before there is one.
+    """
 
     id: str
     relay_id: UUID
     plan_id: str
     preview: Preview
     expires_at: datetime
+    starts_when_served: bool
 
 
 @dataclass(frozen=True)
@@ -55,15 +61,17 @@ class _Terms:
 def quote_plan_change(*, relay_id: UUID, plan_id: str) -> PlanQuote:
     """Return the cost of a change of plan, now and at each renewal. Changes nothing.
 
-    Raises the same errors as `change_plan`, QuoteNotReady or a StripeError.
+    Raises the same errors as `count_for_plan` and `change_plan`, QuoteNotReady or a
+    StripeError.
     """
     now = timezone.now()
     _require_synced(_tenant_id(relay_id))
-    preview = _preview(relay_id, plan_id, int(now.timestamp()))
+    count_for_plan(relay_id=relay_id, plan_id=plan_id)
+    preview, waits = _preview(relay_id, plan_id, int(now.timestamp()))
     quote_id = signing.dumps(
         [str(relay_id), plan_id, preview.at, *preview.amounts], salt=_SALT
     )
-    return PlanQuote(quote_id, relay_id, plan_id, preview, now + LIFETIME)
+    return PlanQuote(quote_id, relay_id, plan_id, preview, now + LIFETIME, waits)
 
 
 def change_plan_as_quoted(
@@ -72,15 +80,17 @@ def change_plan_as_quoted(
     """Change the plan at the quoted amounts, and other fields with it.
 
     Raises InvalidQuote, QuoteExpired, QuoteChanged if the amounts are others now,
-    QuoteNotReady, an error of `update_relay_and_plan`, or a StripeError.
+    QuoteNotReady, an error of `count_for_plan` or `update_relay_and_plan`, or a
+    StripeError.
     """
     terms = _read(quote_id, relay_id, plan_id)
     tenant_id = _tenant_id(relay_id)
     version = _require_synced(tenant_id)
+    count_for_plan(relay_id=relay_id, plan_id=plan_id)
     # A charge is for the time since the quote. Not so a credit: until now, the tenant
     # has had what it gives back.
     at = terms.at if terms.is_charge else int(timezone.now().timestamp())
-    preview = _preview(relay_id, plan_id, at)
+    preview, waits = _preview(relay_id, plan_id, at)
     if preview.amounts != terms.amounts:
         raise QuoteChanged("The change would now cost another amount.")
     with transaction.atomic():
@@ -88,8 +98,9 @@ def change_plan_as_quoted(
         if _require_synced(tenant_id) != version:
             raise QuoteChanged("Something else has changed in the meantime.")
         relay = update_relay_and_plan(relay_id=relay_id, plan_id=plan_id, **fields)
-        quoted = {"items": preview.items, "at": preview.at}
-        SubscriptionSync.objects.filter(pk=tenant_id).update(quoted=quoted)
+        if not waits:
+            quoted = {"items": preview.items, "at": preview.at}
+            SubscriptionSync.objects.filter(pk=tenant_id).update(quoted=quoted)
     return relay
 
 
@@ -117,14 +128,20 @@ def _read(quote_id: str, relay_id: UUID, plan_id: str) -> _Terms:
     return _Terms((amounts[0], amounts[1], amounts[2]), at)
 
 
-def _preview(relay_id: UUID, plan_id: str, at: int) -> Preview:
+def _preview(relay_id: UUID, plan_id: str, at: int) -> tuple[Preview, bool]:
+    """Return the cost of a change, and whether it starts with the first proof only."""
     with transaction.atomic():
         # Made and undone: what a change does, and what forbids it, is decided there.
         relay = change_plan(relay_id=relay_id, plan_id=plan_id)
+        waits = relay.unbilled_reason == Relay.Unbilled.NEVER_SERVED
+        if waits:
+            # A quote of nothing would be followed by an invoice within seconds.
+            row = Relay.objects.filter(pk=relay_id)
+            row.update(first_served_at=timezone.now())
         desired = desired_items(relay.tenant_id)
         transaction.set_rollback(True)
     tenant = Tenant.objects.get(pk=relay.tenant_id)
-    return preview_items(tenant, desired, plan=relay.plan, at=at)
+    return preview_items(tenant, desired, plan=relay.plan, at=at), waits
 
 
 def _tenant_id(relay_id: UUID) -> str:

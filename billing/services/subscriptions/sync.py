@@ -7,7 +7,8 @@ from enum import StrEnum
 import structlog
 
 from billing.clients.stripe.client import Stripe, Subscription
-from billing.exceptions import CreditPending, CustomerGone, LeaseLost
+from billing.exceptions import CreditPending, CustomerGone
+from billing.models import SubscriptionSync
 from billing.services.credits.posting import post_credits
 from billing.services.customers.catalog import refresh_prices
 from billing.services.customers.customer import (
@@ -53,10 +54,10 @@ from billing.services.subscriptions.refusals import (
 )
 from billing.services.subscriptions.terms import read_terms, store_terms
 from billing.services.subscriptions.update import SubscriptionUpdate
-from billing.services.sync.lease import Lease
 from billing.services.sync.queue import mark_stale
 from caravel.core.alerts import alert_support
-from caravel.core.exceptions import CaravelError
+from caravel.core.db.leases import Lease
+from caravel.core.exceptions import CaravelError, LeaseLost
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -105,7 +106,7 @@ def sync_tenant(*, tenant_id: str) -> SyncOutcome:
     An expected failure is recorded on the tenant's sync and retried by the sweep;
     an unexpected one is recorded and raised.
     """
-    lease = Lease.acquire(tenant_id)
+    lease = Lease.acquire(SubscriptionSync, tenant_id)
     if lease is None:
         return SyncOutcome.NOT_DUE
     with structlog.contextvars.bound_contextvars(tenant=tenant_id):
@@ -114,14 +115,14 @@ def sync_tenant(*, tenant_id: str) -> SyncOutcome:
 
 def _sync_with(lease: Lease) -> SyncOutcome:
     try:
-        _reconcile(lease.tenant_id, Stripe(before_try=lease.renew))
+        _reconcile(lease.pk, Stripe(before_try=lease.renew))
     except LeaseLost as exc:
         logger.warning("sync_lease_lost", error=exc.message)
         return SyncOutcome.NOT_DUE
     except CaravelError as exc:
         lease.release_failed(exc)
         logger.warning("sync_failed", code=exc.code, error=exc.message)
-        alert_if_stuck(lease.tenant_id, exc)
+        alert_if_stuck(lease.pk, exc)
         return SyncOutcome.FAILED
     except Exception as exc:
         lease.release_failed(exc)

@@ -4,11 +4,11 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from billing import exceptions
 from billing.clients.stripe import errors, rate_limit, transport
 from billing.clients.stripe.client import API_VERSION, Stripe
 from billing.clients.stripe.transport import TRIES
 from caravel.core.db.transactions import NetworkInTransaction, release_connection
+from caravel.core.exceptions import LeaseLost
 
 pytestmark = pytest.mark.django_db
 
@@ -187,10 +187,10 @@ def test_before_try_runs_before_every_try_and_can_prevent_it(sandbox):
     def allow_two():
         seen.append(1)
         if len(seen) == 3:
-            raise exceptions.LeaseLost("gone")
+            raise LeaseLost("gone")
 
     stripe = Stripe(before_try=allow_two, sleep=lambda seconds: None)
-    with pytest.raises(exceptions.LeaseLost):
+    with pytest.raises(LeaseLost):
         stripe.customers.create(CREATE, "k1")
 
     assert tries(sandbox) == 2

@@ -4,12 +4,11 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from billing.exceptions import LeaseLost
 from billing.models import SubscriptionSync
-from billing.services.sync.lease import DURATION, Lease
 from billing.services.sync.queue import mark_all_stale, mark_stale
 from billing.tasks import sweep_stale_tenants, sync_subscription
-from caravel.core.exceptions import Conflict
+from caravel.core.db.leases import DURATION, Lease
+from caravel.core.exceptions import Conflict, LeaseLost
 from relays.models import Plan
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
@@ -40,7 +39,7 @@ def sync_of(tenant):
 
 
 def acquire(tenant):
-    lease = Lease.acquire(tenant.pk)
+    lease = Lease.acquire(SubscriptionSync, tenant.pk)
     assert lease
     return lease
 
@@ -53,6 +52,7 @@ def test_each_billed_change_enqueues_one_sync(enqueued_ids, on_commit):
         lambda: lifecycle.activate_relay(relay_id=relay.pk),
         lambda: lifecycle.mark_relay_delinquent(relay_id=relay.pk),
         lambda: lifecycle.reactivate_relay(relay_id=relay.pk),
+        lambda: relay.save(update_fields=["first_served_at", "served_at"]),
         lambda: relay.delete(),
     ]
 
@@ -70,6 +70,7 @@ def test_unbilled_change_enqueues_nothing(enqueued_ids, on_commit):
 
     with on_commit():
         lifecycle.update_relay(relay_id=relay.pk, name="New name")
+        relay.save(update_fields=["served_at", "synced", "sync_error"])
 
     assert enqueued_ids == []
     assert sync_of(relay.tenant).version == version
@@ -150,19 +151,19 @@ def test_reconciliation_makes_a_failed_sync_due():
 def test_only_one_worker_holds_the_lease():
     tenant = RelayFactory().tenant
 
-    first, second = acquire(tenant), Lease.acquire(tenant.pk)
+    first, second = acquire(tenant), Lease.acquire(SubscriptionSync, tenant.pk)
 
     assert second is None
     assert first.release()
     mark_stale(tenant_id=tenant.pk)
-    assert Lease.acquire(tenant.pk)
+    assert Lease.acquire(SubscriptionSync, tenant.pk)
 
 
 def test_no_lease_for_a_tenant_in_sync():
     tenant = RelayFactory().tenant
     assert acquire(tenant).release()
 
-    assert Lease.acquire(tenant.pk) is None
+    assert Lease.acquire(SubscriptionSync, tenant.pk) is None
 
 
 def test_no_lease_before_the_retry_is_due():
@@ -171,24 +172,24 @@ def test_no_lease_before_the_retry_is_due():
 
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
 
-    assert Lease.acquire(tenant.pk) is None
+    assert Lease.acquire(SubscriptionSync, tenant.pk) is None
     assert sync_of(tenant).enqueued_at is None
     with time_machine.travel(timezone.now() + timedelta(seconds=16)):
-        assert Lease.acquire(tenant.pk)
+        assert Lease.acquire(SubscriptionSync, tenant.pk)
 
 
 def test_change_is_due_on_a_host_with_a_slow_clock():
     tenant = RelayFactory().tenant
 
     with time_machine.travel(timezone.now() - timedelta(seconds=30)):
-        assert Lease.acquire(tenant.pk)
+        assert Lease.acquire(SubscriptionSync, tenant.pk)
 
 
 def test_lease_taken_over_on_a_host_with_a_fast_clock_is_lost():
     tenant = RelayFactory().tenant
     lease = acquire(tenant)
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
-        assert Lease.acquire(tenant.pk)  # on a host a minute ahead
+        assert Lease.acquire(SubscriptionSync, tenant.pk)  # on a host a minute ahead
 
     with pytest.raises(LeaseLost):
         lease.renew()
@@ -222,10 +223,10 @@ def test_forced_sync_is_enqueued_although_a_message_is_on_its_way(
 
 def test_abandoned_lease_expires():
     tenant = RelayFactory().tenant
-    Lease.acquire(tenant.pk)
+    Lease.acquire(SubscriptionSync, tenant.pk)
 
     with time_machine.travel(timezone.now() + DURATION):
-        assert Lease.acquire(tenant.pk)
+        assert Lease.acquire(SubscriptionSync, tenant.pk)
 
 
 def test_lease_is_renewed_before_it_expires():
@@ -235,7 +236,7 @@ def test_lease_is_renewed_before_it_expires():
     with time_machine.travel(timezone.now() + timedelta(seconds=40)):
         lease.renew()
     with time_machine.travel(timezone.now() + timedelta(seconds=80)):
-        assert Lease.acquire(tenant.pk) is None
+        assert Lease.acquire(SubscriptionSync, tenant.pk) is None
 
 
 def test_lost_lease_stops_calls_and_leaves_the_tenant_stale():
@@ -243,7 +244,7 @@ def test_lost_lease_stops_calls_and_leaves_the_tenant_stale():
     lost = acquire(tenant)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
-        Lease.acquire(tenant.pk)
+        Lease.acquire(SubscriptionSync, tenant.pk)
         with pytest.raises(Conflict) as caught:
             lost.renew()
         assert caught.value.code == "lease-lost"
@@ -278,7 +279,7 @@ def test_change_is_enqueued_after_a_message_that_found_the_lease_taken(
     tenant = RelayFactory().tenant
     lease = acquire(tenant)
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
-    assert Lease.acquire(tenant.pk) is None
+    assert Lease.acquire(SubscriptionSync, tenant.pk) is None
     assert lease.release()
 
     with on_commit():

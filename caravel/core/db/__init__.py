@@ -1,1 +1,1 @@
-"""Database building blocks: encrypted fields, transactional outbox, transactions."""
+"""Database building blocks: encrypted fields, outbox, leases, transactions."""

@@ -9,6 +9,7 @@ sends another.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
+from uuid import UUID
 
 from celery import current_app
 from django.conf import settings
@@ -67,16 +68,26 @@ class WorkItem(models.Model):
     class Meta:
         abstract = True
 
-    def enqueue(self) -> None:
-        """Make the row due now, and send its message when the transaction commits."""
+    def enqueue(self, *, countdown: int | None = None) -> None:
+        """Make the row due now, and send its message when the transaction commits.
+
+        The task runs after `countdown` seconds, by default those of `get_countdown`.
+        """
         self.next_attempt_at = self.enqueued_at = timezone.now()
         type(self)._default_manager.filter(pk=self.pk).update(
             next_attempt_at=self.next_attempt_at, enqueued_at=self.enqueued_at
         )
+        # As JSON has it: a sweep sends text for a UUID, too.
+        key = str(self.pk) if isinstance(self.pk, UUID) else self.pk
+        seconds = self.get_countdown() if countdown is None else countdown
         # By name, since models do not import tasks.
         current_app.tasks[self.task_name].apply_async_on_commit(
-            (self.pk,), {}, countdown=self.get_countdown()
+            (key,), {}, countdown=seconds
         )
+
+    def get_backoff(self, failures: int) -> timedelta:
+        """Return the delay after the n-th failure in a row."""
+        return backoff(failures)
 
     def get_countdown(self) -> int:
         """Return the seconds to wait before the task runs."""
@@ -89,14 +100,21 @@ class WorkItem(models.Model):
 
 
 def failure_columns(
-    error: Exception, *, failures: int, now: datetime
+    error: Exception,
+    *,
+    failures: int,
+    now: datetime,
+    delay: timedelta | None = None,
 ) -> dict[str, object]:
-    """Return the columns that record a failure and the time of the next attempt."""
+    """Return the columns that record a failure and the time of the next attempt.
+
+    It comes after `delay`, by default that of `backoff`.
+    """
     retry_after = timedelta(seconds=getattr(error, "retry_after", 0))
     return {
         **error_columns(error),
         "failures": failures + 1,
-        "next_attempt_at": now + max(backoff(failures + 1), retry_after),
+        "next_attempt_at": now + max(delay or backoff(failures + 1), retry_after),
         "enqueued_at": None,
     }
 

@@ -87,10 +87,7 @@ def _to_invalid(exc: drf.ValidationError) -> Invalid:
     """Convert a serializer's errors to Invalid: the code of the first, all messages."""
     if not isinstance(exc.detail, dict):
         return Invalid("The request is invalid.")
-    by_field = {
-        field: errors[0] if isinstance(errors, list) else str(errors)
-        for field, errors in exc.detail.items()
-    }
+    by_field = {field: _first(errors) for field, errors in exc.detail.items()}
     field, first = next(iter(by_field.items()))
     if field == api_settings.NON_FIELD_ERRORS_KEY:
         return Invalid(str(first))
@@ -98,6 +95,13 @@ def _to_invalid(exc: drf.ValidationError) -> Invalid:
     problem = "required" if is_missing else "invalid"
     message = " ".join(f"{name}: {error}" for name, error in by_field.items())
     return Invalid(message, code=f"{field.replace('_', '-')}-{problem}")
+
+
+def _first(errors: Any) -> Any:
+    """Return the first error of a field, also if it is that of a list's item."""
+    while isinstance(errors, list | dict):
+        errors = next(iter(errors.values() if isinstance(errors, dict) else errors))
+    return errors
 
 
 def _message(exc: Exception) -> str:

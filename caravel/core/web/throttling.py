@@ -86,7 +86,7 @@ class Bulkhead:
         return are_free and not any(self._per_key[key] for key in exclusive)
 
 
-_bulkhead = Bulkhead()
+_bulkhead, _downloads = Bulkhead(), Bulkhead()
 
 
 def concurrency_limit(
@@ -99,6 +99,14 @@ def concurrency_limit(
     Overloaded.
     """
     return _bulkhead.slot(set(filter(None, keys)), set(exclusive))
+
+
+def download_limit(*exclusive: str) -> AbstractContextManager[None]:
+    """Run a download, which holds a thread, in one of the process's few slots.
+
+    Of an exclusive key, only one runs at once. Raises Overloaded.
+    """
+    return _downloads.slot({"all downloads"}, set(exclusive))
 
 
 def client_ip(request: HttpRequest) -> str:

@@ -7,7 +7,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from billing.models import InvoiceCollection, Reversal
-from relays.models import Relay
 from sandbox.demo.readiness import NotReady, wait_until, wait_until_ready
 from sandbox.demo.scenario import (
     Demo,
@@ -16,6 +15,7 @@ from sandbox.demo.scenario import (
     tenant_balance,
     unused_cents,
 )
+from sandbox.demo.tenant_client import fetch_relay
 
 ALICE = DemoTenant("Alice", ("growth",))
 BOB = DemoTenant("Bob", ("basic", "basic"))
@@ -72,6 +72,7 @@ class Command(BaseCommand):
             sign_up,
             self._paid(1, ALICE),
         )
+        self._show_relay(DAVE)
         statuses = [invoice.status for invoice in self.demo.invoices(DAVE)]
         self._check(statuses == ["open"], f"Dave's invoices are {statuses}")
 
@@ -79,7 +80,8 @@ class Command(BaseCommand):
         """Let the grace period of Dave's first invoice end."""
         self._wait("Four days pass without a payment from Dave", days=4, minutes=5)
         self._wait("Two more days pass", days=2)
-        self._wait("The seventh day ends", self._relays_are(DAVE, "delinquent"), days=1)
+        self._wait("The seventh day ends", self._relay_answers(DAVE, 404), days=1)
+        self._show_relay(DAVE)
         (ended,) = self.demo.subscriptions(DAVE, "canceled")
         (first,) = self.demo.invoices(DAVE)
         self.dave_owes = BASIC - unused_cents(first, ended.canceled_at)
@@ -97,8 +99,9 @@ class Command(BaseCommand):
             f"Dave follows the link in his messages and pays "
             f"{_dollars(self.dave_owes)} by Lightning",
             lambda: self.demo.pay_on_payment_page(DAVE),
-            lambda: self._relays_are(DAVE, "active")() and self._awaits_payment(DAVE),
+            lambda: self._relay_answers(DAVE, 200)() and self._awaits_payment(DAVE),
         )
+        self._show_relay(DAVE)
         self._step(
             "Dave connects a wallet, which pays for the new month",
             lambda: self.demo.open_wallet(DAVE),
@@ -186,9 +189,18 @@ class Command(BaseCommand):
         )
         return rows.filter(state=InvoiceCollection.State.MANUAL).exists()
 
-    def _relays_are(self, tenant: DemoTenant, status: str) -> Condition:
-        relays = Relay.objects.filter(tenant=tenant.pubkey)
-        return lambda: not relays.exclude(status=status).exists()
+    def _relay_answers(self, tenant: DemoTenant, status: int) -> Condition:
+        """Condition: the tenant's first relay answers with this HTTP status."""
+        return lambda: fetch_relay(tenant.subdomains[0]).status_code == status
+
+    def _show_relay(self, tenant: DemoTenant) -> None:
+        """Fetch the NIP-11 document of the tenant's first relay, and print it."""
+        subdomain = tenant.subdomains[0]
+        response = fetch_relay(subdomain)
+        self.stdout.write(
+            f"  http://{subdomain}.{settings.RELAY_DOMAIN} answers "
+            f"{response.status_code}: {response.text.strip()}"
+        )
 
     def _check_rails(self, tenant: DemoTenant, *expected: str) -> None:
         rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)

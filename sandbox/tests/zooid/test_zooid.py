@@ -17,43 +17,9 @@ from sandbox.common.nostr import (
     sign_event,
 )
 from sandbox.common.state import UnreadableState
+from sandbox.tests.support.zooid import ANN, BEN, KEY, config, control, send
 from sandbox.zooid import CannotListen, running_zooid
 from sandbox.zooid.faults import HUGE
-
-KEY = generate_secret_key()
-ANN, BEN = (pubkey_of(generate_secret_key()) for _ in range(2))
-
-
-@pytest.fixture
-def zooid():
-    with running_zooid(whitelist=[pubkey_of(KEY)]) as zooid:
-        yield zooid
-
-
-def send(zooid, method, path, body=None, *, key=KEY, **options):
-    """Send a signed request; a given `Authorization` header replaces the signature."""
-    body = b"" if body is None else json.dumps(body).encode()
-    url = f"{zooid.url}{path}"
-    signature = authorization(key, url=url, method=method, body=body)
-    headers = {"Authorization": signature, **options.pop("headers", {})}
-    options = {"timeout": 10, "allow_redirects": False, **options}
-    return requests.request(method, url, data=body, headers=headers, **options)
-
-
-def config(name="one", **more):
-    return {
-        "host": f"{name}.relays.example",
-        "schema": f"relay_{name}",
-        "secret": generate_secret_key(),
-        "info": {"name": name, "pubkey": ANN},
-        **more,
-    }
-
-
-def control(zooid, method, path, /, **body):
-    return requests.request(
-        method, f"{zooid.url}/_sandbox/{path}", json=body, timeout=60
-    )
 
 
 def test_relay_can_be_created_replaced_patched_and_deleted(zooid):
@@ -229,32 +195,40 @@ def test_api_is_not_served_on_another_host_name(zooid):
     assert (answer.status_code, answer.text) == (404, "Not Found\n")
 
 
-def test_members_are_those_with_a_role_until_set_by_control(zooid):
-    roles = {"admin": {"pubkeys": [ANN], "can_manage": True}, "member": {}}
-    send(zooid, "POST", "/relay/a", config(roles=roles))
+def test_members_include_the_relay_itself_its_owner_and_roles(zooid):
+    cat, dan = (pubkey_of(generate_secret_key()) for _ in range(2))
+    roles = {"admin": {"pubkeys": [BEN], "can_manage": True}, "member": {}}
+    send(zooid, "POST", "/relay/a", first := config(roles=roles))
+    own = pubkey_of(first["secret"])
 
     def members():
-        return send(zooid, "GET", "/relay/a/members").json()
+        return send(zooid, "GET", "/relay/a/members").json()["members"]
 
-    assert members() == {"members": [ANN]}
-    zooid.set_members("a", [BEN, ANN])
-    assert members() == {"members": [BEN, ANN]}
+    # Not only people: zooid admits the relay's own key, its owner and all with a role.
+    assert members() == [own, ANN, BEN]
+    zooid.set_members("a", [cat])
+    assert members() == [cat, own, ANN, BEN]
+    # Nobody leaves with the role, or as the owner of before.
+    patch = {"roles": {"admin": None}, "info": {"pubkey": dan}}
+    send(zooid, "PATCH", "/relay/a", patch)
+    assert members() == [cat, own, ANN, BEN, dan]
     # Members are in the relay's database, which outlives its configuration.
     send(zooid, "DELETE", "/relay/a")
     assert send(zooid, "GET", "/relay/a/members").status_code == 404
-    send(zooid, "POST", "/relay/a", config())
-    assert members() == {"members": [BEN, ANN]}
+    send(zooid, "POST", "/relay/a", {**first, "roles": {}})
+    assert members() == [cat, own, ANN, BEN, dan]
 
 
 def test_setting_members_creates_an_unknown_relay(zooid):
     for relay_id in ("3f0c-1", "3f0c-2"):
         body = control(zooid, "POST", f"relays/{relay_id}/members", members=[npub(ANN)])
-        assert body.json()["members"] == [ANN]
+        assert body.json()["members"] == [ANN, zooid.own_pubkey(relay_id)]
 
     relays = control(zooid, "GET", "relays").json()
     assert {*relays} == {"3f0c-1", "3f0c-2"}
     assert "secret" not in json.dumps(relays)
-    assert send(zooid, "GET", "/relay/3f0c-1/members").json() == {"members": [ANN]}
+    members = send(zooid, "GET", "/relay/3f0c-1/members").json()["members"]
+    assert members == [ANN, zooid.own_pubkey("3f0c-1")]
 
 
 def test_invalid_control_request_is_refused(zooid):
@@ -291,7 +265,7 @@ def test_page_shows_relays_and_faults(zooid):
     page = requests.get(f"{zooid.url}/", timeout=60)
 
     assert page.status_code == 200
-    for text in ("one.relays.example", short_npub(ANN), "and 2 more", "inactive"):
+    for text in ("one.relays.example", short_npub(ANN), "and 3 more", "dark"):
         assert text in page.text
     for text in ("groups", "&lt;b&gt;", "before processing PUT", "3 left"):
         assert text in page.text
@@ -301,7 +275,7 @@ def test_page_shows_relays_and_faults(zooid):
     assert style.headers["Content-Type"].startswith("text/css")
     assert requests.get(f"{zooid.url}/_pages/none", timeout=60).status_code == 404
     evil = {"Host": "evil.example"}
-    assert requests.get(zooid.url, headers=evil, timeout=60).status_code == 403
+    assert requests.get(zooid.url, headers=evil, timeout=60).status_code == 404
 
 
 def test_control_adds_and_clears_faults(zooid):
@@ -372,7 +346,8 @@ def test_zooid_faults_can_return_invalid_responses(zooid):
     assert faulty_response("drip", seconds=0).json() == {"members": []}
     with pytest.raises(ValueError):
         faulty_response("garbage").json()
-    assert send(zooid, "GET", "/relay/a/members").json() == {"members": [ANN]}
+    members = send(zooid, "GET", "/relay/a/members").json()["members"]
+    assert members == [ANN, zooid.own_pubkey("a")]
 
 
 def test_client_can_disconnect_during_a_drip(zooid):
@@ -395,7 +370,7 @@ def test_relays_and_members_survive_a_restart(tmp_path):
     assert path.stat().st_mode & 0o077 == 0
     with running_zooid(whitelist=keys, state=path) as zooid:
         assert zooid.relays == before
-        assert zooid.members("b") == [BEN]
+        assert zooid.members("b") == [BEN, zooid.own_pubkey("b")]
         send(zooid, "DELETE", "/relay/a")
     with running_zooid(whitelist=keys, state=path) as zooid:
         assert [*zooid.relays] == ["b"]

@@ -1,0 +1,79 @@
+"""Measures how fast one worker provisions relays, and how fast it probes them.
+
+    python -m benchmarks.provisioning [--quick]
+
+zooid takes 50 ms for each answer. The worker runs production's command. The same work
+is measured one after the other, in this process.
+
+Exits with 1 if 1,000 relays are not provisioned or 10,000 NIP-11 documents not read
+within a minute, or if a relay is written twice. `--quick` measures a fifth of both,
+and compares its rate.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks import slow_zooid
+from benchmarks.installation import installed
+from caravel.nostr import generate_secret_key, pubkey_of
+
+if TYPE_CHECKING:
+    from benchmarks.relays_at_zooid import Measurement
+
+LATENCY = 0.05
+RELAYS, PROBES = 1_000, 10_000
+#: Seconds for each.
+LIMIT = 60.0
+
+
+def main() -> int:
+    """Measure and print; return 1 if a limit is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the relays")
+    share = 5 if parser.parse_args().quick else 1
+    with tempfile.TemporaryDirectory(prefix="caravel-bench-") as directory:
+        return _measure(Path(directory), RELAYS // share, PROBES // share)
+
+
+def _measure(directory: Path, relays: int, probes: int) -> int:
+    secret, log = generate_secret_key(), directory / "worker.log"
+    environment = {"ROBOT_SECRET": secret, "RELAY_DOMAIN": "relays.example"}
+    with installed(directory, environment):
+        # Imports models: possible only after django.setup().
+        work = import_module("benchmarks.relays_at_zooid")
+        state = directory / "zooid.json"
+        print(f"One worker process; zooid answers after {LATENCY * 1000:.0f} ms\n")
+        with slow_zooid.running(pubkey_of(secret), seconds=LATENCY, state=state) as url:
+            work.use(url)
+            provisioned = work.provision(relays, os.environ, log)
+        work.write_state(probes, state)
+        with slow_zooid.running(pubkey_of(secret), seconds=LATENCY, state=state) as url:
+            work.use(url)
+            probed = work.probe(os.environ, log)
+    passed = _report(provisioned, RELAYS) and _report(probed, PROBES)
+    if not passed:
+        lines = log.read_text(errors="replace").splitlines()[-30:]
+        print("\n--- last lines of the worker", *lines, sep="\n", file=sys.stderr)
+    return 0 if passed else 1
+
+
+def _report(measured: "Measurement", full: int) -> bool:
+    """Print a measurement; return whether the full number stays within the limit."""
+    seconds = full / measured.rate
+    print(
+        f"  {measured.name:22}{measured.number:6} in {measured.seconds:5.1f} s"
+        f"{measured.rate:7.0f} per second, {measured.rate / measured.single_rate:.1f} "
+        f"times one after the other; {full:,} take {seconds:.0f} s "
+        f"(limit {LIMIT:.0f} s){'; ' if measured.faults else ''}{measured.faults}",
+        flush=True,
+    )
+    return seconds <= LIMIT and not measured.faults
+
+
+if __name__ == "__main__":
+    sys.exit(main())

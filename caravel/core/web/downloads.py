@@ -1,0 +1,54 @@
+"""Files that are sent in parts, since they do not fit into memory."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header
+
+from caravel.core.web.throttling import download_limit
+
+
+class _Parts:
+    """Parts of a file; closing it, also before the first one, frees its slot."""
+
+    def __init__(self, parts: Iterator[bytes], slot: ExitStack) -> None:
+        self._parts = parts
+        self._slot = slot
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._parts)
+
+    def close(self) -> None:
+        self._slot.close()
+
+
+def download(
+    request: HttpRequest,
+    parts: Iterator[bytes],
+    *,
+    name: str,
+    size: int,
+    content_type: str,
+    exclusive: str,
+) -> HttpResponseBase:
+    """Return a response that sends a file of a known size in parts.
+
+    Of the same exclusive key, only one download runs at once. Raises Overloaded.
+    """
+    headers = {
+        "Content-Length": str(size),
+        "Content-Type": content_type,
+        "Content-Disposition": content_disposition_header(True, name) or "",
+    }
+    if request.method == "HEAD":
+        return HttpResponse(headers=headers)
+    with ExitStack() as stack:
+        stack.enter_context(download_limit(exclusive))
+        slot = stack.pop_all()
+    # Django closes the parts together with the response.
+    return StreamingHttpResponse(_Parts(parts, slot), headers=headers)

@@ -1,0 +1,181 @@
+"""Name, icon and description that the owner may also edit at the relay (NIP-86).
+
+Each field has three states: here (the row), at the relay (its NIP-11 document), and
+what zooid has last acknowledged, from which both have started (ADR 41).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from caravel.core.exceptions import Invalid
+from caravel.core.validation import validate_fields
+from relays.clients.nip11 import RelayDocument, printable
+from relays.models import Relay, RelaySync
+from relays.services.provisioning.configuration import (
+    WORDS,
+    Configuration,
+    digest,
+    dump,
+)
+from relays.services.provisioning.owner_words import (
+    own_description,
+    public_description,
+)
+from relays.services.provisioning.payment_prompt import (
+    count_prompts,
+    is_due,
+    remove_prompts,
+)
+
+logger = structlog.get_logger(__name__)
+
+_COLUMNS = (*WORDS, "longer_description", "prompt_removed_at")
+
+
+def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool:
+    """Store what the owner has changed at the relay, unless it was changed here too.
+
+    Returns whether the row or the acknowledged configuration is different now; compare
+    them again then. `read_at` is the time at which the document was requested: one from
+    before the last write or look proves nothing, and none does while a write has no
+    answer. zooid shows a write some time after its answer: until then, a value that was
+    already seen is no edit.
+    """
+    shown = {field: getattr(document, field) for field in WORDS}
+    # Most documents say nothing new, and need no lock.
+    if RelaySync.objects.filter(pk=relay_id, words_seen=shown).exists():
+        return False
+    with transaction.atomic():
+        words = _lock(relay_id)
+        if words is None or words.sync.sent or _is_outdated(words.sync, read_at):
+            return False
+        edited = words.edited(shown)
+        for field in edited:
+            words.merge(field, shown[field])
+        words.save(edited, seen=shown, seen_at=read_at)
+    if edited:
+        logger.info("owner_words_read", relay=str(relay_id), fields=edited)
+    return bool(edited)
+
+
+def must_look_first(relay: Relay, known: Configuration) -> bool:
+    """Return whether a sync would send words that nobody has changed here.
+
+    Only the prompt makes it so. The owner may have edited the words around it.
+    """
+    before = known.get("info", {}).get("description")
+    return (
+        before is not None
+        and before != public_description(relay)
+        and not is_changed_here(relay, "description", before)
+    )
+
+
+def is_changed_here(relay: Relay, field: str, acknowledged: str) -> bool:
+    """Return whether a field differs from the acknowledged one, prompts aside."""
+    if field == "description":
+        base = remove_prompts(acknowledged, relay)
+        return not _is_same(base, own_description(relay))
+    return not _is_same(acknowledged, getattr(relay, field))
+
+
+@dataclass
+class _Words:
+    """The locked rows, and the `info` that zooid has acknowledged."""
+
+    relay: Relay
+    sync: RelaySync
+    acknowledged: Configuration
+
+    @property
+    def info(self) -> dict[str, str]:
+        return self.acknowledged.get("info", {})
+
+    def edited(self, shown: dict[str, str]) -> list[str]:
+        """Return the fields that someone has changed at the relay."""
+        seen = self.sync.words_seen
+        return [
+            field
+            for field in WORDS
+            if field in self.info
+            and shown[field] not in (printable(self.info[field]), seen.get(field))
+        ]
+
+    def merge(self, field: str, text: str) -> None:
+        if field == "description":
+            self._merge_description(text)
+        elif is_changed_here(self.relay, field, self.info[field]):
+            # The relay has it, and ours is different: it is sent.
+            self.info[field] = text
+        elif self._can_hold(field, text):
+            self.info[field] = text
+            setattr(self.relay, field, text)
+
+    def save(
+        self, edited: Sequence[str], *, seen: dict[str, str], seen_at: datetime
+    ) -> None:
+        # Without receivers: what was read from the relay need not be sent there.
+        if edited:
+            Relay.objects.filter(pk=self.relay.pk).update(
+                **{column: getattr(self.relay, column) for column in _COLUMNS}
+            )
+            self.sync.acknowledged = dump(self.acknowledged)
+            self.sync.digest = digest(self.acknowledged)
+        self.sync.words_seen, self.sync.words_seen_at = seen, seen_at
+        columns = ["acknowledged", "digest", "words_seen", "words_seen_at"]
+        self.sync.save(update_fields=columns)
+
+    def _merge_description(self, text: str) -> None:
+        relay, before = self.relay, self.info["description"]
+        is_changed = is_changed_here(relay, "description", before)
+        if count_prompts(before, relay) and not count_prompts(text, relay):
+            relay.prompt_removed_at = timezone.now()
+        words = remove_prompts(text, relay)
+        if not is_changed:
+            self._set_description(words)
+        is_shown = count_prompts(text, relay) == is_due(relay)
+        # Where the owner has moved the prompt, it may stay.
+        as_wanted = is_shown and _is_same(words, own_description(relay))
+        self.info["description"] = public_description(relay) if as_wanted else text
+
+    def _set_description(self, words: str) -> None:
+        relay = self.relay
+        if self._can_hold("description", words):
+            relay.description, relay.longer_description = words, {}
+        else:
+            kept = {"text": words, "instead_of": relay.description}
+            relay.longer_description = kept
+
+    def _can_hold(self, field: str, text: str) -> bool:
+        try:
+            validate_fields(Relay(**{field: text}), [field])
+        except Invalid:
+            return False
+        return True
+
+
+def _lock(relay_id: UUID) -> _Words | None:
+    # Lock order: the relay before its sync, as when a change makes it stale.
+    relays = Relay.objects.existing().select_related("tenant", "plan")
+    relay = relays.select_for_update(of=("self",)).filter(pk=relay_id).first()
+    sync = RelaySync.objects.select_for_update().filter(pk=relay_id).first()
+    if relay is None or sync is None:
+        return None
+    acknowledged = json.loads(sync.acknowledged.reveal() or "{}")
+    return _Words(relay, sync, acknowledged)
+
+
+def _is_outdated(sync: RelaySync, read_at: datetime) -> bool:
+    later = (sync.acknowledged_at, sync.words_seen_at)
+    return any(time is not None and read_at < time for time in later)
+
+
+def _is_same(one: str, other: str) -> bool:
+    return printable(one).strip() == printable(other).strip()

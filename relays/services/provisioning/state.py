@@ -1,0 +1,168 @@
+"""Knowledge of one relay at zooid: each change of it is stored at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import Prefetch, QuerySet
+from django.utils import timezone
+
+from caravel.core.db.leases import Lease
+from caravel.core.exceptions import LeaseLost
+from relays.models import Relay, RelayExport, RelaySync
+from relays.services.provisioning.configuration import (
+    WORDS,
+    Configuration,
+    desired,
+    digest,
+    dump,
+    merge,
+    public_host,
+)
+from relays.services.provisioning.proofs import Identity
+
+#: zooid's file watcher rebuilds a relay some time after it has acknowledged a write.
+RELOAD_TIME = timedelta(minutes=1)
+
+
+class Sent(NamedTuple):
+    """Write that left, and has no answer yet: zooid may have executed it."""
+
+    method: str
+    body: Configuration
+
+
+@dataclass
+class SyncState:
+    """State of one sync, while it holds the lease."""
+
+    lease: Lease
+    relay: Relay
+    wanted: Configuration | None
+    #: Of the acknowledged configuration, all that is certain; None: zooid has none.
+    known: Configuration | None
+    sent: Sent | None
+    acknowledged_at: datetime | None
+    unproven: dict[str, Any]
+    failures: int
+    #: When its document was last requested.
+    looked_at: datetime
+    #: Whether this sync has changed something at zooid.
+    is_changed: bool = False
+
+    @classmethod
+    def read(cls, lease: Lease) -> SyncState:
+        """Return the present state. Raises RelayMisconfigured or Undecryptable."""
+        # The sync first: a change of the relay in between is synced once more.
+        sync: RelaySync = RelaySync.objects.get(pk=lease.pk)
+        relay = with_configuration(Relay.objects.filter(pk=lease.pk)).get()
+        sent = sync.sent.reveal()
+        return cls(
+            lease=lease,
+            relay=relay,
+            wanted=desired(relay),
+            known=load(sync),
+            sent=Sent(*json.loads(sent)) if sent else None,
+            acknowledged_at=sync.acknowledged_at,
+            unproven=sync.unproven,
+            failures=sync.failures,
+            looked_at=timezone.now(),
+        )
+
+    def reload(self) -> None:
+        """Read again what the owner has changed at the relay."""
+        fresh = self.read(self.lease)
+        self.relay, self.wanted, self.known = fresh.relay, fresh.wanted, fresh.known
+
+    @property
+    def identity(self) -> Identity:
+        return Identity.of(self.relay)
+
+    @property
+    def host(self) -> str:
+        """The name under which the relay has to be served, or not any more."""
+        return self.wanted["host"] if self.wanted else public_host(self.relay)
+
+    @property
+    def is_reloading(self) -> bool:
+        """True while zooid may still have to rebuild the relay after a write."""
+        if self.acknowledged_at is None:
+            return False
+        return timezone.now() < self.acknowledged_at + RELOAD_TIME
+
+    def record_sent(self, method: str, body: Configuration) -> None:
+        """Store a write before it leaves. Raises LeaseLost."""
+        self.lease.renew()
+        self._update(sent=dump([method, body]))
+        self.sent = Sent(method, body)
+
+    def clear_sent(self) -> None:
+        """Store that zooid has not executed the write. Raises LeaseLost."""
+        self._update(sent="")
+        self.sent = None
+
+    def acknowledge(self, config: Configuration | None) -> None:
+        """Store a configuration as the one that zooid has. Raises LeaseLost."""
+        self._store(config, {})
+
+    def acknowledge_patch(self, patch: Configuration) -> None:
+        """Store a patch as merged by zooid. Raises LeaseLost."""
+        known = (self.known or {}).get("info", {})
+        changed = patch.get("info", {}).keys() & known.keys() & {*WORDS}
+        before = {word: known[word] for word in changed}
+        with transaction.atomic():
+            sync = self._lock()
+            # As stored: words of the owner may have been adopted meanwhile.
+            self._store(merge(load(sync) or {}, patch), before)
+
+    def correct(self, shown: Configuration) -> None:
+        """Store what the relay shows in place of what zooid has acknowledged."""
+        with transaction.atomic():
+            sync = self._lock()
+            corrected = merge(load(sync) or {}, shown)
+            self._update(acknowledged=dump(corrected))
+        self.known = corrected
+
+    def record_repair(self) -> None:
+        """Store that a difference is sent again: once, until a proof."""
+        self.unproven = {**self.unproven, "is_repaired": True}
+        self._update(unproven=self.unproven)
+
+    def _store(self, config: Configuration | None, before: dict[str, str]) -> None:
+        self.acknowledged_at = timezone.now()
+        words = {**before, **self.unproven.get("words", {})} if config else {}
+        self.unproven = {**self.unproven, "words": words}
+        self._update(
+            acknowledged=dump(config) if config else "",
+            acknowledged_at=self.acknowledged_at,
+            digest=digest(config),
+            host=config.get("host", "") if config else "",
+            sent="",
+            unproven=self.unproven,
+        )
+        self.known, self.sent, self.is_changed = config, None, True
+
+    def _lock(self) -> RelaySync:
+        sync: RelaySync = RelaySync.objects.select_for_update().get(pk=self.lease.pk)
+        return sync
+
+    def _update(self, **columns: Any) -> None:
+        if not self.lease.row().update(**columns):
+            raise LeaseLost("Another worker has taken over the sync of this relay.")
+
+
+def with_configuration(relays: QuerySet[Relay]) -> QuerySet[Relay]:
+    """Return relays with the rows on which their configuration depends."""
+    windows = RelayExport.objects.with_open_window()
+    related = relays.select_related("plan", "tenant")
+    return related.prefetch_related(Prefetch("exports", windows))
+
+
+def load(sync: RelaySync) -> Configuration | None:
+    """Return the acknowledged configuration, None if zooid has none."""
+    text = sync.acknowledged.reveal()
+    return json.loads(text) if text else None
