@@ -11,7 +11,7 @@ from tenants.models import Tenant
 _LISTED_AFTER = timedelta(minutes=10)
 
 
-def reason_to_keep_relays(tenant: Tenant, deletion_at: datetime) -> str:
+def reason_to_keep_relays(tenant: Tenant, *, deletion_at: datetime) -> str:
     """Return why relays of a locked tenant cannot be deleted now, "" if they can.
 
     They are kept while a payment is under way, and until all payments that arrived at

@@ -121,7 +121,8 @@ class World:
         assert format_time(deletion_at, before.tenant) in warning.text
         assert warning.dm_sent_at <= deletion_at - timedelta(days=3.5)
         invoice = before.tenant.collections.get()
-        assert invoice.amount_remaining_cents and invoice.suspend_at <= deleted_at
+        assert invoice.amount_remaining_cents
+        assert invoice.suspend_at and invoice.suspend_at <= deleted_at
         offers = Notice.objects.filter(tenant=before.tenant, kind="relay_export_offer")
         last = offers.exclude(state="dropped").latest("created_at")
         assert last.created_at <= deleted_at - timedelta(days=30)
