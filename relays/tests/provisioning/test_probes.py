@@ -6,6 +6,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from caravel.core.db.encrypted_text import Secret
 from relays.clients.nip11 import fetch_documents
 from relays.models import Relay, RelaySync
 from relays.services import lifecycle
@@ -187,6 +188,16 @@ def test_document_from_before_a_write_proves_nothing(provisioning, monkeypatch):
     relay.refresh_from_db()
     assert relay.name == "New"
     assert not provisioning.row(relay).is_stale
+
+
+def test_relay_whose_key_cannot_be_read_does_not_stop_the_others(provisioning):
+    broken, other = provisioning.served_relay(), provisioning.served_relay()
+    Relay.objects.filter(pk=broken.pk).update(secret=Secret("unreadable"))
+
+    provisioning.probe(broken, other, after=LATER)
+
+    assert Relay.objects.get(pk=broken.pk).served_at == broken.served_at
+    assert Relay.objects.get(pk=other.pk).served_at > other.served_at
 
 
 def test_relay_at_the_private_name_of_an_export_is_not_seen_running(provisioning):
