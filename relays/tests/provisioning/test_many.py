@@ -46,14 +46,15 @@ def test_changes_during_syncs_of_one_tenant_do_not_deadlock(provisioning):
     relays = [RelayFactory(tenant=tenant) for _ in range(8)]
     ids = [relay.pk for relay in relays]
 
-    def change(relay_id: UUID) -> None:
+    def sync_and_change(relay_id: UUID) -> None:
+        sync_in_thread(relay_id)
         try:
             mark_stale(relay_id=relay_id)
         finally:
             connection.close()
 
     with ThreadPoolExecutor(16) as threads:
-        list(threads.map(lambda pk: (sync_in_thread(pk), change(pk)), ids * 3))
+        list(threads.map(sync_and_change, ids * 3))
 
     for relay_id in ids:
         sync_relay(relay_id=relay_id)
