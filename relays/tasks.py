@@ -40,8 +40,8 @@ def count_people() -> None:
         count_people_of_relay.delay(str(relay_id))
 
 
-# Expected while zooid is away, or if the relay is deleted meanwhile. The next sweep finds
-# it again if it is still due.
+# Expected while zooid is away, or if the relay is deleted meanwhile. The next sweep
+# finds it again if it is still due.
 @shared_task(queue="zooid", throws=(ZooidUnavailable, ZooidRefused, UnknownRelay))
 def count_people_of_relay(relay_id: str) -> None:
     members.count_people(relay_id=UUID(relay_id))

@@ -10,7 +10,7 @@ from django.utils import timezone
 from caravel.nostr import pubkey_of
 from relays import tasks
 from relays.clients.zooid import Zooid
-from relays.exceptions import ZooidUnavailable
+from relays.exceptions import UnknownRelay, ZooidUnavailable
 from relays.models import Plan, Relay
 from relays.services import over_limit
 from relays.services.lifecycle import change_plan, delete_relay, update_relay
@@ -249,7 +249,7 @@ def test_relay_deleted_while_zooid_answers_is_left_alone(zooid):
 
     with (
         patch.object(Zooid, "list_members", autospec=True, side_effect=delete),
-        pytest.raises(tasks.count_people_of_relay.throws),
+        pytest.raises(UnknownRelay),
     ):
         tasks.count_people_of_relay(str(relay.pk))
 
