@@ -96,7 +96,8 @@ class _Words:
 
     @property
     def info(self) -> dict[str, str]:
-        return self.acknowledged.get("info", {})
+        info: dict[str, str] = self.acknowledged.get("info", {})
+        return info
 
     def edited(self, shown: dict[str, str]) -> list[str]:
         """Return the fields that someone has changed at the relay."""
