@@ -16,7 +16,7 @@ from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tests.provisioning.owner import edit, served_relay, set_past_due
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db
 
 IN_SYNC = SyncOutcome.IN_SYNC
 

@@ -23,10 +23,7 @@ from relays.services.provisioning.payment_prompt import (
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tests.provisioning.owner import edit, served_relay, set_past_due
 
-pytestmark = [
-    pytest.mark.search,
-    pytest.mark.django_db(transaction=True, serialized_rollback=True),
-]
+pytestmark = [pytest.mark.search, pytest.mark.django_db]
 
 SEEDS = [
     random.SystemRandom().getrandbits(32) if IS_LARGE else seed
