@@ -169,3 +169,18 @@ def test_setting_that_is_switched_off_takes_the_prompt_back(
         assert provisioning.sync(relay) == IN_SYNC
 
     assert description(provisioning, relay) == "Painters."
+
+
+def test_edit_is_adopted_after_a_write_whose_answer_was_lost(provisioning, relay):
+    update_relay(relay_id=relay.pk, name="Ours")
+    provisioning.zooid.fault("reset", when="before", times=1)
+    provisioning.sync(relay)
+    assert provisioning.row(relay).sent
+    edit(provisioning, relay, "name", "The owner's")
+
+    assert provisioning.sync(relay, after=3600) == IN_SYNC
+    provisioning.probe(relay, after=7200)
+
+    assert not provisioning.row(relay).sent
+    assert Relay.objects.get(pk=relay.pk).name == "The owner's"
+    assert provisioning.document(relay).name == "The owner's"
