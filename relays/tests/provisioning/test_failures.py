@@ -18,7 +18,7 @@ from relays.services.provisioning.sync import SyncOutcome
 from relays.tasks import sweep_relay_syncs, sync_relay
 from relays.tests.factories import RelayFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 #: Seconds after which the first retry is due.
 RETRY = 31.0

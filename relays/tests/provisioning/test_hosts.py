@@ -8,7 +8,7 @@ from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tests.factories import RelayFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 WAITING, IN_SYNC = SyncOutcome.WAITING, SyncOutcome.IN_SYNC
 

@@ -15,7 +15,7 @@ from relays.services.provisioning.sync import SyncOutcome
 from relays.tasks import probe_relay_batch, probe_relays
 from relays.tests.factories import RelayFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 #: Seconds after which a probe is later than the reload of any write.
 LATER = 120.0

@@ -12,7 +12,7 @@ from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tests.factories import RelayFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_new_relay_is_created_and_proven_and_billed_from_then_on(provisioning):
