@@ -57,6 +57,9 @@ def send_difference(state: SyncState) -> None:
     patch = difference(state.wanted, state.known or {})
     if patch:
         _patch(state, state.wanted, patch)
+    elif state.sent is not None:
+        # Settled by what the relay shows: nothing is uncertain any more.
+        state.clear_sent()
 
 
 def _create(state: SyncState, wanted: Configuration) -> None:
