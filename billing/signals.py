@@ -1,3 +1,4 @@
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -58,8 +59,10 @@ def mark_stale_on_relay_delete(
 
 
 @receiver(deletion_due, dispatch_uid="billing.relay_kept")
-def keep_relay(sender: type[Relay], relay: Relay, **kwargs: Any) -> str:
-    return reason_to_keep_relays(relay.tenant, relay.deletion_at)
+def keep_relay(
+    sender: type[Relay], relay: Relay, deletion_at: datetime, **kwargs: Any
+) -> str:
+    return reason_to_keep_relays(relay.tenant, deletion_at=deletion_at)
 
 
 @receiver(post_save, sender=Notice, dispatch_uid="billing.deletion_announced")

@@ -1,21 +1,24 @@
 """Deletions of suspended relays: what billing knows that keeps a relay."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from billing.models import InvoiceCollection, StripeCursor, StripeEvent
 from billing.services.dunning.payment_block import is_suspended
 from billing.services.invoices.locks import has_pending_reduction, payment_blocker
 from tenants.models import Tenant
 
+#: Stripe may list an event a little late.
+_LISTED_AFTER = timedelta(minutes=10)
 
-def reason_to_keep_relays(tenant: Tenant, deletion_at: datetime) -> str:
+
+def reason_to_keep_relays(tenant: Tenant, *, deletion_at: datetime) -> str:
     """Return why relays of a locked tenant cannot be deleted now, "" if they can.
 
     They are kept while a payment is under way, and until all payments that arrived at
     Stripe before the date are known.
     """
     events = StripeCursor.objects.filter(pk=StripeCursor.EVENTS)
-    if not events.filter(read_until__gt=deletion_at).exists():
+    if not events.filter(read_until__gte=deletion_at + _LISTED_AFTER).exists():
         return "Stripe's events until that date have not been read."
     if _unprocessed_events(tenant):
         return "Events of its customer at Stripe are not processed."

@@ -18,8 +18,8 @@ from relays.services.locks import lock_relay
 
 logger = structlog.get_logger(__name__)
 
-#: Sent in the transaction that is about to delete a locked `relay`. A receiver returns
-#: why it has to stay for now, or "".
+#: Sent in the transaction that is about to delete a locked `relay`, with the date that
+#: was announced (`deletion_at`). A receiver returns why the relay has to stay, or "".
 deletion_due = Signal()
 #: Relays per tick of beat; the next tick takes the rest.
 _MAX_RELAYS = 5_000
@@ -84,7 +84,7 @@ def _reason_to_keep(relay: Relay) -> str:
     if relay.exports.unfinished().exists():
         return "Its events are being exported."
     # Not `send_robust`: an error of a receiver must keep the relay.
-    answers = deletion_due.send(sender=Relay, relay=relay)
+    answers = deletion_due.send(Relay, relay=relay, deletion_at=relay.deletion_at)
     return next((reason for _, reason in answers if reason), "")
 
 

@@ -63,11 +63,13 @@ def test_relay_is_not_due_before_its_dates(relay, clock):
     assert due_relays(now=timezone.now()) == []
 
 
-def test_owner_is_offered_an_export_with_the_date_in_their_time_zone(relay, clock):
+def test_owner_is_offered_an_export_with_the_date_in_their_time_zone(
+    relay, clock, settings
+):
     assert review(relay, clock, 30) == Step.OFFER_EXPORT
 
     text = notice("relay_export_offer").text
-    assert f"relay nest.{schedule.settings.RELAY_DOMAIN} has been off" in text
+    assert f"relay nest.{settings.RELAY_DOMAIN} has been off" in text
     assert "since 30 November 2026" in text
     assert "still off on 29 January 2027, 07:00 UTC-5, we delete it" in text
     assert export_url(relay).rsplit(".", 1)[0] in text
