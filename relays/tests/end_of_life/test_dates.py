@@ -154,6 +154,15 @@ def test_other_settings_do_not_make_an_announced_date_earlier(days):
     assert next_step(dates, on_day(31), other) == (Step.WAIT, dates)
 
 
+def test_shorter_settings_do_not_make_the_date_of_a_late_offer_earlier():
+    shorter = Terms(30 * DAY, 35 * DAY)
+    dates = Dates(on_day(30), None, on_day(60))
+
+    step, offered = next_step(dates, on_day(40), shorter)
+
+    assert (step, offered.deletion_at) == (Step.OFFER_EXPORT, on_day(60))
+
+
 def test_warning_is_as_early_as_a_short_time_allows():
     terms = Terms(DAY, 2 * DAY)
     _, offered = next_step(first_dates(NOW, terms), on_day(1), terms)
