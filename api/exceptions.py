@@ -10,8 +10,16 @@ from billing.clients.stripe.errors import (
     StripeUnavailable,
     StripeUnreadable,
 )
+from billing.exceptions import (
+    InvalidQuote,
+    QuoteChanged,
+    QuoteExpired,
+    QuoteNotReady,
+)
 from caravel.core.exceptions import CaravelError, Forbidden
+from caravel.core.web.throttling import Overloaded
 from lightning import exceptions as lightning
+from relays import exceptions as relays
 
 #: Any operation that calls Stripe may raise these; part of its documented errors.
 STRIPE_ERRORS = (
@@ -23,6 +31,22 @@ STRIPE_ERRORS = (
     StripeRefused,
     StripeUnavailable,
     StripeUnreadable,
+)
+#: A change with a quote may raise these.
+QUOTE_ERRORS: tuple[type[CaravelError], ...] = (
+    InvalidQuote,
+    QuoteExpired,
+    QuoteChanged,
+    QuoteNotReady,
+    *STRIPE_ERRORS,
+    Overloaded,
+)
+#: A change to a smaller plan, before which the members are counted, may raise these.
+MEMBER_ERRORS: tuple[type[CaravelError], ...] = (
+    relays.MembersExceedPlan,
+    relays.MembersNotCounted,
+    relays.ZooidUnavailable,
+    relays.ZooidRefused,
 )
 #: Raised while our own wallet issues a Lightning invoice, including the exchange rate.
 WALLET_ERRORS = (

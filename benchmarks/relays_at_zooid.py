@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -58,7 +59,7 @@ def provision(number: int, env: Mapping[str, str], log: Path) -> Measurement:
         RelaySync(relay=relay, version=1) for relay in relays[:SINGLE]
     )
     single_rate = _rate(
-        [lambda pk=relay.pk: sync.sync_relay(relay_id=pk) for relay in relays[:SINGLE]]
+        [partial(sync.sync_relay, relay_id=each.pk) for each in relays[:SINGLE]]
     )
     unsynced = Relay.objects.filter(synced=False)
     with _running(env, log, wake_up=first) as running:
@@ -73,7 +74,7 @@ def probe(env: Mapping[str, str], log: Path) -> Measurement:
     """Measure one worker that probes all relays of the state, and one more."""
     first, *singles = RelaySync.objects.order_by("pk")[: SINGLE + 1]
     single_rate = _rate(
-        [lambda pk=each.pk: probes.probe_relays(relay_ids=[pk]) for each in singles]
+        [partial(probes.probe_relays, relay_ids=[each.pk]) for each in singles]
     )
     RelaySync.objects.update(probed_at=None)
     number = RelaySync.objects.count()

@@ -8,7 +8,7 @@ from relays.exceptions import ZooidRefused, ZooidUnavailable
 from relays.models import RelayExport, RelaySync
 from relays.services import members
 from relays.services.end_of_life import review
-from relays.services.exports import export
+from relays.services.exports import endings, export
 from relays.services.provisioning import probes, sync
 
 
@@ -64,5 +64,6 @@ def export_relay(export_id: int) -> None:
 
 @shared_task
 def sweep_relay_exports() -> None:
+    endings.expire_exports(now=timezone.now())
     for export_id in RelayExport.objects.unfinished().claim(now=timezone.now()):
         export_relay.delay(export_id)

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import relay_for, relays_for, tenant_for
-from api.exceptions import STRIPE_ERRORS
+from api.exceptions import MEMBER_ERRORS, QUOTE_ERRORS, STRIPE_ERRORS
 from api.lists import paginate
 from api.schema import describe
 from api.serializers import relays as serializers
@@ -13,12 +13,7 @@ from api.serializers.base import EmptySerializer
 from api.serializers.tenants import ActivityListQuerySerializer, ActivitySerializer
 from api.views.base import ApiView
 from api.views.filters import activity_page, filter_relays
-from billing.exceptions import (
-    InvalidQuote,
-    QuoteChanged,
-    QuoteExpired,
-    QuoteNotReady,
-)
+from billing.exceptions import QuoteChanged, QuoteNotReady
 from billing.services.subscriptions.quotes import (
     change_plan_as_quoted,
     quote_plan_change,
@@ -34,14 +29,6 @@ from relays.services.members import count_for_plan, list_members
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
-_QUOTE_ERRORS: list[type[CaravelError]] = [
-    InvalidQuote,
-    QuoteExpired,
-    QuoteChanged,
-    QuoteNotReady,
-    *STRIPE_ERRORS,
-    Overloaded,
-]
 _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownRelay,
     exceptions.InvalidSubdomain,
@@ -56,15 +43,6 @@ _FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.PriceMissing,
     exceptions.FreeRelayQuota,
     exceptions.UnpaidRelayQuota,
-]
-
-
-#: Errors of a change to a smaller plan, before which the members are counted.
-_MEMBER_ERRORS: list[type[CaravelError]] = [
-    exceptions.MembersExceedPlan,
-    exceptions.MembersNotCounted,
-    exceptions.ZooidUnavailable,
-    exceptions.ZooidRefused,
 ]
 
 
@@ -131,8 +109,8 @@ class RelayView(ApiView):
         errors=[
             *_FIELD_ERRORS,
             exceptions.RelayIsDelinquent,
-            *_MEMBER_ERRORS,
-            *_QUOTE_ERRORS,
+            *MEMBER_ERRORS,
+            *QUOTE_ERRORS,
         ],
         examples={
             "Rename it": {"name": "Birds of the North"},
@@ -209,7 +187,7 @@ class RelayQuoteView(ApiView):
             exceptions.PriceMissing,
             exceptions.FreeRelayQuota,
             exceptions.UnpaidRelayQuota,
-            *_MEMBER_ERRORS,
+            *MEMBER_ERRORS,
             QuoteChanged,
             QuoteNotReady,
             *STRIPE_ERRORS,

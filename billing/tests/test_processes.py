@@ -1,4 +1,4 @@
-"""Crashes of real processes: Stripe and the database agree after recovery."""
+"""Crashes of real processes: the database, zooid and Stripe agree after recovery."""
 
 import json
 import signal
@@ -11,6 +11,7 @@ import redis
 import requests
 import stripe
 from django.conf import settings as django_settings
+from django.utils import timezone
 
 from billing.models import StripeAccount, StripeWrite, SubscriptionSync
 from billing.services.subscriptions.diff import desired_items
@@ -18,14 +19,16 @@ from billing.services.sync.queue import mark_stale
 from billing.tasks import sweep_stale_tenants
 from billing.tests.support import processes
 from caravel.tests.support.waiting import read_line
-from relays.models import Plan
+from relays.models import Plan, Relay, RelaySync
 from relays.services import lifecycle
+from relays.tasks import sweep_relay_syncs
 from tenants.models import Activity
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
     pytest.mark.processes,
+    pytest.mark.usefixtures("zooid"),
 ]
 
 SUBSCRIPTIONS = "^/v1/subscriptions$"
@@ -40,19 +43,30 @@ def empty_broker():
         yield broker
 
 
+@pytest.fixture(autouse=True)
+def _served_only(settings):
+    """Bill relays as the processes do: once zooid serves them."""
+    settings.BILLING_SERVED_RELAYS_ONLY = True
+
+
 @pytest.fixture
 def tenant(prices):
     return TenantFactory()
 
 
 def add_relay(tenant, subdomain="nest"):
-    lifecycle.create_relay(
+    return lifecycle.create_relay(
         tenant_id=tenant.pk, subdomain=subdomain, plan_id="basic", ignore_quotas=True
     )
 
 
 def assert_agreement(sandbox, tenant):
-    """Assert that Stripe has one subscription, with the items for the relays."""
+    """Assert that Stripe has one subscription, with the items for the relays.
+
+    All relays of the tenant were served.
+    """
+    active = Relay.objects.suspendable().filter(tenant=tenant)
+    assert sum(desired_items(tenant.pk).values()) == active.count()
     tenant.refresh_from_db()
     listed = sandbox.client().v1.subscriptions.list({"status": "all"}).data
     assert [sub.id for sub in listed] == [tenant.stripe_subscription_id]
@@ -63,9 +77,10 @@ def assert_agreement(sandbox, tenant):
 
 
 def recover(tmp_path):
-    """Six minutes later, start another worker and run the sweep as beat does."""
+    """Six minutes later, start another worker and run the sweeps as beat does."""
     processes.age_timestamps(6)
     with processes.worker(tmp_path / "second.log"):
+        sweep_relay_syncs.delay()
         sweep_stale_tenants.delay()
         processes.wait_for(processes.all_synced, "agreement after the sweep")
 
@@ -76,6 +91,51 @@ def test_worker_syncs_a_new_relay(sandbox, tenant, tmp_path):
         processes.wait_for(processes.all_synced, "the first sync")
 
     assert_agreement(sandbox, tenant)
+
+
+def test_relay_is_billed_once_zooid_serves_it(sandbox, zooid, tenant, tmp_path):
+    zooid.fault("error")
+    failed = RelaySync.objects.filter(failures__gt=0)
+    with processes.worker(tmp_path / "first.log"):
+        relay = add_relay(tenant)
+        processes.wait_for(failed.exists, "the failure")
+        processes.wait_for(
+            lambda: not SubscriptionSync.objects.stale().exists(), "the sync of nothing"
+        )
+    assert is_served(zooid, relay) is False
+    assert sandbox.requests("POST", "/v1/subscriptions") == []
+    zooid.clear_faults()
+
+    recover(tmp_path)
+
+    assert is_served(zooid, relay)
+    assert_agreement(sandbox, tenant)
+
+
+def test_relay_goes_dark_when_switched_off_and_returns(zooid, tenant, tmp_path):
+    with processes.worker(tmp_path / "worker.log"):
+        relay = add_relay(tenant)
+        processes.wait_for(processes.all_synced, "the first sync")
+        assert is_served(zooid, relay)
+
+        lifecycle.deactivate_relay(relay_id=relay.pk)
+        processes.wait_for(processes.all_synced, "the end")
+        assert not is_served(zooid, relay)
+
+        lifecycle.activate_relay(relay_id=relay.pk)
+        processes.wait_for(processes.all_synced, "the return")
+        assert is_served(zooid, relay)
+
+
+def is_served(zooid, relay) -> bool:
+    """Fetch the relay's NIP-11 document as a stranger does."""
+    headers = {
+        "Host": f"{relay.subdomain}.{django_settings.RELAY_DOMAIN}",
+        "Accept": "application/nostr+json",
+    }
+    response = requests.get(zooid.url, headers=headers, timeout=60)
+    assert response.status_code in {200, 404, 500}
+    return response.status_code == 200
 
 
 def test_sync_recovers_when_web_process_is_killed_between_commit_and_enqueue(
@@ -147,6 +207,7 @@ def test_sync_recovers_when_the_broker_loses_all_messages(
 def test_twenty_concurrent_syncs_create_one_subscription(sandbox, tenant, tmp_path):
     for n in range(3):
         add_relay(tenant, f"nest-{n}")
+    tenant.relays.update(first_served_at=timezone.now())
     code = f"""
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -184,11 +245,14 @@ def test_fifty_changes_in_a_burst_need_few_syncs(sandbox, tenant, tmp_path):
         started_at = time.monotonic()
         for n in range(50):
             add_relay(tenant, f"nest-{n}")
+        processes.wait_for(
+            lambda: not RelaySync.objects.stale().exists(), "the last first proof"
+        )
         seconds = time.monotonic() - started_at
         processes.wait_for(processes.all_synced, "the last sync")
 
     syncs = sandbox.requests("GET", "/v1/subscriptions")
-    # On a busy machine the burst takes longer than the delay that collects changes.
+    # The burst takes longer than the delay that collects changes.
     assert 1 <= len(syncs) <= 2 + seconds // django_settings.BILLING_SYNC_DELAY
     assert_agreement(sandbox, tenant)
 

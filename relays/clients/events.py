@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -175,7 +175,7 @@ def _connect(host: str) -> ClientConnection:
         options["additional_headers"] = {"X-Forwarded-Proto": scheme}
     if address.hostname and is_secure:
         options["server_hostname"] = address.hostname
-    connection = connect(  # `legacy`: without reconnecting
+    return connect(
         f"{'wss' if is_secure else 'ws'}://{host}/",
         proxy=None,
         compression=None,
@@ -185,7 +185,6 @@ def _connect(host: str) -> ClientConnection:
         legacy=True,
         **options,
     )
-    return cast(ClientConnection, connection)
 
 
 def _public_url(host: str) -> str:

@@ -4,6 +4,7 @@ https://github.com/nostr-protocol/nips/blob/master/11.md
 """
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -154,3 +155,12 @@ def _is_printable(character: str) -> bool:
 
 def _invalid() -> RelayUnreachable:
     return RelayUnreachable("The relay's answer is no NIP-11 document of zooid.")
+
+
+def _reset_in_child() -> None:
+    """Replace the threads after a fork: the parent's do not run in the child."""
+    global _threads
+    _threads = ThreadPoolExecutor(CONNECTIONS, "nip11")
+
+
+os.register_at_fork(after_in_child=_reset_in_child)

@@ -173,7 +173,7 @@ def test_zooid_is_not_called_inside_a_transaction(zooid):
 
 
 def test_count_does_not_send_the_relay_to_zooid_again(zooid):
-    relay = served_relay(zooid, 1, synced=True)
+    relay = served_relay(zooid, 1)
 
     count_for_plan(relay_id=relay.pk, plan_id="free")
 

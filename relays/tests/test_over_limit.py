@@ -59,8 +59,16 @@ def test_relay_over_its_limit_is_reported_to_its_owner_and_to_support(
     assert fields == {"tenant": relay.tenant_id, "relay": str(relay.pk)}
 
 
+def test_notice_is_plain_text(zooid):
+    Plan.objects.filter(pk="basic").update(name="You & <me>")
+
+    counted(served_relay(zooid, 101))
+
+    assert "its plan You & <me> is for at most 100" in Notice.objects.get().text
+
+
 def test_relay_over_its_limit_runs_on_as_it_is(zooid):
-    relay = served_relay(zooid, 101, synced=True)
+    relay = served_relay(zooid, 101)
 
     counted(relay)
 

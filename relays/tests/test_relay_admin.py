@@ -38,7 +38,8 @@ def test_keys_are_entered_as_npub_or_hex_and_shown_in_hex(admin_client):
 
 
 def test_page_saved_as_it_is_changes_no_role(admin_client):
-    relay = RelayFactory(admins=[ANN], moderators=[BEN], synced=True)
+    relay = RelayFactory(admins=[ANN], moderators=[BEN])
+    Relay.objects.update(synced=True)
 
     save(admin_client, relay)
 

@@ -3,7 +3,7 @@
 `python -m sandbox.zooid`, or `with running_zooid() as zooid: …`.
 """
 
-from sandbox.zooid.instances import Panic
+from sandbox.zooid.relays.instances import Panic
 from sandbox.zooid.server import CannotListen, running_zooid
 from sandbox.zooid.zooid import Zooid
 

@@ -8,8 +8,12 @@ from pathlib import Path
 
 from sandbox.common import command
 from sandbox.common.nostr import pubkey_of
+from sandbox.zooid.relays.instances import Panic
 from sandbox.zooid.server import running_zooid
 from sandbox.zooid.zooid import Zooid
+
+#: The exit status of a Go program that panics.
+PANIC_STATUS = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the command-line options."""
-    file = "JSON file that stores the relays"
+    file = "JSON file that stores the relays; their events are in a file beside it"
     keys = (
         "comma-separated hex public keys that may manage relays"
         " (default: that of ROBOT_SECRET in the environment)"
@@ -41,10 +45,23 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
     """
     managers = _managers(options)
     running = running_zooid(
-        whitelist=managers, port=options.zooid_port, state=options.relays
+        whitelist=managers,
+        port=options.zooid_port,
+        state=options.relays,
+        on_panic=_exit,
     )
     explanation = partial(_explanation, managers, options)
-    return command.serve("zooid", running, explanation if explain else None)
+    try:
+        return command.serve("zooid", running, explanation if explain else None)
+    except Panic as panic:
+        print(f"panic: {panic}", file=sys.stderr)
+        return PANIC_STATUS
+
+
+def _exit(reason: str) -> None:
+    print(f"panic: {reason}", file=sys.stderr, flush=True)
+    # At once, from any thread.
+    os._exit(PANIC_STATUS)
 
 
 def _managers(options: argparse.Namespace) -> list[str]:
@@ -58,6 +75,7 @@ def _explanation(managers: list[str], options: argparse.Namespace, zooid: Zooid)
     url = zooid.url
     return f"""
   page      {url}/
+  relay     {url}/   with the Host of a relay: NIP-11, NIP-86 and its WebSocket
   API       {url}/relay/ID   (requests are signed, NIP-98)
   control   {url}/_sandbox/relays
   managers  {", ".join(managers) or "nobody"}

@@ -5,11 +5,11 @@ from functools import partial
 
 from sandbox.common.http import Request, Response, Steps, in_thread
 from sandbox.common.websocket import WebSocket
-from sandbox.zooid import nip11, nip86
-from sandbox.zooid.base_url import base_url
 from sandbox.zooid.faults import Place, ZooidFault
-from sandbox.zooid.instances import Instance
-from sandbox.zooid.session import Session
+from sandbox.zooid.relays import nip11, nip86
+from sandbox.zooid.relays.base_url import base_url
+from sandbox.zooid.relays.instances import Instance
+from sandbox.zooid.relays.session import Session
 from sandbox.zooid.zooid import Zooid
 
 TEXT = {"Content-Type": "text/plain; charset=utf-8"}

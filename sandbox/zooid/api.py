@@ -7,7 +7,7 @@ from sandbox.common.control import Refused
 from sandbox.common.http import Request, Response, json_response
 from sandbox.zooid.auth import verify_signature
 from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, validate
-from sandbox.zooid.instances import Instances
+from sandbox.zooid.relays.instances import Instances
 from sandbox.zooid.store import Store
 
 #: Only the newest requests are recorded.
@@ -94,9 +94,12 @@ class Api:
 
     def _save_config(self, relay_id: str, data: Config) -> None:
         config = validate(data, is_lenient=self.is_lenient)
-        for other, other_config in self._store.configs.items():
+        for other, taken in self._store.configs.items():
+            if other == relay_id:
+                continue
+            # In this order, for each relay; the schema with its case.
             for name in ("schema", "host"):
-                if other != relay_id and other_config[name] == config[name]:
+                if taken.get(name) == config[name]:
                     raise Refused(409, f'{name} "{config[name]}" is already in use')
         self._store.configs[relay_id] = config
         self._written(relay_id)

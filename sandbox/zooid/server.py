@@ -1,6 +1,6 @@
 """Relays, API, control and page over HTTP on loopback."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,8 @@ from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import CannotListen, Server
 from sandbox.zooid import answers, page
 from sandbox.zooid.control import COMMANDS
-from sandbox.zooid.nip11 import is_asked
-from sandbox.zooid.session import MAX_MESSAGE_BYTES
+from sandbox.zooid.relays.nip11 import is_asked
+from sandbox.zooid.relays.session import MAX_MESSAGE_BYTES
 from sandbox.zooid.zooid import Zooid
 
 __all__ = ["CannotListen", "respond", "running_zooid"]
@@ -30,14 +30,18 @@ def respond(zooid: Zooid, request: Request) -> Steps:
 
 @contextmanager
 def running_zooid(
-    *, whitelist: Iterable[str] = (), port: int = 0, state: Path | None = None
+    *,
+    whitelist: Iterable[str] = (),
+    port: int = 0,
+    state: Path | None = None,
+    on_panic: Callable[[str], None] = lambda reason: None,
 ) -> Iterator[Zooid]:
     """Serve on 127.0.0.1 for the length of the block; port 0 is a free port.
 
-    The hex public keys of the whitelist may manage relays. A state file restores relays
-    and members. Raises CannotListen, UnreadableState or Panic.
+    The hex public keys of the whitelist may manage relays. A state file restores
+    relays, members and events. Raises CannotListen, UnreadableState or Panic.
     """
-    zooid = Zooid(frozenset(whitelist), state)
+    zooid = Zooid(frozenset(whitelist), state, on_panic)
     zooid.listener = _Listener(zooid, port)
     zooid.start()
     try:

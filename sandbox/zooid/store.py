@@ -6,7 +6,7 @@ from typing import Any
 
 from sandbox.common.state import UnreadableState
 from sandbox.zooid.configs import Config
-from sandbox.zooid.database import Database
+from sandbox.zooid.relays.database import Database
 
 
 class Store:

@@ -10,7 +10,7 @@ from sandbox.common.nostr import Event, generate_secret_key, pubkey_of
 from sandbox.zooid.api import Api, ApiRequest
 from sandbox.zooid.configs import Config, merge_patch, validate
 from sandbox.zooid.faults import Kind, Place, When, ZooidFault
-from sandbox.zooid.instances import Instance, Instances, Panic, Writer
+from sandbox.zooid.relays.instances import Instance, Instances, Panic, Writer
 from sandbox.zooid.store import Store
 
 
@@ -36,22 +36,29 @@ class RelayState(NamedTuple):
 class Zooid:
     """A zooid: its relays, and the methods with which tests control it."""
 
-    def __init__(self, whitelist: Collection[str], state: Path | None = None) -> None:
-        """Accept requests of these public keys, in hex. Raises UnreadableState."""
+    def __init__(
+        self,
+        whitelist: Collection[str],
+        state: Path | None = None,
+        on_panic: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        """Accept requests of these public keys, in hex. Raises UnreadableState.
+
+        `on_panic` is called with the reason when it has ended itself.
+        """
         #: Seconds before each response, of API and relays.
         self.latency = 0.0
         #: Connections to relays break after so many messages to the client.
         self.max_messages: int | None = None
         #: The reason for which zooid ended itself.
         self.panic: str | None = None
-        #: Called when it has ended itself.
-        self.on_panic: Callable[[], None] = lambda: None
         self.faults: Faults[ZooidFault] = Faults()
         self.listener: Listener | None = None
         self.lock = threading.RLock()
         self.store = Store(state)
         self.instances = Instances(self.store.configs, self._on_build)
         self.api = Api(whitelist, self.store, self.instances)
+        self._on_panic = on_panic
         self._is_open = False
         self._stopping: threading.Thread | None = None
 
@@ -117,7 +124,7 @@ class Zooid:
 
     @property
     def is_lenient(self) -> bool:
-        """Whether any schema and an empty owner are accepted, as before 2026."""
+        """True if any schema and an empty owner are accepted, as once by zooid."""
         return self.api.is_lenient
 
     @is_lenient.setter
@@ -274,15 +281,15 @@ class Zooid:
             try:
                 reload()
             except Panic as panic:
-                self.panic = str(panic)
+                self.panic = reason = str(panic)
                 self.instances.stop()
                 # Not here: this may be the thread of the server, which ends with it.
-                self._stopping = threading.Thread(target=self._end)
+                self._stopping = threading.Thread(target=self._end, args=(reason,))
                 self._stopping.start()
 
-    def _end(self) -> None:
+    def _end(self, reason: str) -> None:
         self.stop()
-        self.on_panic()
+        self._on_panic(reason)
 
 
 def _generate_config(relay_id: str) -> Config:

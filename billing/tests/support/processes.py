@@ -22,6 +22,7 @@ from django.db.models import F
 from billing.models import StripeEvent, SubscriptionSync
 from caravel.tests.support import secret_scanner
 from caravel.tests.support.waiting import read_line, wait_until
+from relays.models import RelaySync
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFORK = ("--concurrency", "2")
@@ -42,6 +43,8 @@ def environment() -> dict[str, str]:
         "STRIPE_API_BASE": settings.STRIPE_API_BASE,
         "STRIPE_SECRET_KEY": settings.STRIPE_SECRET_KEY,
         "STRIPE_WEBHOOK_SECRET": settings.STRIPE_WEBHOOK_SECRETS[0],
+        "ZOOID_API_URL": settings.ZOOID_API_URL,
+        "ZOOID_RELAYS_URL": settings.ZOOID_RELAYS_URL,
         "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
         "ROBOT_WALLET": ",".join(settings.ROBOT_WALLETS),
         "ROBOT_WALLET_REQUESTS_PER_MINUTE": str(
@@ -81,7 +84,7 @@ class Worker:
 
 @contextmanager
 def worker(
-    log: Path, *, queues: str = "default,stripe", pool: Sequence[str] = PREFORK
+    log: Path, *, queues: str = "default,stripe,zooid", pool: Sequence[str] = PREFORK
 ) -> Iterator[Worker]:
     """Run a Celery worker for these queues; it is killed when the block ends."""
     arguments = (
@@ -144,14 +147,17 @@ def wait_for(condition: Callable[[], object], event: str) -> None:
 
 
 def sync_states() -> str:
-    """Return all rows of SubscriptionSync, for messages."""
-    return str(list(SubscriptionSync.objects.values()))
+    """Return the rows of all syncs, for messages."""
+    relays = RelaySync.objects.defer("acknowledged", "sent")
+    shown = [(str(each), each.last_error) for each in relays]
+    return f"{list(SubscriptionSync.objects.values())} {shown}"
 
 
 def age_timestamps(minutes: int) -> None:
     """Move all leases, enqueue times and retry times into the past."""
     for model, columns in (
         (SubscriptionSync, ("lease_until", "enqueued_at", "next_attempt_at")),
+        (RelaySync, ("lease_until", "enqueued_at", "next_attempt_at")),
         (StripeEvent, ("enqueued_at", "next_attempt_at", "received_at")),
     ):
         age = timedelta(minutes=minutes)
@@ -159,4 +165,6 @@ def age_timestamps(minutes: int) -> None:
 
 
 def all_synced() -> bool:
-    return not SubscriptionSync.objects.stale().exists()
+    """Return whether zooid has all relays, and Stripe what they cost."""
+    stale = RelaySync.objects.stale(), SubscriptionSync.objects.stale()
+    return not any(rows.exists() for rows in stale)

@@ -46,8 +46,9 @@ def write(
     no complete response was received.
     """
     body = b"" if content is None else json.dumps(content).encode()
-    # One connection for each: zooid may have closed one that was kept, and then nobody
-    # knows whether it has read the request.
+    # One connection for each: a server may close one that was kept at any time, and
+    # then nobody knows whether it has read the request.
+    # https://github.com/psf/requests/issues/4664
     try:
         return _send(method, path, body)
     except NotConnected as exc:

@@ -44,8 +44,7 @@ def complete(export: RelayExport) -> None:
         data = gzip.compress(b"", mtime=0)
         RelayExportPart.objects.create(export=export, number=0, data=data)
         export.size_bytes = len(data)
-    now = timezone.now()
-    _end(export, State.DONE, expires_at=now + LIFETIME, **NO_FAILURE)
+    _end(export, State.DONE, **NO_FAILURE)
     _expire(export.relay.exports.done().exclude(pk=export.pk))
 
 
@@ -71,13 +70,14 @@ def max_bytes() -> int:
 
 
 def _end(export: RelayExport, state: State, **columns: object) -> None:
-    had_window = bool(export.window_host)
+    had_window, now = bool(export.window_host), timezone.now()
     RelayExport.objects.filter(pk=export.pk).update(
         state=state,
         window_host="",
         cursor_ids=[],
         size_bytes=export.size_bytes,
-        finished_at=timezone.now(),
+        finished_at=now,
+        expires_at=now + LIFETIME if state == State.DONE else None,
         enqueued_at=None,
         **columns,
     )

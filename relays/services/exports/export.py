@@ -6,9 +6,9 @@ so a worker may be killed at any time, and two never store the same events.
 
 import gzip
 import secrets
-import time
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 
 from django.conf import settings
 from django.db import transaction
@@ -85,9 +85,9 @@ def _open_window(export: RelayExport) -> str:
 
 def _export(export_id: int, source: _Source) -> None:
     members = partial(Zooid().list_members, source.relay.pk)
-    position, end_at = source.position, time.monotonic() + TURN
+    position, end_at = source.position, monotonic() + TURN
     with open_reader(source.host, source.secret.reveal()) as reader:
-        while time.monotonic() < end_at:
+        while monotonic() < end_at:
             batch = read_batch(reader.fetch_page, position, members)
             if not _store(export_id, position, batch) or batch is None:
                 return

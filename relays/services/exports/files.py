@@ -21,7 +21,7 @@ class ExportFile:
 def get_export(*, relay_id: UUID, export_id: int) -> RelayExport:
     """Return an export of a relay. Raises UnknownExport."""
     # The database has no larger keys.
-    export = None
+    export: RelayExport | None = None
     if 0 < export_id < 2**63:
         export = list_exports(relay_id).filter(pk=export_id).first()
     if export is None:

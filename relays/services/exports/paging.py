@@ -49,7 +49,7 @@ def read_batch(
     page = fetch({} if until is None else {"until": until})
     if not page.events:
         found = None if until is None else _skip_unreadable(fetch, until)
-        return found and Batch((), found, is_complete=False)
+        return Batch((), found, is_complete=False) if found else None
     oldest = min(event.created_at for event in page.events)
     if oldest == until and page.is_cut:
         return _read_second(fetch, page, position, members)

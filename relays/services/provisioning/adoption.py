@@ -65,17 +65,17 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
     return bool(edited)
 
 
-def must_look_first(relay: Relay, known: Configuration) -> bool:
-    """Return whether a sync would send words that nobody has changed here.
+def must_look_first(relay: Relay, wanted: Configuration, known: Configuration) -> bool:
+    """Return whether a sync could overwrite words that were not changed here.
 
-    Only the prompt makes it so. The owner may have edited the words around it.
+    The prompt is added and taken back in the description: the owner may have edited the
+    words around it. Later is too late for a relay that goes dark with a prompt.
     """
     before = known.get("info", {}).get("description")
-    return (
-        before is not None
-        and before != public_description(relay)
-        and not is_changed_here(relay, "description", before)
-    )
+    if before is None or is_changed_here(relay, "description", before):
+        return False
+    is_prompt_new = before != wanted["info"]["description"]
+    return is_prompt_new or (wanted["inactive"] and bool(count_prompts(before, relay)))
 
 
 def is_changed_here(relay: Relay, field: str, acknowledged: str) -> bool:

@@ -12,7 +12,7 @@ from caravel.core.db.transactions import release_connection
 from caravel.core.exceptions import CaravelError, LeaseLost
 from relays.clients.nip11 import fetch_document
 from relays.clients.zooid import Zooid
-from relays.exceptions import RelayIsAnother, RelayUnproven
+from relays.exceptions import RelayIsAnother, RelayUnproven, RelayUnreachable
 from relays.models import RelaySync
 from relays.services.provisioning import adoption, outcomes
 from relays.services.provisioning.configuration import difference
@@ -86,6 +86,7 @@ def _reconcile(state: SyncState) -> Shown:
     if state.wanted is None and state.known is None and state.sent is None:
         return None  # zooid has never had it.
     settle(state)
+    _look_first(state)
     for _ in range(_MAX_ROUNDS):
         send_difference(state)
         try:
@@ -96,6 +97,30 @@ def _reconcile(state: SyncState) -> Shown:
         if not _adopt_words(state, document):
             return document
     raise RelayUnproven("The relay still shows another configuration.")
+
+
+def _look_first(state: SyncState) -> None:
+    """Adopt the owner's words if a write could overwrite them.
+
+    Raises RelayUnreachable, unless the relay has to go dark in any case.
+    """
+    wanted, known = state.wanted, state.known
+    if wanted is None or known is None or known.get("inactive", True) or state.sent:
+        return
+    if not adoption.must_look_first(state.relay, wanted, known):
+        return
+    state.looked_at = timezone.now()
+    try:
+        document = fetch_document(known["host"])
+    except RelayUnreachable:
+        if not wanted["inactive"]:
+            raise
+        return
+    if document is not None and state.identity.has(document):
+        adoption.adopt(
+            relay_id=state.relay.pk, document=document, read_at=state.looked_at
+        )
+        state.reload()
 
 
 def _prove(state: SyncState) -> Shown:

@@ -94,11 +94,17 @@ def _repeat_create(state: SyncState, body: Configuration) -> None:
 
 
 def _settle_patch(state: SyncState, known: Configuration, patch: Configuration) -> None:
-    document = _look(state, known, patch)
-    if was_patched(document, known, patch, identity=state.identity):
-        state.acknowledge_patch(patch)
-        return
-    newer = words_of_owner(document, known, patch)
+    newer: Configuration = {}
+    try:
+        document = _look(state, known, patch)
+    except RelayUnreachable:
+        if state.failures < _BLIND_AFTER:
+            raise
+    else:
+        if was_patched(document, known, patch, identity=state.identity):
+            state.acknowledge_patch(patch)
+            return
+        newer = words_of_owner(document, known, patch)
     if newer:
         # As if ours had been taken: those of the owner will be adopted.
         state.correct(newer)
@@ -110,12 +116,7 @@ def _look(state: SyncState, known: Configuration, patch: Configuration) -> Shown
     after = merge(known, patch)
     # A relay that went off is missed at the name that it had.
     before, now = known.get("host", state.host), after.get("host", state.host)
-    try:
-        return fetch_document(before if after.get("inactive") else now)
-    except RelayUnreachable:
-        if state.failures < _BLIND_AFTER:
-            raise
-        return None
+    return fetch_document(before if after.get("inactive") else now)
 
 
 def _send(state: SyncState, method: str, body: Configuration) -> None:

@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 import threading
 from uuid import uuid4
 
@@ -8,6 +10,7 @@ from django.db import transaction
 from caravel.core.db.transactions import NetworkInTransaction
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.tests.support.http_server import response, running_server, self_signed
+from caravel.tests.support.waiting import LIMIT
 from relays.clients import nip11
 from relays.clients.nip11 import (
     CONNECTIONS,
@@ -283,6 +286,24 @@ def test_probes_at_once_are_bounded_for_all_callers(settings):
 
     assert len(server.requests) == 300
     assert most <= CONNECTIONS
+
+
+def test_forked_child_has_its_own_threads(settings, monkeypatch):
+    # The child must not close the parent's connection to the database.
+    monkeypatch.setattr(nip11, "release_connection", lambda: None)
+    with running_server(lambda _: ZOOID_404) as server:
+        settings.ZOOID_RELAYS_URL = server.url
+        assert fetch_documents([HOST]) == {HOST: None}
+        child = os.fork()
+        if child == 0:
+            signal.alarm(int(LIMIT))
+            try:
+                os._exit(0 if fetch_documents([HOST]) == {HOST: None} else 1)
+            finally:
+                os._exit(2)
+        _, status = os.waitpid(child, 0)
+
+    assert status == 0
 
 
 @pytest.mark.parametrize(

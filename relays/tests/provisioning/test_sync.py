@@ -4,13 +4,15 @@ import pytest
 from django.utils import timezone
 
 from caravel.nostr import pubkey_of
+from relays.clients.nip11 import fetch_document
 from relays.models import Relay, RelayExport
 from relays.services import lifecycle
+from relays.services.provisioning import sync
 from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tests.factories import RelayFactory
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_new_relay_is_created_and_proven_and_billed_from_then_on(provisioning):
@@ -55,10 +57,9 @@ def test_sync_without_a_difference_sends_nothing_and_logs_nothing(provisioning):
 
 def test_only_what_differs_is_sent(provisioning):
     relay = provisioning.served_relay()
-    # Edited at zooid by somebody: a complete configuration would take it back.
-    config = provisioning.config(relay)
-    config["policy"]["public_join"] = True
-    config["info"]["name"] = "Renamed there"
+    # A complete configuration would take this back.
+    there = {"policy": {"public_join": True}, "info": {"name": "Renamed there"}}
+    provisioning.zooid.edit(relay.pk, there)
     lifecycle.update_relay(relay_id=relay.pk, groups_enabled=False)
 
     provisioning.sync(relay)
@@ -178,17 +179,15 @@ def test_export_of_a_dark_relay_opens_a_private_name_and_closes_it(provisioning)
 def test_change_during_the_sync_is_synced_by_the_next(provisioning, monkeypatch):
     relay = provisioning.served_relay()
     lifecycle.update_relay(relay_id=relay.pk, name="First")
-    answer = provisioning.zooid.find
 
-    def change_once(host):
-        monkeypatch.setattr(provisioning.zooid, "find", answer)
-        Relay.objects.filter(pk=relay.pk).update(name="Second")
-        mark_stale(relay_id=relay.pk)
-        return answer(host)
+    def change_and_fetch(host):
+        lifecycle.update_relay(relay_id=relay.pk, name="Second")
+        return fetch_document(host)
 
-    monkeypatch.setattr(provisioning.zooid, "find", change_once)
+    with monkeypatch.context() as patch:
+        patch.setattr(sync, "fetch_document", change_and_fetch)
+        assert provisioning.sync(relay) == SyncOutcome.STALE
 
-    assert provisioning.sync(relay) == SyncOutcome.STALE
     relay.refresh_from_db()
     assert not relay.synced
     assert provisioning.sync(relay) == SyncOutcome.IN_SYNC
@@ -197,8 +196,7 @@ def test_change_during_the_sync_is_synced_by_the_next(provisioning, monkeypatch)
 
 def test_edit_of_the_owner_at_the_relay_stays_while_we_change_the_plan(provisioning):
     relay = provisioning.served_relay(name="Ours")
-    provisioning.config(relay)["info"]["name"] = "The owner's"
-    provisioning.zooid._instances.write(str(relay.pk), "nip86")
+    provisioning.zooid.edit(relay.pk, {"info": {"name": "The owner's"}})
     lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
 
     assert provisioning.sync(relay) == SyncOutcome.IN_SYNC

@@ -12,7 +12,7 @@ from sandbox.zooid import Zooid as SandboxZooid
 
 
 def served_relay(zooid: SandboxZooid, people: int, **fields: Any) -> Relay:
-    """Create a relay that zooid serves, with its own key and roles as members."""
+    """Create a relay that zooid serves as configured, with its roles as members."""
     relay: Relay = RelayFactory(first_served_at=timezone.now(), **fields)
     roles = {"admin": relay.admins, "moderator": relay.moderators}
     config = {
@@ -25,6 +25,7 @@ def served_relay(zooid: SandboxZooid, people: int, **fields: Any) -> Relay:
     Zooid().create_relay(relay.pk, config)
     admit(zooid, relay, people)
     zooid.requests.clear()
+    Relay.objects.filter(pk=relay.pk).update(synced=True)
     return relay
 
 

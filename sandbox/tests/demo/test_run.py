@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -69,8 +70,9 @@ def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
             assert_sandboxes_are_configured(run)
         with subtests.test("a second make run is refused"):
             assert_second_run_is_refused(var)
-        output = run.manage("shell", "-c", CREATE_TENANT + PRINT_MEMBERS)
-        assert "members: []" in output, output
+        run.manage("shell", "-c", CREATE_TENANT)
+        with subtests.test("the relay runs within seconds"):
+            wait_until_served(run)
         with subtests.test("a wallet pays the first invoice"):
             pay_by_wallet(run)
         with subtests.test("an invoice that the wallet refuses is paid by hand"):
@@ -139,6 +141,18 @@ def assert_second_run_is_refused(var: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
+def wait_until_served(run: Run) -> None:
+    zooid = run.address("zooid")
+    headers = {
+        "Host": f"first.relays.localhost:{urlsplit(zooid).port}",
+        "Accept": "application/nostr+json",
+    }
+    wait_until(
+        lambda: requests.get(zooid, headers=headers, timeout=LIMIT).ok,
+        "the relay's NIP-11 document",
+    )
+
+
 def pay_by_wallet(run: Run) -> None:
     assert run.connect("rich").startswith("Connected rich at 127.0.0.1")
     run.wait_for("paid", 1)
@@ -173,7 +187,7 @@ def assert_members_are_fetched(run: Run) -> None:
     url = f"{run.address('zooid')}_sandbox/relays/{relay_id}/members"
     assert requests.post(url, json={"members": [ANN]}, timeout=LIMIT).ok
     output = run.manage("shell", "-c", PRINT_MEMBERS)
-    assert f"members: ['{ANN}']" in output, output
+    assert "members: [" in output and ANN in output, output
 
 
 def start_silent_payment(run: Run) -> None:

@@ -4,6 +4,7 @@ The source is zooid's `instance.go`, `lib.go` and `cmd/relay/main.go`.
 """
 
 import asyncio
+from unittest.mock import call, create_autospec
 
 import pytest
 import requests
@@ -117,14 +118,13 @@ def test_answer_comes_before_a_reload_that_is_delayed(zooid):
 
 def test_latency_delays_relays_and_api(zooid, monkeypatch):
     create(zooid)
-    waits = []
-    sleep = asyncio.sleep
-    monkeypatch.setattr(asyncio, "sleep", lambda s: waits.append(s) or sleep(0))
+    sleep = create_autospec(asyncio.sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     zooid.latency = 3600.0
 
     assert fetch(zooid, HOST).ok
     assert send(zooid, "GET", "/relay/a/members").ok
-    assert waits == [3600.0, 3600.0]
+    assert sleep.await_args_list == [call(3600.0), call(3600.0)]
 
 
 def test_fault_of_a_place_and_a_path_leaves_the_others_alone(zooid):
@@ -149,3 +149,13 @@ def test_relay_has_a_home_page_and_no_others(zooid):
 
     assert fetch(zooid, HOST, "text/html").headers["Content-Type"] == "text/html"
     assert requests.get(url, headers={"Host": HOST}, timeout=60).status_code == 404
+
+
+def test_dark_relay_with_a_local_name_is_404_and_not_the_page(zooid):
+    host = f"reef.localhost:{zooid.url.rpartition(':')[2]}"
+    create(zooid, host=host)
+    assert fetch(zooid, host).json()["name"] == "one"
+
+    patch(zooid, inactive=True)
+
+    assert fetch(zooid, host).status_code == 404

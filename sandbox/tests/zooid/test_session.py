@@ -24,7 +24,7 @@ from sandbox.tests.support.zooid import (
     patch,
     send,
 )
-from sandbox.zooid.session import MAX_RESULTS
+from sandbox.zooid.relays.session import MAX_RESULTS
 
 note = partial(relay_client.note, key=ANN_KEY)
 

@@ -17,6 +17,7 @@ from sandbox.tests.support.sandbox_command import (
     search,
 )
 from sandbox.zooid import running_zooid
+from sandbox.zooid.__main__ import PANIC_STATUS
 
 pytestmark = pytest.mark.processes
 
@@ -71,6 +72,23 @@ def test_managers_can_be_set_and_relays_survive_a_kill_and_restart(tmp_path):
         assert list_members(url, manager).json()["members"][0] == ANN
         default = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
         assert list_members(url, default).status_code == 403
+
+
+def test_relay_without_an_owner_ends_sandbox_zooid_until_it_is_removed(tmp_path):
+    relays = tmp_path / "relays.json"
+    options = ("--relays", str(relays))
+    with standalone(tmp_path, *options) as (process, screen):
+        url = search(r"sandbox zooid on (http://\S+)", screen)
+        config = {"host": "a.example", "schema": "a", "secret": generate_secret_key()}
+        edit = f"{url}/_sandbox/relays/a"
+        requests.post(edit, json={"config": config}, timeout=60)
+
+        assert process.wait(60) == PANIC_STATUS
+
+    again = start(tmp_path, "--zooid-port", "0", *options)
+    _, stderr = again.communicate(timeout=60)
+    assert again.returncode == PANIC_STATUS
+    assert stderr == "panic: relay a: info.pubkey is not a public key\n"
 
 
 def test_startup_error_of_sandbox_zooid_is_one_line(tmp_path):

@@ -43,6 +43,20 @@ def test_relay_can_be_created_replaced_patched_and_deleted(zooid):
     assert zooid.relays == {}
 
 
+def test_second_manager_patches_the_same_relay():
+    other_key = generate_secret_key()
+    with running_zooid(whitelist=[pubkey_of(KEY), pubkey_of(other_key)]) as zooid:
+        send(zooid, "POST", "/relay/a", first := config())
+        again = send(zooid, "POST", "/relay/a", config("two"), key=other_key)
+        assert again.json() == {"error": "relay with this id already exists"}
+        body = {"info": {"name": "theirs"}}
+        assert send(zooid, "PATCH", "/relay/a", body, key=other_key).ok
+
+        assert zooid.relays["a"]["info"]["name"] == "theirs"
+        assert zooid.relays["a"]["secret"] == first["secret"]
+        assert zooid.reloads("a") == 2
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
 def test_changing_an_unknown_relay_is_404(zooid, method):
     answer = send(zooid, method, "/relay/a", config())
@@ -74,8 +88,12 @@ def test_id_schema_and_host_must_be_unique(zooid):
     same_schema["schema"], same_host["host"] = "relay_one", "one.relays.example"
 
     assert send(zooid, "POST", "/relay/a", config("c")).status_code == 409
-    assert send(zooid, "POST", "/relay/c", same_schema).status_code == 409
-    assert send(zooid, "POST", "/relay/c", same_host).status_code == 409
+    for body, text in (
+        (same_schema, 'schema "relay_one" is already in use'),
+        (same_host, 'host "one.relays.example" is already in use'),
+    ):
+        answer = send(zooid, "POST", "/relay/c", body)
+        assert (answer.status_code, answer.json()) == (409, {"error": text})
     assert send(zooid, "PUT", "/relay/b", same_host).status_code == 409
     assert send(zooid, "PATCH", "/relay/b", {"schema": "relay_one"}).status_code == 409
     # A relay may keep its own schema.

@@ -16,9 +16,9 @@ from sandbox.nostr import messages
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
 from sandbox.nostr.messages import AUTH_KIND, MAX_AUTH_AGE, MalformedMessage, message
 from sandbox.nostr.store import EPHEMERAL, Record
-from sandbox.zooid import rights
-from sandbox.zooid.database import Database
-from sandbox.zooid.instances import Instance
+from sandbox.zooid.relays import rights
+from sandbox.zooid.relays.database import Database
+from sandbox.zooid.relays.instances import Instance
 
 #: zooid answers each filter of a REQ with so many events, the newest.
 MAX_RESULTS = 1_000

@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from sandbox.common.nostr import Event, pubkey_of
 from sandbox.zooid.configs import Config
-from sandbox.zooid.database import Database
+from sandbox.zooid.relays.database import Database
 
 AUTH_REQUIRED = "auth-required: authentication is required for access"
 NO_MEMBER = "restricted: you are not a member of this relay"

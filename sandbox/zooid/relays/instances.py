@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sandbox.common.nostr import is_pubkey, is_secret_key, pubkey_of
 from sandbox.zooid.configs import Config
-from sandbox.zooid.nip11 import render_document
+from sandbox.zooid.relays.nip11 import render_document
 
 #: Who wrote a configuration: the management API, the relay's owner with NIP-86, or
 #: somebody with an editor.
@@ -29,7 +29,7 @@ class Instance:
 
     relay_id: str
     config: Config
-    #: Connections to it; see `sandbox.zooid.session`.
+    #: Connections to it; see `sandbox.zooid.relays.session`.
     sessions: set[Any] = field(default_factory=set)
 
     @property
@@ -94,7 +94,7 @@ class Instances:
 
     @property
     def is_due(self) -> bool:
-        """Whether a written relay waits for its reload and its time has come."""
+        """True if a written relay waits for its reload and its time has come."""
         # A copy: another thread may take the only one away.
         oldest = next(iter(list(self._written)), None)
         return oldest is not None and oldest[0] <= time.monotonic()

@@ -12,10 +12,10 @@ from typing import Any
 from sandbox.common.control import Refused
 from sandbox.common.http import Request, Response, json_response
 from sandbox.common.nostr import Event
-from sandbox.zooid import rights
 from sandbox.zooid.auth import read_event
-from sandbox.zooid.base_url import base_url
 from sandbox.zooid.configs import Config
+from sandbox.zooid.relays import rights
+from sandbox.zooid.relays.base_url import base_url
 
 CONTENT_TYPE = "application/nostr+json+rpc"
 #: Seconds; an event from the future is accepted.

@@ -1,0 +1,3 @@
+from relays.tests.provisioning.conftest import provisioning
+
+__all__ = ["provisioning"]

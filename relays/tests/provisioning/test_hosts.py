@@ -1,0 +1,125 @@
+"""Names that others have, or that move between relays."""
+
+import pytest
+
+from relays.models import Relay
+from relays.services import lifecycle
+from relays.services.provisioning.configuration import public_host
+from relays.services.provisioning.sync import SyncOutcome
+from relays.tests.factories import RelayFactory
+
+pytestmark = pytest.mark.django_db
+
+WAITING, IN_SYNC = SyncOutcome.WAITING, SyncOutcome.IN_SYNC
+
+
+def swap_names(*relays):
+    """Give each relay the name of the next one."""
+    names = [relay.subdomain for relay in relays]
+    for relay in relays:
+        Relay.objects.filter(pk=relay.pk).update(subdomain=f"free-{relay.subdomain}")
+    for relay, name in zip(relays, [*names[1:], names[0]], strict=True):
+        lifecycle.update_relay(relay_id=relay.pk, subdomain=name)
+
+
+def sync_all(provisioning, relays, rounds):
+    return [[provisioning.sync(relay) for relay in relays] for _ in range(rounds)]
+
+
+def test_stranger_at_the_name_is_reported_and_asked_hourly(provisioning):
+    relay = RelayFactory()
+    stranger = {
+        "host": public_host(relay),
+        "schema": "strangers",
+        "secret": "7" * 64,
+        "info": {"pubkey": "8" * 64},
+    }
+    provisioning.zooid.edit("stranger", stranger)
+
+    assert provisioning.sync(relay) == SyncOutcome.FAILED
+    assert provisioning.sync(relay, after=3500) == SyncOutcome.NOT_DUE
+
+    row = provisioning.row(relay)
+    assert row.last_error_code == "zooid-host-taken"
+    relay.refresh_from_db()
+    assert relay.sync_error == "The name of the relay is not free at our server yet."
+    assert relay.first_served_at is None
+    provisioning.zooid.remove("stranger")
+    assert provisioning.sync(relay, after=3601) == IN_SYNC
+
+
+def test_schema_of_a_stranger_is_reported(provisioning):
+    relay = RelayFactory()
+    stranger = {
+        "host": "other.example",
+        "schema": relay.schema,
+        "secret": "7" * 64,
+        "info": {"pubkey": "8" * 64},
+    }
+    provisioning.zooid.edit("stranger", stranger)
+
+    assert provisioning.sync(relay) == SyncOutcome.FAILED
+
+    assert provisioning.row(relay).last_error_code == "zooid-schema-taken"
+
+
+def test_name_of_a_renamed_relay_goes_to_the_next(provisioning):
+    first = provisioning.served_relay(subdomain="paint")
+    lifecycle.update_relay(relay_id=first.pk, subdomain="moved")
+    second = RelayFactory(subdomain="paint")
+
+    assert provisioning.sync(second) == WAITING
+    assert provisioning.row(first).enqueued_at
+    assert provisioning.sync(first) == IN_SYNC
+    assert provisioning.sync(second) == IN_SYNC
+
+    document = provisioning.document(second)
+    assert document
+    assert document.pubkey == second.tenant_id
+    assert provisioning.row(second).failures == 0
+
+
+def test_name_of_a_deleted_relay_goes_to_the_next(provisioning):
+    first = provisioning.served_relay(subdomain="paint")
+    lifecycle.delete_relay(relay_id=first.pk)
+    second = RelayFactory(subdomain="paint")
+
+    assert provisioning.sync(second) == WAITING
+    assert provisioning.sync(first) == IN_SYNC
+    assert provisioning.sync(second) == IN_SYNC
+    first.refresh_from_db()
+    assert first.dark_at
+
+
+def test_name_whose_holder_cannot_be_synced_is_a_failure_with_a_pause(provisioning):
+    first = provisioning.served_relay(subdomain="paint")
+    lifecycle.update_relay(relay_id=first.pk, subdomain="moved", description="x")
+    provisioning.zooid.fault("error", method="PATCH", status=500)
+    provisioning.sync(first)
+    second = RelayFactory(subdomain="paint")
+
+    assert provisioning.sync(second) == SyncOutcome.FAILED
+    assert provisioning.sync(second, after=20) == SyncOutcome.NOT_DUE
+
+    provisioning.zooid.clear_faults()
+    assert provisioning.sync(first, after=31) == IN_SYNC
+    assert provisioning.sync(second, after=31) == IN_SYNC
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_relays_that_swap_names_all_get_theirs(provisioning, count):
+    relays = [provisioning.served_relay(subdomain=f"r{n}") for n in range(count)]
+    secrets = [provisioning.config(relay)["secret"] for relay in relays]
+    swap_names(*relays)
+
+    outcomes = sync_all(provisioning, relays, count + 2)
+
+    assert outcomes[-1] == [SyncOutcome.NOT_DUE] * count
+    for relay in relays:
+        document = provisioning.document(relay)
+        assert document
+        assert document.pubkey == relay.tenant_id
+    assert [provisioning.config(relay)["secret"] for relay in relays] == secrets
+    # One of them had a private name in between.
+    reloads = [provisioning.zooid.reloads(relay.pk) for relay in relays]
+    assert sorted(reloads) == [2] * (count - 1) + [3]

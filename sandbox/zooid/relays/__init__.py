@@ -1,0 +1,1 @@
+"""The relays that zooid serves: each on its host, all in one database."""
