@@ -137,9 +137,11 @@ def test_switching_deletion_on_sets_a_date_ahead(switched_on_at, deletion_at):
     offered_at = on_day(30) if switched_on_at > 30 else None
     dates = Dates(on_day(30), offered_at)
 
-    _, dates = next_step(dates, on_day(switched_on_at), TERMS)
+    step, dates = next_step(dates, on_day(switched_on_at), TERMS)
 
     assert dates.deletion_at == on_day(deletion_at)
+    # The offer is made again, since the first one named no date.
+    assert (step == Step.OFFER_EXPORT) == (switched_on_at > 30)
 
 
 def test_relay_suspended_before_there_were_dates_gets_them_from_now_on():
