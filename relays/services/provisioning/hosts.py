@@ -10,6 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.utils import timezone
 
+from caravel.core.exceptions import CaravelError
 from relays.exceptions import HostTaken
 from relays.models import Relay, RelaySync
 from relays.services.provisioning.configuration import desired
@@ -73,7 +74,10 @@ def _may_be_ours(relay_id: UUID) -> bool:
 
 def _wanted_host(sync: RelaySync) -> str:
     relays = with_configuration(Relay.objects.filter(pk=sync.pk))
-    wanted = desired(relays.get())
+    try:
+        wanted = desired(relays.get())
+    except CaravelError:
+        return sync.host  # It will not be sent, so it stays where it is.
     return str(wanted["host"]) if wanted else ""
 
 

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from caravel.core.db.encrypted_text import Undecryptable
 from relays.clients.nip11 import Probe, RelayDocument, fetch_documents
 from relays.exceptions import RelayMisconfigured, RelayUnreachable
 from relays.models import Relay, RelaySync
@@ -67,7 +68,18 @@ def _relays(hosts: Mapping[UUID, str], read_at: datetime) -> dict[UUID, Relay]:
         for relay in rows
         if relay.sync.host == hosts[relay.pk]
         and (relay.sync.acknowledged_at or read_at) <= read_at
+        and _has_readable_key(relay)
     }
+
+
+def _has_readable_key(relay: Relay) -> bool:
+    """Return whether the relay can be recognized; one that cannot fails alone."""
+    try:
+        relay.secret.reveal()
+    except Undecryptable as exc:
+        logger.error("relay_key_unreadable", relay=str(relay.pk), error=exc.message)
+        return False
+    return True
 
 
 def _record_proofs(relays: Mapping[UUID, Relay], probes: Mapping[UUID, Probe]) -> None:

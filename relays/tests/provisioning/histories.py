@@ -25,6 +25,7 @@ from relays.services.provisioning.probes import claim_due, probe_relays
 from relays.services.provisioning.sync import SyncOutcome, sync_relay
 from relays.tests.factories import RelayFactory
 from sandbox.zooid import Zooid
+from sandbox.zooid.faults import When
 
 WORDS = ("name", "icon", "description")
 Config = dict[str, Any]
@@ -87,7 +88,7 @@ class History:
     def _edit_here(self) -> None:
         word, relay = self.random.choice(WORDS), self._relay()
         text = self._text("here", word)
-        change = partial(_update, **{word: text})
+        change = partial(_set_word, word=word, text=text)
         if self._change(change, relay):
             self.written[relay, word].append(text)
 
@@ -143,7 +144,7 @@ class History:
         self.zooid.fault("error", place="everywhere", status=503)
 
     def _lose_answers(self) -> None:
-        when = self.random.choice(("before", "after"))
+        when: When = self.random.choice(("before", "after"))
         self.zooid.fault("reset", when=when, times=1)
 
     def _be_slow(self) -> None:
@@ -302,8 +303,8 @@ class History:
             self.problems.append(f"{key}: {word} is {text}")
 
 
-def _update(relay_id: UUID, **fields: Any) -> None:
-    lifecycle.update_relay(relay_id=relay_id, **fields)
+def _set_word(relay_id: UUID, *, word: str, text: str) -> None:
+    lifecycle.update_relay(relay_id=relay_id, **{word: text})
 
 
 def _deadly(call: Callable[..., Any]) -> Callable[..., Any]:

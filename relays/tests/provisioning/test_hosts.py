@@ -106,6 +106,16 @@ def test_name_whose_holder_cannot_be_synced_is_a_failure_with_a_pause(provisioni
     assert provisioning.sync(second, after=31) == IN_SYNC
 
 
+def test_invalid_relay_that_holds_the_name_is_no_error_of_the_next(provisioning):
+    first = provisioning.served_relay(subdomain="paint")
+    Relay.objects.filter(pk=first.pk).update(subdomain="moved", admins=["nobody"])
+    second = RelayFactory(subdomain="paint")
+
+    assert provisioning.sync(second) == SyncOutcome.FAILED
+
+    assert provisioning.row(second).last_error_code == "zooid-host-taken"
+
+
 @pytest.mark.parametrize("count", [2, 3])
 def test_relays_that_swap_names_all_get_theirs(provisioning, count):
     relays = [provisioning.served_relay(subdomain=f"r{n}") for n in range(count)]

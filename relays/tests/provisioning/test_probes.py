@@ -6,6 +6,8 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from caravel.core.db.encrypted_text import Secret
+from relays.clients.nip11 import fetch_documents
 from relays.models import Relay, RelaySync
 from relays.services import lifecycle
 from relays.services.provisioning import probes
@@ -27,8 +29,10 @@ def test_probe_of_a_relay_as_configured_only_records_the_proof(provisioning):
 
     provisioning.probe(relay, after=LATER)
 
-    before, after = relay, Relay.objects.get(pk=relay.pk)
-    assert after.served_at > before.served_at
+    before, after = relay.served_at, Relay.objects.get(pk=relay.pk).served_at
+    assert before
+    assert after
+    assert after > before
     assert not provisioning.row(relay).is_stale
     assert provisioning.zooid.requests == []
 
@@ -42,6 +46,8 @@ def test_probe_of_a_dark_relay_records_the_proof(provisioning):
     provisioning.probe(relay, after=LATER)
 
     after = Relay.objects.get(pk=relay.pk)
+    assert before.dark_at
+    assert after.dark_at
     assert after.dark_at > before.dark_at
     assert after.served_at == before.served_at
     assert not provisioning.row(relay).is_stale
@@ -166,7 +172,7 @@ def test_edit_of_the_owner_is_adopted_and_not_sent_back(provisioning):
 
 def test_document_from_before_a_write_proves_nothing(provisioning, monkeypatch):
     relay = provisioning.served_relay(name="Old")
-    fetch = probes.fetch_documents
+    fetch = fetch_documents
 
     def fetch_and_be_overtaken(hosts):
         documents = fetch(hosts)
@@ -182,6 +188,16 @@ def test_document_from_before_a_write_proves_nothing(provisioning, monkeypatch):
     relay.refresh_from_db()
     assert relay.name == "New"
     assert not provisioning.row(relay).is_stale
+
+
+def test_relay_whose_key_cannot_be_read_does_not_stop_the_others(provisioning):
+    broken, other = provisioning.served_relay(), provisioning.served_relay()
+    Relay.objects.filter(pk=broken.pk).update(secret=Secret("unreadable"))
+
+    provisioning.probe(broken, other, after=LATER)
+
+    assert Relay.objects.get(pk=broken.pk).served_at == broken.served_at
+    assert Relay.objects.get(pk=other.pk).served_at > other.served_at
 
 
 def test_relay_at_the_private_name_of_an_export_is_not_seen_running(provisioning):
