@@ -57,9 +57,6 @@ def send_difference(state: SyncState) -> None:
     patch = difference(state.wanted, state.known or {})
     if patch:
         _patch(state, state.wanted, patch)
-    elif state.sent is not None:
-        # Settled by what the relay shows: nothing is uncertain any more.
-        state.clear_sent()
 
 
 def _create(state: SyncState, wanted: Configuration) -> None:
