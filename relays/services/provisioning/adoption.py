@@ -96,7 +96,8 @@ class _Words:
 
     @property
     def info(self) -> dict[str, str]:
-        return self.acknowledged.get("info", {})
+        info: dict[str, str] = self.acknowledged.get("info", {})
+        return info
 
     def edited(self, shown: dict[str, str]) -> list[str]:
         """Return the fields that someone has changed at the relay."""
@@ -114,7 +115,7 @@ class _Words:
         elif is_changed_here(self.relay, field, self.info[field]):
             # The relay has it, and ours is different: it is sent.
             self.info[field] = text
-        elif self._can_hold(field, text):
+        elif _can_hold(field, text):
             self.info[field] = text
             setattr(self.relay, field, text)
 
@@ -147,18 +148,11 @@ class _Words:
 
     def _set_description(self, words: str) -> None:
         relay = self.relay
-        if self._can_hold("description", words):
+        if _can_hold("description", words):
             relay.description, relay.longer_description = words, {}
         else:
             kept = {"text": words, "instead_of": relay.description}
             relay.longer_description = kept
-
-    def _can_hold(self, field: str, text: str) -> bool:
-        try:
-            validate_fields(Relay(**{field: text}), [field])
-        except Invalid:
-            return False
-        return True
 
 
 def _lock(relay_id: UUID) -> _Words | None:
@@ -179,3 +173,11 @@ def _is_outdated(sync: RelaySync, read_at: datetime) -> bool:
 
 def _is_same(one: str, other: str) -> bool:
     return printable(one).strip() == printable(other).strip()
+
+
+def _can_hold(field: str, text: str) -> bool:
+    try:
+        validate_fields(Relay(**{field: text}), [field])
+    except Invalid:
+        return False
+    return True

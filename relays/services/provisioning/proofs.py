@@ -56,43 +56,42 @@ def shows(
     )
 
 
-def was_patched(
+def shown_part(
     document: Shown,
     known: Configuration,
     patch: Configuration,
     *,
+    seen: Mapping[str, str],
     identity: Identity,
-) -> bool:
-    """Return whether a document shows that zooid has executed a patch."""
-    after = merge(known, patch)
-    if "inactive" in patch or ("host" in patch and not after["inactive"]):
-        return shows(document, after, identity=identity)
-    if document is None:
-        return False
-    before, words = known.get("info", {}), patch.get("info", {})
-    return any(
-        _shown(document, word) == printable(words[word]) != printable(before[word])
-        for word in words.keys() & before.keys() & {*WORDS}
-    )
-
-
-def words_of_owner(
-    document: Shown, known: Configuration, patch: Configuration
 ) -> Configuration:
-    """Return the words of a patch that the owner has replaced at the relay since.
+    """Return the part of a patch that the relay shows as executed.
 
-    The relay shows neither the words before the patch nor those of the patch.
+    `seen` are the words that it showed before the patch. Other words than those and
+    ours are newer ones of the owner: then ours count as executed, too.
     """
-    if document is None:
-        return {}
-    before, words = known.get("info", {}), patch.get("info", {})
-    newer = {
-        word: words[word]
-        for word in words.keys() & before.keys() & {*WORDS}
-        if _shown(document, word)
-        not in (printable(words[word]), printable(before[word]))
+    part: Configuration = {}
+    after = merge(known, patch)
+    if shows(document, after, identity=identity):
+        switches = {"inactive"} if after.get("inactive") else {"inactive", "host"}
+        part = {key: patch[key] for key in switches & patch.keys()}
+    is_own = document is not None and identity.has(document)
+    if document is None or not is_own:
+        return part
+    before = {**known.get("info", {}), **seen}
+    words = {
+        word: text
+        for word, text in patch.get("info", {}).items()
+        if word in WORDS and _shown(document, word) != printable(before.get(word, ""))
     }
-    return {"info": newer} if newer else {}
+    return {**part, "info": words} if words else part
+
+
+def has_own_words(document: Shown, part: Configuration) -> bool:
+    """Return whether the relay shows a word of ours in a part of a patch."""
+    return document is not None and any(
+        _shown(document, word) == printable(text)
+        for word, text in part.get("info", {}).items()
+    )
 
 
 def _shown(document: RelayDocument, word: str) -> str:

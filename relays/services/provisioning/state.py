@@ -34,6 +34,8 @@ class Sent(NamedTuple):
 
     method: str
     body: Configuration
+    #: Whether an earlier one had no answer either: part of this body may be its.
+    is_repeated: bool = False
 
 
 @dataclass
@@ -48,6 +50,8 @@ class SyncState:
     sent: Sent | None
     acknowledged_at: datetime | None
     unproven: dict[str, Any]
+    #: Words that the relay showed when it was last looked at.
+    words_seen: dict[str, str]
     failures: int
     #: When its document was last requested.
     looked_at: datetime
@@ -69,6 +73,7 @@ class SyncState:
             sent=Sent(*json.loads(sent)) if sent else None,
             acknowledged_at=sync.acknowledged_at,
             unproven=sync.unproven,
+            words_seen=sync.words_seen,
             failures=sync.failures,
             looked_at=timezone.now(),
         )
@@ -77,6 +82,7 @@ class SyncState:
         """Read again what the owner has changed at the relay."""
         fresh = self.read(self.lease)
         self.relay, self.wanted, self.known = fresh.relay, fresh.wanted, fresh.known
+        self.words_seen = fresh.words_seen
 
     @property
     def identity(self) -> Identity:
@@ -97,8 +103,8 @@ class SyncState:
     def record_sent(self, method: str, body: Configuration) -> None:
         """Store a write before it leaves. Raises LeaseLost."""
         self.lease.renew()
-        self._update(sent=dump([method, body]))
-        self.sent = Sent(method, body)
+        self.sent = Sent(method, body, is_repeated=self.sent is not None)
+        self._update(sent=dump(self.sent))
 
     def clear_sent(self) -> None:
         """Store that zooid has not executed the write. Raises LeaseLost."""
@@ -113,7 +119,7 @@ class SyncState:
         """Store a patch as merged by zooid. Raises LeaseLost."""
         known = (self.known or {}).get("info", {})
         changed = patch.get("info", {}).keys() & known.keys() & {*WORDS}
-        before = {word: known[word] for word in changed}
+        before = {word: self.words_seen.get(word, known[word]) for word in changed}
         with transaction.atomic():
             sync = self._lock()
             # As stored: words of the owner may have been adopted meanwhile.
@@ -124,7 +130,8 @@ class SyncState:
         with transaction.atomic():
             sync = self._lock()
             corrected = merge(load(sync) or {}, shown)
-            self._update(acknowledged=dump(corrected))
+            host = corrected.get("host", "")
+            self._update(acknowledged=dump(corrected), host=host)
         self.known = corrected
 
     def record_repair(self) -> None:

@@ -15,7 +15,7 @@ from relays.clients.zooid import Zooid
 from relays.exceptions import RelayIsAnother, RelayUnproven, RelayUnreachable
 from relays.models import RelaySync
 from relays.services.provisioning import adoption, outcomes
-from relays.services.provisioning.configuration import difference
+from relays.services.provisioning.configuration import WORDS, difference
 from relays.services.provisioning.hosts import ComeBack
 from relays.services.provisioning.proofs import Shown, shows
 from relays.services.provisioning.state import SyncState
@@ -100,14 +100,16 @@ def _reconcile(state: SyncState) -> Shown:
 
 
 def _look_first(state: SyncState) -> None:
-    """Adopt the owner's words if a write could overwrite them.
+    """Adopt the owner's words before a write that could overwrite them.
 
-    Raises RelayUnreachable, unless the relay has to go dark in any case.
+    After it, the relay shows if the write or the owner came later. Raises
+    RelayUnreachable, unless the relay has to go dark in any case.
     """
     wanted, known = state.wanted, state.known
     if wanted is None or known is None or known.get("inactive", True) or state.sent:
         return
-    if not adoption.must_look_first(state.relay, wanted, known):
+    words = difference(wanted, known).get("info", {}).keys() & {*WORDS}
+    if not words and not adoption.must_look_first(state.relay, wanted, known):
         return
     state.looked_at = timezone.now()
     try:

@@ -22,8 +22,8 @@ from relays.services.provisioning.configuration import (
     forget,
     merge,
 )
-from relays.services.provisioning.proofs import Shown, was_patched, words_of_owner
-from relays.services.provisioning.state import SyncState
+from relays.services.provisioning.proofs import Shown, has_own_words, shown_part
+from relays.services.provisioning.state import Sent, SyncState
 
 #: Failures in a row after which a patch is sent again although nobody can look.
 _BLIND_AFTER = 6
@@ -38,11 +38,12 @@ def settle(state: SyncState) -> None:
     """
     if state.sent is None or state.wanted is None:
         return
-    method, body = state.sent
-    if method == "POST":
-        _repeat_create(state, body)
-    elif method == "PATCH" and state.known is not None:
-        _settle_patch(state, state.known, body)
+    if state.sent.method == "POST":
+        _repeat_create(state, state.sent.body)
+    elif state.sent.method == "PATCH" and state.known is not None:
+        _settle_patch(state, state.known, state.sent)
+        if state.sent and not difference(state.wanted, state.known):
+            state.clear_sent()
 
 
 def send_difference(state: SyncState) -> None:
@@ -56,6 +57,9 @@ def send_difference(state: SyncState) -> None:
     patch = difference(state.wanted, state.known or {})
     if patch:
         _patch(state, state.wanted, patch)
+    elif state.sent is not None:
+        # Settled by what the relay shows: nothing is uncertain any more.
+        state.clear_sent()
 
 
 def _create(state: SyncState, wanted: Configuration) -> None:
@@ -93,22 +97,30 @@ def _repeat_create(state: SyncState, body: Configuration) -> None:
         return
 
 
-def _settle_patch(state: SyncState, known: Configuration, patch: Configuration) -> None:
-    newer: Configuration = {}
+def _settle_patch(state: SyncState, known: Configuration, sent: Sent) -> None:
+    part: Configuration = {}
     try:
-        document = _look(state, known, patch)
+        document = _look(state, known, sent.body)
     except RelayUnreachable:
         if state.failures < _BLIND_AFTER:
             raise
     else:
-        if was_patched(document, known, patch, identity=state.identity):
-            state.acknowledge_patch(patch)
+        part = shown_part(
+            document,
+            known,
+            sent.body,
+            seen=state.words_seen,
+            identity=state.identity,
+        )
+        is_proof = part.keys() - {"info"} or has_own_words(document, part)
+        # zooid executes all or nothing of one patch, but part of a repeated one may
+        # have been in the first.
+        if is_proof and not sent.is_repeated:
+            state.acknowledge_patch(sent.body)
             return
-        newer = words_of_owner(document, known, patch)
-    if newer:
-        # As if ours had been taken: those of the owner will be adopted.
-        state.correct(newer)
-    state.known = merge(forget(known, patch), newer)
+    if part:
+        state.correct(part)
+    state.known = merge(forget(known, sent.body), part)
 
 
 def _look(state: SyncState, known: Configuration, patch: Configuration) -> Shown:

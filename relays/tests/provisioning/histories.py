@@ -19,9 +19,10 @@ from caravel.core.exceptions import CaravelError
 from relays.clients.zooid import Zooid as Client
 from relays.models import Relay, RelaySync
 from relays.services import lifecycle
+from relays.services.members import count_for_plan
 from relays.services.provisioning.configuration import desired, difference
 from relays.services.provisioning.probes import claim_due, probe_relays
-from relays.services.provisioning.sync import sync_relay
+from relays.services.provisioning.sync import SyncOutcome, sync_relay
 from relays.tests.factories import RelayFactory
 from sandbox.zooid import Zooid
 
@@ -54,7 +55,7 @@ class History:
         self.problems: list[str] = []
         self._count = 0
         self._patch = patch
-        self._lost: set[str] = set()
+        self._uncertain: set[str] = set()
         self._replaced: set[tuple[str, str]] = set()
         self._record_writes()
 
@@ -115,11 +116,12 @@ class History:
 
     def _change_plan(self) -> None:
         plan = self.random.choice(("free", "basic", "growth"))
-        self._change(
-            lambda pk: lifecycle.change_plan(
-                relay_id=pk, plan_id=plan, ignore_quotas=True
-            )
-        )
+
+        def change(relay_id: UUID) -> None:
+            count_for_plan(relay_id=relay_id, plan_id=plan)
+            lifecycle.change_plan(relay_id=relay_id, plan_id=plan, ignore_quotas=True)
+
+        self._change(change)
 
     def _change_status(self) -> None:
         service: Callable[..., Relay] = self.random.choice(
@@ -160,6 +162,7 @@ class History:
         relay = self._relay()
         if relay not in self.zooid.relays:
             return
+        self._uncertain.add(relay)
         kind = self.random.choice(("inactive", "owner", "remove"))
         if kind == "remove":
             # What the owner has edited is lost with it.
@@ -186,12 +189,14 @@ class History:
 
     def _sync(self, relay_id: UUID) -> None:
         try:
-            sync_relay(relay_id=relay_id)
+            outcome = sync_relay(relay_id=relay_id)
+            if outcome == SyncOutcome.IN_SYNC:
+                self._uncertain.discard(str(relay_id))
         except Killed:
-            self._lost.add(str(relay_id))
+            self._uncertain.add(str(relay_id))
         error = RelaySync.objects.values_list("last_error_code", flat=True)
         if error.get(pk=relay_id) == "zooid-outcome-unknown":
-            self._lost.add(str(relay_id))
+            self._uncertain.add(str(relay_id))
 
     def _change(
         self, service: Callable[[UUID], object], relay_id: str | None = None
@@ -245,8 +250,9 @@ class History:
     def _judge(self, relay_id: str, before: Config | None, now: Config | None) -> None:
         """Judge a write of Caravel: is it needless, or does it harm?"""
         if now == before:
-            # A change that NIP-11 does not show, and whose answer was lost.
-            if relay_id in self._lost:
+            # Nobody could know: NIP-11 does not show it, and an answer was lost or
+            # somebody else has written it.
+            if relay_id in self._uncertain:
                 self.needless.append(relay_id)
             else:
                 self.problems.append(f"{relay_id}: needless write")
@@ -262,22 +268,24 @@ class History:
                     self.problems.append(f"{relay_id}: took back {word}")
 
     def _check(self, relay: Relay) -> None:
-        key = str(relay.pk)
+        key, wanted = str(relay.pk), desired(relay)
         config = self.zooid.relays.get(key)
-        wanted = desired(relay)
         if relay.sync.is_stale or not relay.synced:
             error = relay.sync.last_error
             self.problems.append(f"{key}: not in sync ({error})")
-        shown = {**config} if config else None
-        secret = shown.pop("secret") if shown else None
-        if shown != wanted:
-            missing = difference(wanted or {}, shown or {})
-            self.problems.append(f"{key}: zooid lacks {missing}")
-        if secret is not None and secret != relay.secret.reveal():
+        if self.zooid.is_served(key) is not bool(wanted and not wanted["inactive"]):
+            self.problems.append(f"{key}: served is {self.zooid.is_served(key)}")
+        if not config or not wanted or wanted["inactive"]:
+            # Of a relay that is off, nobody can see what others have changed.
+            return
+        if config["secret"] != relay.secret.reveal():
             self.problems.append(f"{key}: other secret")
+        shown = {name: config[name] for name in config if name != "secret"}
+        if missing := difference(wanted, shown):
+            self.problems.append(f"{key}: zooid lacks {missing}")
         for word in WORDS:
             last = self.written[key, word][-1:]
-            if config and last and config["info"][word] != last[0]:
+            if last and config["info"][word] != last[0]:
                 self._check_words(key, word, config["info"][word])
 
     def _check_words(self, key: str, word: str, text: str) -> None:
