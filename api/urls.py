@@ -26,11 +26,11 @@ urlpatterns = [
     path("relays/<uuid:relay_id>/activity", relays.RelayActivityView.as_view()),
     path("relays/<uuid:relay_id>/exports", exports.RelayExportsView.as_view()),
     path(
-        "relays/<uuid:relay_id>/exports/<int:export_id>",
+        "relays/<uuid:relay_id>/exports/<str:export_id>",
         exports.RelayExportView.as_view(),
     ),
     path(
-        "relays/<uuid:relay_id>/exports/<int:export_id>/file",
+        "relays/<uuid:relay_id>/exports/<str:export_id>/file",
         exports.RelayExportFileView.as_view(),
     ),
     path("invoices/<str:invoice_id>", invoices.InvoiceDetailView.as_view()),

@@ -21,6 +21,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from relays import tasks
 from relays.models import Plan, Relay, RelaySync
 from relays.services.provisioning import configuration, probes, sync
+from relays.services.provisioning.configuration import WORDS
 from tenants.models import Tenant
 
 #: Relays that are measured one after the other.
@@ -77,13 +78,13 @@ def probe(env: Mapping[str, str], log: Path) -> Measurement:
         [partial(probes.probe_relays, relay_ids=[each.pk]) for each in singles]
     )
     RelaySync.objects.update(probed_at=None)
+    Relay.objects.update(served_at=None)
     number = RelaySync.objects.count()
-    due = RelaySync.objects.filter(probed_at=None)
+    unseen = Relay.objects.filter(served_at=None)
     with _running(env, log, wake_up=first.relay) as running:
         started = time.monotonic()
-        while due.exists():
-            tasks.probe_relays()
-            _wait_until(running, lambda: not due.exists())
+        tasks.probe_relays()
+        _wait_until(running, lambda: not unseen.exists())
         seconds = time.monotonic() - started
     wrong = Relay.objects.filter(synced=False).count()
     faults = f"{wrong} relays were taken for changed" if wrong else ""
@@ -108,6 +109,7 @@ def write_state(number: int, path: Path) -> None:
                 acknowledged=json.dumps(config),
                 digest=configuration.digest(config),
                 host=config["host"],
+                words_seen={word: config["info"][word] for word in WORDS},
             )
         )
     Relay.objects.update(synced=True, served_at=timezone.now())
@@ -116,15 +118,22 @@ def write_state(number: int, path: Path) -> None:
 
 
 def _create(number: int) -> list[Relay]:
-    owner = Tenant.objects.get_or_create(pk=pubkey_of(generate_secret_key()))[0]
+    """Create relays, five for each tenant."""
+    keys = [pubkey_of(generate_secret_key()) for _ in range(0, number, 5)]
+    Tenant.objects.bulk_create(Tenant(pk=key) for key in keys)
     plan = Plan.objects.get(pk="basic")
     relays = [
-        Relay(tenant=owner, plan=plan, subdomain=f"r{count}", name=f"Relay {count}")
+        Relay(
+            tenant_id=keys[count // 5],
+            plan=plan,
+            subdomain=f"r{count}",
+            name=f"Relay {count}",
+        )
         for count in range(number)
     ]
     Relay.objects.bulk_create(relays, batch_size=1_000)
     rows = Relay.objects.select_related("plan", "tenant").prefetch_related("exports")
-    return list(rows.filter(tenant=owner))
+    return list(rows.filter(tenant__in=keys))
 
 
 def _enqueue(relays: Sequence[Relay]) -> None:

@@ -4,7 +4,7 @@ from uuid import UUID
 from celery import shared_task
 from django.utils import timezone
 
-from relays.exceptions import ZooidRefused, ZooidUnavailable
+from relays.exceptions import UnknownRelay, ZooidRefused, ZooidUnavailable
 from relays.models import RelayExport, RelaySync
 from relays.services import members
 from relays.services.end_of_life import review
@@ -40,8 +40,9 @@ def count_people() -> None:
         count_people_of_relay.delay(str(relay_id))
 
 
-# Expected while zooid is away. The next sweep finds the relay again.
-@shared_task(queue="zooid", throws=(ZooidUnavailable, ZooidRefused))
+# Expected while zooid is away, or if the relay is deleted meanwhile. The next sweep
+# finds it again if it is still due.
+@shared_task(queue="zooid", throws=(ZooidUnavailable, ZooidRefused, UnknownRelay))
 def count_people_of_relay(relay_id: str) -> None:
     members.count_people(relay_id=UUID(relay_id))
 

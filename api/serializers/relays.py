@@ -116,6 +116,8 @@ class RelayUpdateSerializer(StrictSerializer):
         required=False, help_text="Only if the plan includes it."
     )
     members_can_invite = serializers.BooleanField(required=False)
+    # No max_length: the service refuses a list that is too long, with the same code as
+    # other invalid roles.
     admins = serializers.ListField(
         child=serializers.CharField(),
         required=False,

@@ -81,6 +81,7 @@ def path_of(route: str) -> str:
     values = {
         "<str:pubkey>": "0" * 64,
         "<uuid:relay_id>": str(uuid4()),
+        "<str:export_id>": "1",
         "<str:invoice_id>": "in_1",
         "<str:plan_id>": "basic",
     }

@@ -1,6 +1,7 @@
 """Exports of relays over the API."""
 
 import gzip
+from urllib.parse import quote
 
 import pytest
 from django.utils import timezone
@@ -69,11 +70,11 @@ def test_relay_of_somebody_else_has_no_exports(ben, admin, birds):
     assert admin.get(f"{base}/{export.pk}").data["events"] == 2
 
 
-@pytest.mark.parametrize("number", [0, 999_999, 2**63])
+@pytest.mark.parametrize("number", ["0", "999999", str(2**63), "-1", "x", "٣", "%00"])
 def test_export_of_another_relay_or_none_is_unknown(ann, birds, number):
     other = DoneExportFactory(relay__tenant=birds.tenant)
 
-    for export_id in (number, other.pk):
+    for export_id in (quote(number, safe="%"), other.pk):
         url = f"/api/relays/{birds.pk}/exports/{export_id}"
         assert ann.get(url).error == (404, "export-not-found")
 

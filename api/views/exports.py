@@ -73,7 +73,7 @@ class RelayExportView(ApiView):
         response=serializers.RelayExportSerializer,
         errors=[exceptions.UnknownRelay, exceptions.UnknownExport],
     )
-    def get(self, request: Request, relay_id: UUID, export_id: int) -> Response:
+    def get(self, request: Request, relay_id: UUID, export_id: str) -> Response:
         """Return one export, with its progress."""
         self.forbid_query()
         relay = relay_for(self.caller, relay_id)
@@ -95,7 +95,7 @@ class RelayExportFileView(ApiView):
             Overloaded,
         ],
     )
-    def get(self, request: Request, relay_id: UUID, export_id: int) -> HttpResponseBase:
+    def get(self, request: Request, relay_id: UUID, export_id: str) -> HttpResponseBase:
         """Return the file of a finished export: events as lines of JSON, in gzip.
 
         The newest events come first. Each line is an event of NIP-01.

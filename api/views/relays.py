@@ -142,6 +142,7 @@ class RelayView(ApiView):
         return success(serializers.RelaySerializer(relay).data)
 
     def _count_members(self, relay: Relay, plan_id: str) -> None:
+        # For a smaller plan, this waits for zooid.
         with self.concurrency_limit():
             count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 

@@ -26,12 +26,14 @@ _PATTERNS = [
     re.compile(
         r"(\b[a-z][a-z\d+.-]{1,20}://[^:@/\s\"']*:)[^@/\s\"']+(?=@)", re.IGNORECASE
     ),
-    # A link to a payment page, or in an e-mail, is a credential.
+    # A link to a payment page, to an export or in an e-mail is a credential.
     re.compile(
-        rf"((?:/|{_PERCENT}2F)(?:pay|confirm-email|stop-email)(?:/|{_PERCENT}2F)"
-        rf"[\w-]+(?:\.|{_PERCENT}2E))[\w.%-]{{8,}}",
+        rf"((?:/|{_PERCENT}2F)(?:pay|confirm-email|stop-email|exports)"
+        rf"(?:/|{_PERCENT}2F)[\w-]+(?:\.|{_PERCENT}2E))[\w.%-]{{8,}}",
         re.IGNORECASE,
     ),
+    # The name under which a relay that is off is exported.
+    re.compile(r"(\bx)[0-9a-f]{32}(?=\.)", re.IGNORECASE),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
         # Possessive: a shorter repetition would not match either.

@@ -20,7 +20,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from caravel.core.admin import ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
 from relays.exceptions import InvalidRole
-from relays.models import Plan, Relay, RelayQuerySet, RelaySync
+from relays.models import Plan, Relay, RelaySync
 from relays.services import lifecycle, members
 from relays.services.fields import EDITABLE, FEATURES
 from relays.services.provisioning.queue import mark_all_stale
@@ -120,15 +120,19 @@ class AttentionFilter(admin.SimpleListFilter):
             ("to_be_deleted", "to be deleted"),
         ]
 
-    def queryset(self, request: HttpRequest, queryset: RelayQuerySet) -> RelayQuerySet:
-        existing = queryset.existing()
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[Relay]
+    ) -> QuerySet[Relay]:
+        existing = queryset.filter(deleted_at=None)
         relays = {
             # Also deleted ones: zooid may not know yet.
             "unsynced": queryset.filter(
                 ~Q(sync__version=F("sync__synced_version")), sync__isnull=False
             ),
             "failing": queryset.filter(sync__failures__gt=0),
-            "never_served": existing.active().filter(first_served_at=None),
+            "never_served": existing.filter(
+                status=Relay.Status.ACTIVE, first_served_at=None
+            ),
             "over_limit": existing.exclude(over_limit_since=None),
             "to_be_deleted": existing.exclude(deletion_at=None),
         }

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from caravel.nostr import pubkey_of
 from relays import tasks
-from relays.exceptions import ZooidUnavailable
+from relays.clients.zooid import Zooid
+from relays.exceptions import UnknownRelay, ZooidUnavailable
 from relays.models import Plan, Relay
 from relays.services import over_limit
 from relays.services.lifecycle import change_plan, delete_relay, update_relay
@@ -237,6 +238,23 @@ def test_relay_deleted_while_its_message_waits_is_not_counted(zooid):
     count_people(relay_id=relay.pk)
 
     assert zooid.requests == []
+
+
+def test_relay_deleted_while_zooid_answers_is_left_alone(zooid):
+    relay = served_relay(zooid, 101)
+
+    def delete(client, relay_id):
+        delete_relay(relay_id=relay_id)
+        return []
+
+    with (
+        patch.object(Zooid, "list_members", autospec=True, side_effect=delete),
+        pytest.raises(UnknownRelay),
+    ):
+        tasks.count_people_of_relay(str(relay.pk))
+
+    relay.refresh_from_db()
+    assert (relay.people, relay.over_limit_since) == (None, None)
 
 
 def test_sweep_enqueues_each_due_relay_by_its_id(zooid):

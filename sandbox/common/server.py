@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -82,6 +82,7 @@ class Uvicorn(uvicorn.Server):
         await self._stopped.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await _accept_no_more(self.servers)
         for server in self.servers:
             server.close()
         for connection in list(self.server_state.connections):
@@ -93,6 +94,20 @@ class Uvicorn(uvicorn.Server):
         """Stop a server that was started in another thread."""
         self._ready.wait()
         self._loop.call_soon_threadsafe(self._stopped.set)
+
+
+async def _accept_no_more(servers: Iterable[asyncio.Server]) -> None:
+    """Stop accepting, after finishing the connections just accepted.
+
+    asyncio attaches an accepted socket to the server some loop iterations later. If the
+    server is closed by then, the socket leaks and its client waits.
+    """
+    loop = asyncio.get_running_loop()
+    for server in servers:
+        for sock in server.sockets:
+            loop.remove_reader(sock.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 class Server:

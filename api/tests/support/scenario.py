@@ -22,6 +22,7 @@ from relays.services.lifecycle import (
     deactivate_relay,
     mark_relay_delinquent,
 )
+from relays.tests.factories import DoneExportFactory
 from sandbox.stripe.client.testing import Sandbox
 from sandbox.wallets import Wallets
 from sandbox.zooid import Zooid
@@ -207,6 +208,10 @@ def _register(scenario: Scenario, tenant: ScenarioTenant) -> None:
     for relay in relays:
         scenario.add("relay_id", str(relay.pk), tenant)
         scenario.taken_subdomains.append(relay.subdomain)
+        # So long a number that it is in no other text.
+        number = 10**17 + relay.pk.int % 10**17
+        export = DoneExportFactory(relay=relay, pk=number)
+        scenario.add("export_id", str(export.pk), tenant)
     # Four times as likely to be chosen: these have more states than Stripe-only ones.
     for invoice in [*invoices] * 4:
         scenario.add("invoice_id", invoice.pk, tenant)

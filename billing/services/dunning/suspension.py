@@ -30,6 +30,7 @@ from billing.services.dunning.reminders import (
 )
 from billing.services.invoices import locks
 from relays.models import Relay, RelayQuerySet
+from relays.services.end_of_life.review import review_relay
 from relays.services.lifecycle import mark_relay_delinquent, reactivate_relay
 from tenants.models import Tenant
 
@@ -189,10 +190,18 @@ def _pause(tenant: Tenant, at: datetime) -> Review:
 def _suspend(tenant: Tenant, invoice: InvoiceCollection) -> Review:
     switched = _switch(tenant, Relay.objects.suspendable(), mark_relay_delinquent)
     off = Relay.objects.delinquent().filter(tenant=tenant)
+    _date_relays(off)
     # Also if another invoice kept them off until now: the link must be the right one.
     if switched or (off.exists() and not notices.was_notified_of_suspension(invoice)):
         notices.notify_suspended(invoice)
     return Review.SUSPENDED if switched else Review.UNCHANGED
+
+
+def _date_relays(off: RelayQuerySet) -> None:
+    """Set the dates of relays that a pause has switched off, for the notice."""
+    undated = off.filter(export_offer_at=None)
+    for relay_id in undated.order_by("pk").values_list("pk", flat=True):
+        review_relay(relay_id=relay_id, now=timezone.now())
 
 
 def _reactivate(tenant: Tenant) -> Review:

@@ -35,7 +35,7 @@ def in_sync(relay: Relay, **fields) -> Relay:
 
 def page_of(client, relay: Relay) -> str:
     response = client.get(admin_url(Relay, "change", relay.pk))
-    return response.content.decode()
+    return str(response.content.decode())
 
 
 def listed(client, attention: str) -> list[str]:

@@ -5,12 +5,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from billing.models import SubscriptionSync
 from billing.services.dunning.suspension import remind_of_debt, review_tenant
 from billing.tasks import remind_of_debt as remind_task
 from billing.tests.deletions.conftest import NOW, Suspended
 from billing.tests.factories import InvoiceCollectionFactory
 from relays.tests.factories import RelayFactory
 from tenants.models import Notice, Tenant
+from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +36,22 @@ def test_notice_names_the_first_deletion(clock):
     review_tenant(tenant_id=suspended.tenant.pk)
 
     assert "29 January 2027" in suspensions()[-1].text
+
+
+def test_notice_names_the_deletion_if_relays_were_only_paused_until_now(clock):
+    tenant = TenantFactory(stripe_subscription_id="sub_1")
+    RelayFactory(tenant=tenant)
+    pause = {"paused_subscription_id": "sub_1", "paused_at": NOW}
+    SubscriptionSync.objects.update_or_create(tenant=tenant, defaults=pause)
+    review_tenant(tenant_id=tenant.pk)
+    clock.shift(timedelta(days=10))
+    InvoiceCollectionFactory(tenant=tenant, created_at=NOW)
+
+    review_tenant(tenant_id=tenant.pk)
+
+    paused, suspended = Notice.objects.order_by("pk")
+    assert "Nothing is deleted" in paused.text
+    assert "still off on 8 February 2027" in suspended.text
 
 
 def test_without_deletion_the_notice_says_that_nothing_is_deleted(clock, settings):

@@ -45,7 +45,7 @@ def links() -> list[Notice]:
     return list(Notice.objects.filter(kind="payment_link").order_by("created_at"))
 
 
-def link_in(notice) -> str:
+def link_in(notice):
     return next(line for line in notice.text.splitlines() if "/pay/" in line)
 
 

@@ -69,6 +69,15 @@ def test_page_of_the_only_open_invoice_mentions_no_other(client, invoice):
     assert "If it is paid by then, the relays stay on." in html
 
 
+def test_relay_that_never_ran_depends_on_the_payment_too(client, invoice, settings):
+    # A debt switches it off, although no invoice contains it.
+    settings.BILLING_SERVED_RELAYS_ONLY = True
+
+    assert "If it is paid by then, the relays stay on." in get_html(
+        client, path_of(invoice)
+    )
+
+
 def test_page_mentions_the_other_open_invoices_and_leads_to_all(
     client, invoice, second
 ):

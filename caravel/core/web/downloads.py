@@ -11,7 +11,7 @@ from caravel.core.web.throttling import download_limit
 
 
 class _Parts:
-    """Parts of a file; closing it, also before the first one, frees its slot."""
+    """Parts of a file: after the last one, or closed before, its slot is free."""
 
     def __init__(self, parts: Iterator[bytes], slot: ExitStack) -> None:
         self._parts = parts
@@ -21,7 +21,11 @@ class _Parts:
         return self
 
     def __next__(self) -> bytes:
-        return next(self._parts)
+        try:
+            return next(self._parts)
+        except StopIteration:
+            self.close()
+            raise
 
     def close(self) -> None:
         self._slot.close()

@@ -50,6 +50,7 @@ def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
         "postgres://caravel:hunter2hunter2@db/caravel",
         f"GET /confirm-email/{'cd' * 32}-{'ef' * 16}.1wX2y.abcdefghijkl_-x",
         f"POST /stop-email/{'cd' * 32}-{'ef' * 16}.abcdefghijkl_-x",
+        f"GET /exports/{'cd' * 16}.1wX2y.abcdefghijkl_-x",
         "redis://caravel:hunter2@valkey/0",
         "redis+socket://:hunter2@/run/x",
         "smtp+tls://me%40example.com:hunter2@mail.example.com:587",
@@ -59,6 +60,14 @@ def test_value_with_name_of_secret_is_redacted(line):
     assert HEX not in redact(line)
     assert "hunter2" not in redact(line)
     assert "abcdefghijkl" not in redact(line)
+
+
+def test_private_name_of_a_relay_is_masked():
+    name = "0123456789abcdef" * 2
+
+    assert redact(f"http://x{name}.relays.example/") == (
+        "http://x[redacted].relays.example/"
+    )
 
 
 @pytest.mark.parametrize(

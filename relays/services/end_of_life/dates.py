@@ -84,7 +84,9 @@ def _complete(dates: Dates, now: datetime, terms: Terms) -> Dates:
     if not terms.deletes:
         return replace(dates, deletion_at=None, is_announced=False, told_at=None)
     if dates.deletion_at is None:
-        return _moved(dates, max(offer_at, now) + terms.export_period)
+        # An earlier offer did not name it.
+        unoffered = replace(dates, export_offered_at=None)
+        return _moved(unoffered, max(offer_at, now) + terms.export_period)
     return dates
 
 

@@ -15,7 +15,7 @@ OFFER, WARNING, DELETED = "relay_export_offer", "relay_deletion", "relay_deleted
 
 def offer_export(relay: Relay) -> Notice:
     """Offer the owner an export, and name the date of the deletion."""
-    return _notify(relay, OFFER, relay.export_offer_at)
+    return _notify(relay, OFFER, relay.export_offered_at)
 
 
 def warn_of_deletion(relay: Relay) -> Notice:
@@ -41,7 +41,7 @@ def drop(notice: Notice) -> None:
 
 
 def drop_offer(relay: Relay) -> None:
-    subject = _subject(relay, relay.export_offer_at)
+    subject = _subject(relay, relay.export_offered_at)
     drop_notices(tenant_id=relay.tenant_id, kinds=[OFFER], subject=subject)
 
 

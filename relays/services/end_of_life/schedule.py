@@ -59,7 +59,9 @@ def dates_of(relay: Relay) -> Dates:
 
 
 def set_dates(relay: Relay, dates: Dates) -> None:
-    """Set the dates, without saving; drop the unsent warning of another date."""
+    """Set the dates, without saving; drop unsent notices of other dates."""
+    if relay.export_offered_at and dates.export_offered_at != relay.export_offered_at:
+        notices.drop_offer(relay)
     if relay.deletion_notice and not dates.is_announced:
         notices.drop(relay.deletion_notice)
         relay.deletion_notice = None
@@ -70,8 +72,6 @@ def set_dates(relay: Relay, dates: Dates) -> None:
 
 def clear_dates(relay: Relay) -> None:
     """Clear the dates, without saving; drop unsent notices that name them."""
-    if relay.export_offered_at:
-        notices.drop_offer(relay)
     set_dates(relay, Dates())
 
 

@@ -1,11 +1,15 @@
 """Exports as files: the parts of a finished one, one after another."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
 from relays.exceptions import ExportNotReady, UnknownExport
 from relays.models import RelayExport, RelayExportPart, RelayExportQuerySet
+
+#: A number that the database takes.
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,10 @@ class ExportFile:
     content_type: str = "application/gzip"
 
 
-def get_export(*, relay_id: UUID, export_id: int) -> RelayExport:
+def get_export(*, relay_id: UUID, export_id: str) -> RelayExport:
     """Return an export of a relay. Raises UnknownExport."""
-    # The database has no larger keys.
     export: RelayExport | None = None
-    if 0 < export_id < 2**63:
+    if _ID.fullmatch(export_id):
         export = list_exports(relay_id).filter(pk=export_id).first()
     if export is None:
         raise UnknownExport("This relay has no such export.")

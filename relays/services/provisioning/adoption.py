@@ -21,6 +21,7 @@ from relays.models import Relay, RelaySync
 from relays.services.provisioning.configuration import (
     WORDS,
     Configuration,
+    difference,
     digest,
     dump,
 )
@@ -66,24 +67,15 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
 
 
 def must_look_first(relay: Relay, wanted: Configuration, known: Configuration) -> bool:
-    """Return whether a sync could overwrite words that were not changed here.
+    """Return whether a write could overwrite what the owner has edited at the relay.
 
-    The prompt is added and taken back in the description: the owner may have edited the
-    words around it. Later is too late for a relay that goes dark with a prompt.
+    Later is too late for a relay that goes dark with a prompt: the prompt is taken back
+    before anybody can read the words around it again.
     """
-    before = known.get("info", {}).get("description")
-    if before is None or is_changed_here(relay, "description", before):
-        return False
-    is_prompt_new = before != wanted["info"]["description"]
-    return is_prompt_new or (wanted["inactive"] and bool(count_prompts(before, relay)))
-
-
-def is_changed_here(relay: Relay, field: str, acknowledged: str) -> bool:
-    """Return whether a field differs from the acknowledged one, prompts aside."""
-    if field == "description":
-        base = remove_prompts(acknowledged, relay)
-        return not _is_same(base, own_description(relay))
-    return not _is_same(acknowledged, getattr(relay, field))
+    sent = difference(wanted, known).get("info", {}).keys() & {*WORDS}
+    description = known.get("info", {}).get("description", "")
+    has_prompt = count_prompts(description, relay) > 0
+    return bool(sent) or (wanted["inactive"] and has_prompt)
 
 
 @dataclass
@@ -96,7 +88,8 @@ class _Words:
 
     @property
     def info(self) -> dict[str, str]:
-        return self.acknowledged.get("info", {})
+        info: dict[str, str] = self.acknowledged.get("info", {})
+        return info
 
     def edited(self, shown: dict[str, str]) -> list[str]:
         """Return the fields that someone has changed at the relay."""
@@ -111,10 +104,10 @@ class _Words:
     def merge(self, field: str, text: str) -> None:
         if field == "description":
             self._merge_description(text)
-        elif is_changed_here(self.relay, field, self.info[field]):
+        elif _is_changed_here(self.relay, field, self.info[field]):
             # The relay has it, and ours is different: it is sent.
             self.info[field] = text
-        elif self._can_hold(field, text):
+        elif _can_hold(field, text):
             self.info[field] = text
             setattr(self.relay, field, text)
 
@@ -134,7 +127,7 @@ class _Words:
 
     def _merge_description(self, text: str) -> None:
         relay, before = self.relay, self.info["description"]
-        is_changed = is_changed_here(relay, "description", before)
+        is_changed = _is_changed_here(relay, "description", before)
         if count_prompts(before, relay) and not count_prompts(text, relay):
             relay.prompt_removed_at = timezone.now()
         words = remove_prompts(text, relay)
@@ -147,18 +140,11 @@ class _Words:
 
     def _set_description(self, words: str) -> None:
         relay = self.relay
-        if self._can_hold("description", words):
+        if _can_hold("description", words):
             relay.description, relay.longer_description = words, {}
         else:
             kept = {"text": words, "instead_of": relay.description}
             relay.longer_description = kept
-
-    def _can_hold(self, field: str, text: str) -> bool:
-        try:
-            validate_fields(Relay(**{field: text}), [field])
-        except Invalid:
-            return False
-        return True
 
 
 def _lock(relay_id: UUID) -> _Words | None:
@@ -179,3 +165,19 @@ def _is_outdated(sync: RelaySync, read_at: datetime) -> bool:
 
 def _is_same(one: str, other: str) -> bool:
     return printable(one).strip() == printable(other).strip()
+
+
+def _is_changed_here(relay: Relay, field: str, acknowledged: str) -> bool:
+    """Return whether a field differs from the acknowledged one, prompts aside."""
+    if field == "description":
+        base = remove_prompts(acknowledged, relay)
+        return not _is_same(base, own_description(relay))
+    return not _is_same(acknowledged, getattr(relay, field))
+
+
+def _can_hold(field: str, text: str) -> bool:
+    try:
+        validate_fields(Relay(**{field: text}), [field])
+    except Invalid:
+        return False
+    return True

@@ -15,7 +15,7 @@ from relays.clients.zooid import Zooid
 from relays.exceptions import RelayIsAnother, RelayUnproven, RelayUnreachable
 from relays.models import RelaySync
 from relays.services.provisioning import adoption, outcomes
-from relays.services.provisioning.configuration import WORDS, difference
+from relays.services.provisioning.configuration import difference
 from relays.services.provisioning.hosts import ComeBack
 from relays.services.provisioning.proofs import Shown, shows
 from relays.services.provisioning.state import SyncState
@@ -108,8 +108,7 @@ def _look_first(state: SyncState) -> None:
     wanted, known = state.wanted, state.known
     if wanted is None or known is None or known.get("inactive", True) or state.sent:
         return
-    words = difference(wanted, known).get("info", {}).keys() & {*WORDS}
-    if not words and not adoption.must_look_first(state.relay, wanted, known):
+    if not adoption.must_look_first(state.relay, wanted, known):
         return
     state.looked_at = timezone.now()
     try:

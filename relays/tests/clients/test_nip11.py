@@ -15,6 +15,7 @@ from relays.clients import nip11
 from relays.clients.nip11 import (
     CONNECTIONS,
     MAX_BYTES,
+    Probe,
     RelayDocument,
     fetch_document,
     fetch_documents,
@@ -54,10 +55,16 @@ def message(host=HOST):
     return caught.value.message
 
 
+def name_of(probe: Probe) -> str:
+    """Return the name in a document."""
+    assert isinstance(probe, RelayDocument)
+    return probe.name
+
+
 @pytest.fixture
 def answer(settings):
     """Set the response of every relay."""
-    responses = []
+    responses: list[bytes] = []
     with running_server(lambda _: responses[-1]) as server:
         settings.ZOOID_RELAYS_URL = server.url
         yield responses.append
@@ -110,8 +117,8 @@ def test_relay_is_reached_at_its_own_name_by_default(
     with running_server(lambda _: served, scheme == "https" and tls) as server:
         host = server.url.removeprefix(f"{scheme}://")
 
-        assert fetch_document(host).name == "Ann's"
-        assert fetch_documents([host])[host].name == "Ann's"
+        assert name_of(fetch_document(host)) == "Ann's"
+        assert name_of(fetch_documents([host])[host]) == "Ann's"
     assert {request.headers["host"] for request in server.requests} == {host}
 
 
@@ -193,7 +200,9 @@ def test_fields_that_are_left_out_are_empty(answer):
 def test_relay_key_that_is_no_key_is_left_out(answer, key):
     answer(response(200, document(self=key)))
 
-    assert fetch_document(HOST).self_pubkey == ""
+    found = fetch_document(HOST)
+    assert found is not None
+    assert found.self_pubkey == ""
 
 
 @pytest.mark.parametrize(
@@ -203,7 +212,7 @@ def test_document_has_at_most_64_kib(answer, size, accepted):
     answer(response(200, document().ljust(size)))
 
     if accepted:
-        assert fetch_document(HOST).name == "Ann's"
+        assert name_of(fetch_document(HOST)) == "Ann's"
     else:
         assert message() == "The relay was not reached: its answer is too large."
 
@@ -233,9 +242,11 @@ def test_many_relays_are_probed_at_once(zooid):
     probes = fetch_documents([*hosts, hosts[0], "☃"])
 
     assert list(probes) == [*hosts, "☃"]
-    assert probes[hosts[0]].name == hosts[0]
+    assert name_of(probes[hosts[0]]) == hosts[0]
     assert probes[hosts[1]] is None
-    assert probes[hosts[2]].message == "The relay answered 500."
+    failed = probes[hosts[2]]
+    assert isinstance(failed, RelayUnreachable)
+    assert failed.message == "The relay answered 500."
     assert isinstance(probes["☃"], RelayUnreachable)
 
 

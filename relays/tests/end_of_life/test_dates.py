@@ -137,9 +137,11 @@ def test_switching_deletion_on_sets_a_date_ahead(switched_on_at, deletion_at):
     offered_at = on_day(30) if switched_on_at > 30 else None
     dates = Dates(on_day(30), offered_at)
 
-    _, dates = next_step(dates, on_day(switched_on_at), TERMS)
+    step, dates = next_step(dates, on_day(switched_on_at), TERMS)
 
     assert dates.deletion_at == on_day(deletion_at)
+    # The offer is made again, since the first one named no date.
+    assert (step == Step.OFFER_EXPORT) == (switched_on_at > 30)
 
 
 def test_relay_suspended_before_there_were_dates_gets_them_from_now_on():
@@ -152,6 +154,15 @@ def test_other_settings_do_not_make_an_announced_date_earlier(days):
     dates = Dates(on_day(30), on_day(30), on_day(60))
 
     assert next_step(dates, on_day(31), other) == (Step.WAIT, dates)
+
+
+def test_shorter_settings_do_not_make_the_date_of_a_late_offer_earlier():
+    shorter = Terms(30 * DAY, 35 * DAY)
+    dates = Dates(on_day(30), None, on_day(60))
+
+    step, offered = next_step(dates, on_day(40), shorter)
+
+    assert (step, offered.deletion_at) == (Step.OFFER_EXPORT, on_day(60))
 
 
 def test_warning_is_as_early_as_a_short_time_allows():

@@ -51,7 +51,7 @@ class History:
 
     def suspend(self) -> None:
         if self.dates is None:
-            self.suspended_at, self.offered_at = self.now, None
+            self.suspended_at = self.now
             self.withdraw()
             self.show(first_dates(self.now, self.terms))
 
@@ -93,7 +93,7 @@ class History:
 
     def withdraw(self) -> None:
         """Tell the owner that there is no date any more."""
-        self.announced, self.warned = [], {}
+        self.announced, self.warned, self.offered_at = [], {}, None
 
     def deliver(self) -> None:
         dates = self.dates

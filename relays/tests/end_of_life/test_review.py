@@ -178,9 +178,11 @@ def test_switching_deletion_on_sets_a_date_ahead(relay, clock, settings):
     review(relay, clock, 400)
     settings.RELAY_DELETION = True
 
-    review(relay)
-
+    assert review(relay) == Step.OFFER_EXPORT
     assert stored(relay).deletion_at == on_day(430)
+    offers = Notice.objects.filter(kind="relay_export_offer").order_by("pk")
+    assert [each.state for each in offers] == ["dropped", "waiting"]
+    assert "3 February 2028" in offers[1].text
 
 
 def test_pause_without_a_debt_clears_the_dates(relay, clock):

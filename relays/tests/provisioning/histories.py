@@ -19,6 +19,7 @@ from caravel.core.exceptions import CaravelError
 from relays.clients.zooid import Zooid as Client
 from relays.models import Relay, RelaySync
 from relays.services import lifecycle
+from relays.services.members import count_for_plan
 from relays.services.provisioning.configuration import desired, difference
 from relays.services.provisioning.probes import claim_due, probe_relays
 from relays.services.provisioning.sync import SyncOutcome, sync_relay
@@ -116,11 +117,12 @@ class History:
 
     def _change_plan(self) -> None:
         plan = self.random.choice(("free", "basic", "growth"))
-        self._change(
-            lambda pk: lifecycle.change_plan(
-                relay_id=pk, plan_id=plan, ignore_quotas=True
-            )
-        )
+
+        def change(relay_id: UUID) -> None:
+            count_for_plan(relay_id=relay_id, plan_id=plan)
+            lifecycle.change_plan(relay_id=relay_id, plan_id=plan, ignore_quotas=True)
+
+        self._change(change)
 
     def _change_status(self) -> None:
         service: Callable[..., Relay] = self.random.choice(

@@ -47,11 +47,11 @@ def look(relay, *, read_at=None, **edits) -> bool:
     )
 
 
-def acknowledged(relay) -> dict:
+def acknowledged(relay):
     return json.loads(RelaySync.objects.get(pk=relay.pk).acknowledged.reveal())
 
 
-def words(relay) -> dict:
+def words(relay):
     return Relay.objects.filter(pk=relay.pk).values(*OURS).get()
 
 

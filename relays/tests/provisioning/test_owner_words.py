@@ -1,62 +1,30 @@
 """Edits of the owner at a real relay (NIP-86), and the payment prompt beside them."""
 
-import json
 from datetime import timedelta
 
 import pytest
-import requests
 import time_machine
 from django.utils import timezone
 
-from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.http_auth import authorization
 from relays.models import Relay
 from relays.services.lifecycle import (
     mark_relay_delinquent,
     reactivate_relay,
     update_relay,
 )
-from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
-from tenants.models import Tenant
-from tenants.tests.factories import TenantFactory
+from relays.tests.provisioning.owner import edit, served_relay, set_past_due
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db
 
-OWNER = generate_secret_key()
 IN_SYNC = SyncOutcome.IN_SYNC
 
 
 @pytest.fixture
-def relay(provisioning, settings) -> Relay:
+def relay(provisioning, settings):
     settings.RELAY_PAYMENT_PROMPT = True
-    tenant = TenantFactory(pubkey=pubkey_of(OWNER))
-    return provisioning.served_relay(
-        tenant=tenant, name="Paint", description="Painters."
-    )
-
-
-def edit(provisioning, relay, method, text) -> None:
-    """Change a word at the relay, as the owner's client does."""
-    host = public_host(Relay.objects.get(pk=relay.pk))
-    body = json.dumps({"method": method, "params": [text]}).encode()
-    url = f"http://{host}" if ":" in host else f"https://{host}"
-    headers = {
-        "Host": host,
-        "Content-Type": "application/nostr+json+rpc",
-        "Authorization": authorization(OWNER, url=url, method="POST", body=body),
-    }
-    response = requests.post(
-        provisioning.zooid.url, data=body, headers=headers, timeout=60
-    )
-    assert response.json() == {"result": True}
-
-
-def set_past_due(relay, since) -> None:
-    """Record the debt, as billing does."""
-    Tenant.objects.filter(pk=relay.tenant_id).update(past_due_at=since)
-    mark_stale(relay_id=relay.pk)
+    return served_relay(provisioning)
 
 
 def prompt_of(relay) -> str:
@@ -66,7 +34,7 @@ def prompt_of(relay) -> str:
 def description(provisioning, relay) -> str:
     document = provisioning.document(relay)
     assert document is not None
-    return document.description
+    return str(document.description)
 
 
 def own_reloads(provisioning, relay) -> int:
@@ -75,9 +43,9 @@ def own_reloads(provisioning, relay) -> int:
 
 
 def test_edits_at_the_relay_are_adopted_by_a_probe_and_never_sent(provisioning, relay):
-    edit(provisioning, relay, "changerelayname", "Paris")
-    edit(provisioning, relay, "changerelaydescription", "Since 2020.")
-    edit(provisioning, relay, "changerelayicon", "https://x.example/i.png")
+    edit(provisioning, relay, "name", "Paris")
+    edit(provisioning, relay, "description", "Since 2020.")
+    edit(provisioning, relay, "icon", "https://x.example/i.png")
 
     provisioning.probe(relay, after=900)
 
@@ -89,7 +57,7 @@ def test_edits_at_the_relay_are_adopted_by_a_probe_and_never_sent(provisioning, 
 
 
 def test_change_of_other_words_here_leaves_the_owners_alone(provisioning, relay):
-    edit(provisioning, relay, "changerelaydescription", "Since 2020.")
+    edit(provisioning, relay, "description", "Since 2020.")
     update_relay(relay_id=relay.pk, name="Ours")
 
     assert provisioning.sync(relay) == IN_SYNC
@@ -120,7 +88,7 @@ def test_unread_edit_stays_when_the_prompt_is_added_or_taken_back(
     set_past_due(relay, None if is_due else timezone.now())
     provisioning.sync(relay)
     # No probe has seen it.
-    edit(provisioning, relay, "changerelaydescription", "Edited.")
+    edit(provisioning, relay, "description", "Edited.")
 
     set_past_due(relay, timezone.now() if is_due else None)
     assert provisioning.sync(relay) == IN_SYNC
@@ -132,7 +100,7 @@ def test_unread_edit_stays_when_the_prompt_is_added_or_taken_back(
 
 def test_unread_edit_of_a_long_text_stays(provisioning, relay):
     text = "Painters, " * 300 + "all."
-    edit(provisioning, relay, "changerelaydescription", text)
+    edit(provisioning, relay, "description", text)
 
     set_past_due(relay, timezone.now())
     assert provisioning.sync(relay) == IN_SYNC
@@ -148,7 +116,7 @@ def test_edit_before_a_suspension_is_there_after_the_payment(provisioning, relay
     set_past_due(relay, timezone.now())
     provisioning.sync(relay)
     text = description(provisioning, relay).replace("Painters.", "Edited.")
-    edit(provisioning, relay, "changerelaydescription", text)
+    edit(provisioning, relay, "description", text)
 
     mark_relay_delinquent(relay_id=relay.pk)
     assert provisioning.sync(relay) == IN_SYNC
@@ -166,7 +134,7 @@ def test_prompt_that_the_owner_removes_does_not_come_back(provisioning, relay):
     set_past_due(relay, timezone.now())
     provisioning.sync(relay)
 
-    edit(provisioning, relay, "changerelaydescription", "Painters.")
+    edit(provisioning, relay, "description", "Painters.")
     provisioning.probe(relay, after=900)
     mark_stale(relay_id=relay.pk)
     provisioning.sync(relay, after=901)
@@ -201,3 +169,18 @@ def test_setting_that_is_switched_off_takes_the_prompt_back(
         assert provisioning.sync(relay) == IN_SYNC
 
     assert description(provisioning, relay) == "Painters."
+
+
+def test_edit_is_adopted_after_a_write_whose_answer_was_lost(provisioning, relay):
+    update_relay(relay_id=relay.pk, name="Ours")
+    provisioning.zooid.fault("reset", when="before", times=1)
+    provisioning.sync(relay)
+    assert provisioning.row(relay).sent
+    edit(provisioning, relay, "name", "The owner's")
+
+    assert provisioning.sync(relay, after=3600) == IN_SYNC
+    provisioning.probe(relay, after=7200)
+
+    assert not provisioning.row(relay).sent
+    assert Relay.objects.get(pk=relay.pk).name == "The owner's"
+    assert provisioning.document(relay).name == "The owner's"

@@ -27,14 +27,14 @@ def relay(settings):
     return make_past_due(RelayFactory(description=WORDS))
 
 
-def make_past_due(relay, since=None) -> Relay:
+def make_past_due(relay, since=None):
     since = since or timezone.now()
     Tenant.objects.filter(pk=relay.tenant_id).update(past_due_at=since)
     return Relay.objects.get(pk=relay.pk)
 
 
 def has_prompt(relay) -> bool:
-    return public_description(relay) != relay.description
+    return bool(public_description(relay) != relay.description)
 
 
 def test_prompt_follows_the_owners_words_and_leads_to_a_page(relay, client):

@@ -50,6 +50,15 @@ def test_download_that_ends_frees_its_slot(rf, read):
     start(rf.get("/")).close()
 
 
+def test_slot_is_free_after_the_last_part(rf):
+    response = start(rf.get("/"))
+
+    assert list(response) == [b"one", b"two"]
+
+    start(rf.get("/")).close()
+    response.close()
+
+
 def test_downloads_leave_threads_to_others(rf, settings):
     settings.SLOW_REQUESTS = 4
     running = [start(rf.get("/"), exclusive=name) for name in ("ann", "ben")]
