@@ -64,7 +64,7 @@ def test_all_but_deleted_relays_are_sent_to_zooid(priced_plans):
 def test_suspended_relay_keeps_the_date_since_which_it_is_off(priced_plans):
     since = timezone.now()
     with time_machine.travel(since, tick=False):
-        relay = RelayFactory()
+        relay = RelayFactory(tenant=TenantFactory(payment_overdue_since=since))
         lifecycle.mark_relay_delinquent(relay_id=relay.pk)
     upgrade()
     now = since + timedelta(days=100)

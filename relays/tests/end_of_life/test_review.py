@@ -31,7 +31,9 @@ def clock():
 
 @pytest.fixture
 def relay(clock):
-    tenant = TenantFactory(time_zone="America/New_York")
+    tenant = TenantFactory(
+        time_zone="America/New_York", payment_overdue_since=NOW - MONTH
+    )
     relay = RelayFactory(tenant=tenant, subdomain="nest")
     return lifecycle.mark_relay_delinquent(relay_id=relay.pk)
 
@@ -185,9 +187,16 @@ def test_switching_deletion_on_sets_a_date_ahead(relay, clock, settings):
     assert "3 February 2028" in offers[1].text
 
 
-def test_pause_without_a_debt_clears_the_dates(relay, clock):
+@pytest.mark.parametrize(
+    "columns",
+    [{"billing_on_hold_since": NOW}, {}],
+    ids=["paused", "paid, and waiting for a credit"],
+)
+def test_end_of_the_debt_clears_the_dates_of_a_relay_that_stays_off(
+    relay, clock, columns
+):
     review(relay, clock, 30)
-    Tenant.objects.update(billing_on_hold_since=NOW)
+    Tenant.objects.update(payment_overdue_since=None, **columns)
 
     assert review(relay, clock, 31) == Step.WAIT
     assert stored(relay).deletion_at is None
