@@ -163,6 +163,7 @@ def test_second_change_does_not_wait_for_a_lock_on_the_relay():
     Whoever holds the relay may be waiting for the sync: they would wait for each other.
     """
     relay = RelayFactory()
+    RelaySync.objects.update(enqueued_at=None)
 
     def mark() -> None:
         try:
