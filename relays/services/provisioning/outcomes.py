@@ -77,6 +77,21 @@ def fail(lease: Lease, error: CaravelError) -> None:
             alert_support("relay_sync_stuck", message, relay=str(relay.pk))
 
 
+def record_first_proof(*, relay_id: UUID, seen_at: datetime) -> None:
+    """Record that a relay was seen running for the first time, in sync or not.
+
+    Its owner may keep it from showing the present words, but not from being billed.
+    """
+    with transaction.atomic():
+        lock_tenant(Relay.objects.values_list("tenant", flat=True).get(pk=relay_id))
+        unseen = Relay.objects.existing().filter(first_served_at=None, pk=relay_id)
+        relay = unseen.select_for_update(no_key=True).first()
+        if relay is not None:
+            relay.first_served_at = relay.served_at = seen_at
+            # Saved, not updated: billing reacts to it.
+            relay.save(update_fields=["first_served_at", "served_at"])
+
+
 def _lock(lease: Lease) -> tuple[Relay, RelaySync]:
     """Lock the tenant, the relay and its sync, in this order."""
     tenant_id = Relay.objects.values_list("tenant", flat=True).get(pk=lease.pk)
