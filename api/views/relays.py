@@ -142,7 +142,10 @@ class RelayView(ApiView):
         return success(serializers.RelaySerializer(relay).data)
 
     def _count_members(self, relay: Relay, plan_id: str) -> None:
-        # For a smaller plan, this waits for zooid.
+        # For a smaller plan, this waits for zooid; and a loop of refused ones is cheap
+        # for the caller.
+        if plan_id != relay.plan_id:
+            self.throttle_costly()
         with self.concurrency_limit():
             count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 
@@ -253,6 +256,7 @@ class RelayDeactivateView(RelayActivateView):
 
 class RelayMembersView(ApiView):
     permission_classes = [IsAuthenticated]
+    costly_methods = frozenset({"GET", "HEAD"})
 
     @describe(
         "List a relay's members",
