@@ -166,7 +166,9 @@ class RelayView(ApiView):
     def delete(self, request: Request, relay_id: UUID) -> Response:
         """Delete a relay for good. Its subdomain becomes free.
 
-        The rest of a paid period is credited, and no further one is billed.
+        The rest of a paid period is credited, and no further one is billed. Nobody can
+        read its events any more, but the relay server keeps them until its operator
+        removes them. Export and download them before.
         """
         self.forbid_query()
         relay = relay_for(self.caller, relay_id)
