@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import stripe
 import time_machine
+from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
@@ -299,7 +300,8 @@ class System:
 
 @cache
 def _next_values_sql() -> str:
-    columns = [(model, "next_attempt_at") for model in WorkItem.__subclasses__()]
+    items = [model for model in apps.get_models() if issubclass(model, WorkItem)]
+    columns = [(model, "next_attempt_at") for model in items]
     columns.append((InvoiceCollection, "suspend_at"))
     values = (
         f'(SELECT MIN("{name}") FROM "{model._meta.db_table}" WHERE "{name}" > %(now)s)'
