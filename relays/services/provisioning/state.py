@@ -134,9 +134,9 @@ class SyncState:
             self._update(acknowledged=dump(corrected), host=host)
         self.known = corrected
 
-    def record_repair(self) -> None:
-        """Store that a difference is sent again: once, until a proof."""
-        self.unproven = {**self.unproven, "is_repaired": True}
+    def record_repair(self, is_repaired: bool) -> None:
+        """Store whether a difference was sent again: once, until a proof."""
+        self.unproven = {**self.unproven, "is_repaired": is_repaired}
         self._update(unproven=self.unproven)
 
     def _store(self, config: Configuration | None, before: dict[str, str]) -> None:

@@ -159,7 +159,8 @@ def _adopt_words(state: SyncState, document: Shown) -> bool:
 def _correct(state: SyncState, document: Shown) -> None:
     """Record what the relay shows, so that the difference is sent, once.
 
-    Raises RelayIsAnother, or RelayUnproven if it was sent already.
+    Raises RelayIsAnother, or RelayUnproven if it was sent already. Only what has to be
+    off is sent again by the next retry.
     """
     wanted = state.wanted
     if not Zooid().has_relay(state.relay.pk):
@@ -168,6 +169,9 @@ def _correct(state: SyncState, document: Shown) -> None:
         state.acknowledge(None)
         return
     if state.unproven.get("is_repaired"):
+        # By edits all the time, its owner could have zooid write the old file again:
+        # what has to be off is switched off at each retry, where no reload does harm.
+        state.record_repair(bool(wanted) and not wanted["inactive"])
         raise RelayUnproven("zooid has acknowledged a change twice without effect.")
     if wanted is None:
         state.known = {}
@@ -184,4 +188,4 @@ def _correct(state: SyncState, document: Shown) -> None:
         state.correct({"info": {"pubkey": document.pubkey}})
     else:
         raise RelayUnproven("zooid has acknowledged new words, but shows the old ones.")
-    state.record_repair()
+    state.record_repair(True)
