@@ -171,7 +171,7 @@ def _correct(state: SyncState, document: Shown) -> None:
     if state.unproven.get("is_repaired"):
         # By edits all the time, its owner could have zooid write the old file again:
         # what has to be off is switched off at each retry, where no reload does harm.
-        state.record_repair(bool(wanted) and not wanted["inactive"])
+        state.record_repair(wanted is not None and not wanted["inactive"])
         raise RelayUnproven("zooid has acknowledged a change twice without effect.")
     if wanted is None:
         state.known = {}
