@@ -314,7 +314,7 @@ def test_relay_with_another_secret_key_is_reported_and_not_served_as_ours(provis
     provisioning.zooid.edit(relay.pk, config)
 
     provisioning.sync(relay)
-    outcome = provisioning.sync(relay, after=RELOAD_TIME.total_seconds() + 1)
+    outcome = provisioning.settle(relay, after=RELOAD_TIME.total_seconds() + 1)
 
     assert outcome == FAILED
     assert state_of(provisioning, relay)[2] == "relay-is-another"
@@ -348,8 +348,8 @@ def test_reload_that_takes_some_time_is_waited_for(provisioning, monkeypatch):
     assert provisioning.row(relay).failures == 0
 
 
-def sync_at(provisioning, relay, *hours) -> list[SyncOutcome]:
-    return [provisioning.sync(relay, after=hour * 3600) for hour in hours]
+def settle_at(provisioning, relay, *hours) -> list[SyncOutcome]:
+    return [provisioning.settle(relay, after=hour * 3600) for hour in hours]
 
 
 def test_reload_that_never_comes_is_reported_and_sent_no_third_time(
@@ -362,7 +362,7 @@ def test_reload_that_never_comes_is_reported_and_sent_no_third_time(
     provisioning.zooid.reload_delay = 3 * 86_400
     lifecycle.activate_relay(relay_id=relay.pk)
 
-    assert sync_at(provisioning, relay, 0.0, 0.1, 1, 2, 3, 4)[-1] == FAILED
+    assert settle_at(provisioning, relay, 0, 0.1, 1, 2, 3, 4)[-1] == FAILED
 
     assert provisioning.methods == ["PATCH", "PATCH"]
     assert state_of(provisioning, relay)[2] == "relay-unproven"
@@ -385,11 +385,11 @@ def test_suspended_relay_whose_owner_edits_all_the_time_goes_dark_at_last(
 
     with monkeypatch.context() as editing:
         editing.setattr(client.Zooid, "patch_relay", patch_and_edit)
-        outcomes = sync_at(provisioning, relay, 0.0, 0.1, 1, 2, 3, 4)
-    assert FAILED in outcomes
+        outcomes = settle_at(provisioning, relay, 0, 1, 2, 3)
+    assert outcomes == [FAILED] * 4
     assert provisioning.document(relay)
 
-    assert IN_SYNC in sync_at(provisioning, relay, 5, 6)
+    assert settle_at(provisioning, relay, 4) == [IN_SYNC]
     assert provisioning.document(relay) is None
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.django_db
 
 #: Seconds after which a probe is later than the reload of any write.
 LATER = 120.0
+HOUR = 3600.0
 IN_SYNC = SyncOutcome.IN_SYNC
 
 
@@ -54,11 +55,11 @@ def test_relay_whose_owner_keeps_it_from_being_in_sync_is_billed(
 
     monkeypatch.setattr(sync, "pause", edit_at_once)
     assert provisioning.sync(relay) == SyncOutcome.WAITING
-    assert provisioning.sync(relay, after=LATER) == SyncOutcome.FAILED
+    assert provisioning.settle(relay, after=LATER) == SyncOutcome.FAILED
     assert provisioning.document(relay)
     assert not Relay.objects.billable().exists()
 
-    provisioning.probe(relay, after=LATER)
+    provisioning.probe(relay, after=10 * LATER)
 
     assert Relay.objects.billable().get() == relay
     assert SubscriptionSync.objects.get().is_stale
@@ -96,7 +97,7 @@ def test_proven_difference_is_repaired_by_one_write(provisioning, change, method
 
     provisioning.probe(relay, after=LATER)
     assert provisioning.zooid.requests == []
-    assert provisioning.sync(relay, after=LATER) == IN_SYNC
+    assert provisioning.settle(relay, after=LATER) == IN_SYNC
 
     assert provisioning.methods == [method]
     document = provisioning.document(relay)
@@ -112,7 +113,7 @@ def test_suspended_relay_that_somebody_switched_on_goes_dark_again(provisioning)
     provisioning.zooid.edit(relay.pk, {"inactive": False})
 
     provisioning.probe(relay, after=LATER)
-    provisioning.sync(relay, after=LATER)
+    provisioning.settle(relay, after=LATER)
 
     assert provisioning.document(relay) is None
 
@@ -121,8 +122,8 @@ def test_second_repair_follows_a_proof_of_the_first(provisioning):
     relay = provisioning.served_relay()
     for round_ in (1, 2):
         provisioning.zooid.edit(relay.pk, {"inactive": True})
-        provisioning.probe(relay, after=round_ * LATER)
-        assert provisioning.sync(relay, after=round_ * LATER) == IN_SYNC
+        provisioning.probe(relay, after=round_ * HOUR)
+        assert provisioning.settle(relay, after=round_ * HOUR) == IN_SYNC
 
     assert provisioning.methods == ["PATCH", "PATCH"]
 
