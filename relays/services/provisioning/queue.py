@@ -64,4 +64,5 @@ def try_server_again(*, now: datetime) -> UUID | None:
         if sync is None:
             return None
         RelaySync.objects.filter(pk=sync.pk).update(next_attempt_at=now)
-    return sync.pk
+        relay_id: UUID = sync.pk
+    return relay_id

@@ -145,7 +145,8 @@ class SyncState:
             words = {word: info[word] for word in WORDS if word in info}
             if document is not None and self.identity.has(document):
                 words |= old_words(document, self.unproven.get("words", {}))
-            self.known = {"info": words}
+            # With another schema it would lose sight of its events.
+            self.known = {"schema": self.relay.schema, "info": words}
             self._update(acknowledged=dump(self.known))
 
     def is_disproved_for_long(self) -> bool:
@@ -163,9 +164,9 @@ class SyncState:
             return False
         return now - since >= RELOAD_TIME
 
-    def record_repair(self) -> None:
-        """Store that a difference is sent again: once, until a proof."""
-        self.unproven = {**self.unproven, "is_repaired": True}
+    def record_repair(self, is_repaired: bool) -> None:
+        """Store whether a difference was sent again: once, until a proof."""
+        self.unproven = {**self.unproven, "is_repaired": is_repaired}
         self._update(unproven=self.unproven)
 
     def _store(self, config: Configuration | None, before: dict[str, str]) -> None:

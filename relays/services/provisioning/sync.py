@@ -162,7 +162,8 @@ def _correct(state: SyncState, document: Shown) -> None:
     """Record what the relay shows, so that the difference is sent, once.
 
     Raises ComeBack until it has shown it for a while. Raises RelayIsAnother, or
-    RelayUnproven if it was sent already.
+    RelayUnproven if it was sent already: only what has to be off is sent again by the
+    next retry.
     """
     wanted = state.wanted
     # zooid listens while it starts: what it has not loaded yet is a 404, too.
@@ -179,6 +180,9 @@ def _correct(state: SyncState, document: Shown) -> None:
             "Delete its configuration there to have it created again."
         )
     if state.unproven.get("is_repaired"):
+        # By edits all the time, its owner could have zooid write the old file again:
+        # what has to be off is switched off at each retry, where no reload does harm.
+        state.record_repair(wanted is not None and not wanted["inactive"])
         raise RelayUnproven("zooid has acknowledged a change twice without effect.")
     state.distrust(document)
-    state.record_repair()
+    state.record_repair(True)

@@ -348,24 +348,49 @@ def test_reload_that_takes_some_time_is_waited_for(provisioning, monkeypatch):
     assert provisioning.row(relay).failures == 0
 
 
+def settle_at(provisioning, relay, *hours) -> list[SyncOutcome]:
+    return [provisioning.settle(relay, after=hour * 3600) for hour in hours]
+
+
 def test_reload_that_never_comes_is_reported_and_sent_no_third_time(
     provisioning, monkeypatch
 ):
     monkeypatch.setattr("relays.services.provisioning.sync.pause", lambda seconds: None)
-    relay = provisioning.served_relay()
+    relay = RelayFactory(status="inactive")
+    provisioning.sync(relay)
+    provisioning.zooid.requests.clear()
     provisioning.zooid.reload_delay = 3 * 86_400
-    lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    lifecycle.activate_relay(relay_id=relay.pk)
 
-    outcomes = [
-        provisioning.settle(relay, after=hour * 3600) for hour in (0, 0.1, 1, 2, 3, 4)
-    ]
+    assert settle_at(provisioning, relay, 0, 0.1, 1, 2, 3, 4)[-1] == FAILED
 
-    assert outcomes[-1] == FAILED
     assert provisioning.methods == ["PATCH", "PATCH"]
     assert state_of(provisioning, relay)[2] == "relay-unproven"
     assert provisioning.activities(relay)[1:] == ["fail_relay_sync"]
     provisioning.zooid.reload()
     assert provisioning.sync(relay, after=6 * 3600) == IN_SYNC
+
+
+def test_suspended_relay_whose_owner_edits_all_the_time_goes_dark_at_last(
+    provisioning, monkeypatch
+):
+    """Each edit has zooid write the file as it was before the suspension."""
+    relay = provisioning.served_relay()
+    lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    patch_relay = client.Zooid.patch_relay
+
+    def patch_and_edit(self, relay_id, patch):
+        patch_relay(self, relay_id, patch)
+        provisioning.zooid.edit(relay_id, {"inactive": False})
+
+    with monkeypatch.context() as editing:
+        editing.setattr(client.Zooid, "patch_relay", patch_and_edit)
+        outcomes = settle_at(provisioning, relay, 0, 1, 2, 3)
+    assert outcomes == [FAILED] * 4
+    assert provisioning.document(relay)
+
+    assert settle_at(provisioning, relay, 4) == [IN_SYNC]
+    assert provisioning.document(relay) is None
 
 
 def test_relay_that_cannot_be_looked_at_is_not_in_sync(provisioning):

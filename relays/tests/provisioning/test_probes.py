@@ -55,11 +55,11 @@ def test_relay_whose_owner_keeps_it_from_being_in_sync_is_billed(
 
     monkeypatch.setattr(sync, "pause", edit_at_once)
     assert provisioning.sync(relay) == SyncOutcome.WAITING
-    assert provisioning.sync(relay, after=LATER) == SyncOutcome.FAILED
+    assert provisioning.settle(relay, after=LATER) == SyncOutcome.FAILED
     assert provisioning.document(relay)
     assert not Relay.objects.billable().exists()
 
-    provisioning.probe(relay, after=LATER)
+    provisioning.probe(relay, after=10 * LATER)
 
     assert Relay.objects.billable().get() == relay
     assert SubscriptionSync.objects.get().is_stale
