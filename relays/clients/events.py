@@ -123,7 +123,8 @@ class RelayReader:
         name = f"export-{self._requests}"
         # Without a limit some versions of zooid send everything.
         self._send("REQ", name, {**filter, "limit": PAGE_SIZE})
-        events, size = [], 0
+        events: list[StoredEvent] = []
+        size = 0
         deadline = min(time.monotonic() + _PAGE_TIMEOUT, self._end_at)
         while size < MAX_PAGE_BYTES and len(events) < PAGE_SIZE:
             match self._receive(deadline):
