@@ -29,8 +29,9 @@ _MAX_EXPIRED = 50
 
 def lock_unfinished(export_id: int) -> RelayExport | None:
     """Lock an unfinished export and its relay; None if there is none any more."""
-    relays = Relay.objects.filter(exports=export_id).select_for_update(no_key=True)
-    relay = relays.select_related("plan").first()
+    relays = Relay.objects.filter(exports=export_id).select_related("plan")
+    # Not the plan: the deletion of a large file would keep all exports waiting.
+    relay = relays.select_for_update(no_key=True, of=("self",)).first()
     rows = RelayExport.objects.unfinished().select_for_update()
     export: RelayExport | None = rows.filter(pk=export_id).first()
     if export is None or relay is None:
