@@ -50,10 +50,17 @@ def shows(
     info = config["info"]
     if document is None or not is_own or document.pubkey != info["pubkey"]:
         return False
-    return not any(
-        _shown(document, word) == printable(before) != printable(info[word])
-        for word, before in (replaced or {}).items()
-    )
+    old = old_words(document, replaced or {})
+    return all(text == printable(info[word]) for word, text in old.items())
+
+
+def old_words(document: RelayDocument, replaced: Mapping[str, str]) -> dict[str, str]:
+    """Return the words of a document that a write should have replaced."""
+    return {
+        word: _shown(document, word)
+        for word, before in replaced.items()
+        if _shown(document, word) == printable(before)
+    }
 
 
 def shown_part(

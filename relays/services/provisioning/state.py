@@ -23,7 +23,7 @@ from relays.services.provisioning.configuration import (
     merge,
     public_host,
 )
-from relays.services.provisioning.proofs import Identity
+from relays.services.provisioning.proofs import Identity, Shown, old_words
 
 #: zooid's file watcher rebuilds a relay some time after it has acknowledged a write.
 RELOAD_TIME = timedelta(minutes=1)
@@ -133,6 +133,35 @@ class SyncState:
             host = corrected.get("host", "")
             self._update(acknowledged=dump(corrected), host=host)
         self.known = corrected
+
+    def distrust(self, document: Shown) -> None:
+        """Store that nothing but the words is known of zooid's configuration.
+
+        It may have an older one: from a backup, or from an edit of the owner before it
+        has reloaded. Nor is a word known that was acknowledged, but is not shown.
+        """
+        with transaction.atomic():
+            info = (load(self._lock()) or {}).get("info", {})
+            words = {word: info[word] for word in WORDS if word in info}
+            if document is not None and self.identity.has(document):
+                words |= old_words(document, self.unproven.get("words", {}))
+            self.known = {"info": words}
+            self._update(acknowledged=dump(self.known))
+
+    def is_disproved_for_long(self) -> bool:
+        """Return whether the relay has shown something else for a while.
+
+        The first time is stored, and forgotten at the next proof.
+        """
+        now = timezone.now()
+        text = self.unproven.get("disproved_at")
+        since = datetime.fromisoformat(text) if text else now
+        # Looks that were interrupted, as by a zooid that was away, begin again.
+        if not text or now - since > 10 * RELOAD_TIME:
+            self.unproven = {**self.unproven, "disproved_at": now.isoformat()}
+            self._update(unproven=self.unproven)
+            return False
+        return now - since >= RELOAD_TIME
 
     def record_repair(self) -> None:
         """Store that a difference is sent again: once, until a proof."""

@@ -27,6 +27,8 @@ logger = structlog.get_logger(__name__)
 _LOOKS = (0.0, 0.2, 0.5, 1.0)
 #: Seconds until the next looks if zooid may still be reloading.
 _LOOK_AGAIN = 5
+#: Seconds until the next look at a relay that shows something else, maybe for a moment.
+_CONFIRM_AGAIN = 20
 #: A write, and another if it proves not to have worked.
 _MAX_ROUNDS = 2
 pause = time.sleep
@@ -159,29 +161,24 @@ def _adopt_words(state: SyncState, document: Shown) -> bool:
 def _correct(state: SyncState, document: Shown) -> None:
     """Record what the relay shows, so that the difference is sent, once.
 
-    Raises RelayIsAnother, or RelayUnproven if it was sent already.
+    Raises ComeBack until it has shown it for a while. Raises RelayIsAnother, or
+    RelayUnproven if it was sent already.
     """
     wanted = state.wanted
+    # zooid listens while it starts: what it has not loaded yet is a 404, too.
+    if not state.is_disproved_for_long():
+        raise ComeBack(_CONFIRM_AGAIN)
     if not Zooid().has_relay(state.relay.pk):
         if wanted is None:
             raise RelayUnproven("zooid has deleted the relay, but still serves it.")
         state.acknowledge(None)
         return
-    if state.unproven.get("is_repaired"):
-        raise RelayUnproven("zooid has acknowledged a change twice without effect.")
-    if wanted is None:
-        state.known = {}
-    elif document is None:
-        state.correct({"inactive": True})
-    elif not state.identity.has(document):
+    if document is not None and wanted and not state.identity.has(document):
         raise RelayIsAnother(
             "zooid serves this relay with another secret key: somebody has created it. "
             "Delete its configuration there to have it created again."
         )
-    elif wanted["inactive"]:
-        state.correct({"inactive": False})
-    elif document.pubkey != wanted["info"]["pubkey"]:
-        state.correct({"info": {"pubkey": document.pubkey}})
-    else:
-        raise RelayUnproven("zooid has acknowledged new words, but shows the old ones.")
+    if state.unproven.get("is_repaired"):
+        raise RelayUnproven("zooid has acknowledged a change twice without effect.")
+    state.distrust(document)
     state.record_repair()

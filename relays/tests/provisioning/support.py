@@ -36,6 +36,14 @@ class Provisioning:
         with time_machine.travel(timezone.now() + timedelta(seconds=after)):
             return sync_relay(relay_id=relay.pk)
 
+    def settle(self, relay: Relay, *, after: float = 0.0) -> SyncOutcome:
+        """Run a sync some seconds later, again while it waits for what zooid shows."""
+        for seconds in range(0, 600, 20):
+            outcome = self.sync(relay, after=after + seconds)
+            if outcome != SyncOutcome.WAITING:
+                break
+        return outcome
+
     def probe(self, *relays: Relay, after: float = 0.0) -> None:
         with time_machine.travel(timezone.now() + timedelta(seconds=after)):
             probe_relays(relay_ids=[relay.pk for relay in relays])

@@ -6,11 +6,12 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from billing.models import SubscriptionSync
 from caravel.core.db.encrypted_text import Secret
 from relays.clients.nip11 import fetch_documents
 from relays.models import Relay, RelaySync
 from relays.services import lifecycle
-from relays.services.provisioning import probes
+from relays.services.provisioning import probes, sync
 from relays.services.provisioning.probes import claim_due
 from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.django_db
 
 #: Seconds after which a probe is later than the reload of any write.
 LATER = 120.0
+HOUR = 3600.0
 IN_SYNC = SyncOutcome.IN_SYNC
 
 
@@ -35,6 +37,32 @@ def test_probe_of_a_relay_as_configured_only_records_the_proof(provisioning):
     assert after > before
     assert not provisioning.row(relay).is_stale
     assert provisioning.zooid.requests == []
+
+
+def test_relay_whose_owner_keeps_it_from_being_in_sync_is_billed(
+    provisioning, monkeypatch
+):
+    """It is switched on with a new name, and gets the old one back before any look."""
+    relay = RelayFactory(name="Old", status="inactive")
+    provisioning.sync(relay)
+    lifecycle.update_relay(relay_id=relay.pk, name="New")
+    lifecycle.activate_relay(relay_id=relay.pk)
+    provisioning.zooid.reload_delay = 3600
+
+    def edit_at_once(seconds):
+        provisioning.zooid.edit(relay.pk, {"info": {"name": "Old"}})
+        provisioning.zooid.reload()
+
+    monkeypatch.setattr(sync, "pause", edit_at_once)
+    assert provisioning.sync(relay) == SyncOutcome.WAITING
+    assert provisioning.sync(relay, after=LATER) == SyncOutcome.FAILED
+    assert provisioning.document(relay)
+    assert not Relay.objects.billable().exists()
+
+    provisioning.probe(relay, after=LATER)
+
+    assert Relay.objects.billable().get() == relay
+    assert SubscriptionSync.objects.get().is_stale
 
 
 def test_probe_of_a_dark_relay_records_the_proof(provisioning):
@@ -69,7 +97,7 @@ def test_proven_difference_is_repaired_by_one_write(provisioning, change, method
 
     provisioning.probe(relay, after=LATER)
     assert provisioning.zooid.requests == []
-    assert provisioning.sync(relay, after=LATER) == IN_SYNC
+    assert provisioning.settle(relay, after=LATER) == IN_SYNC
 
     assert provisioning.methods == [method]
     document = provisioning.document(relay)
@@ -85,7 +113,7 @@ def test_suspended_relay_that_somebody_switched_on_goes_dark_again(provisioning)
     provisioning.zooid.edit(relay.pk, {"inactive": False})
 
     provisioning.probe(relay, after=LATER)
-    provisioning.sync(relay, after=LATER)
+    provisioning.settle(relay, after=LATER)
 
     assert provisioning.document(relay) is None
 
@@ -94,8 +122,8 @@ def test_second_repair_follows_a_proof_of_the_first(provisioning):
     relay = provisioning.served_relay()
     for round_ in (1, 2):
         provisioning.zooid.edit(relay.pk, {"inactive": True})
-        provisioning.probe(relay, after=round_ * LATER)
-        assert provisioning.sync(relay, after=round_ * LATER) == IN_SYNC
+        provisioning.probe(relay, after=round_ * HOUR)
+        assert provisioning.settle(relay, after=round_ * HOUR) == IN_SYNC
 
     assert provisioning.methods == ["PATCH", "PATCH"]
 
