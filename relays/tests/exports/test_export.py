@@ -127,6 +127,23 @@ def test_more_events_in_one_second_than_the_relay_sends_at_once(
     assert export.gaps == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "state"), [("html", State.DONE), ("error", State.RUNNING)]
+)
+def test_crowded_second_is_read_without_the_members_if_zooid_does_not_list_them(
+    provisioning, relay, order, kind, state
+):
+    """Such as zooid before 2026-04. One that is away is asked again later."""
+    provisioning.zooid.add_events(relay.pk, (note(n, at=NOW) for n in range(1_200)))
+    provisioning.zooid.fault(kind)
+
+    export = run(order(relay))
+
+    assert export.state == state
+    if state == State.DONE:
+        assert (export.events, export.gaps) == (1_000, 1)
+
+
 def test_relay_without_events_has_a_valid_empty_file(relay, order):
     export = run(order(relay))
 
