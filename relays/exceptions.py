@@ -63,6 +63,12 @@ class FreeRelayQuota(Conflict):
     code = "free-relay-quota"
 
 
+class NewRelayQuota(Throttled):
+    """Too many relays were created and deleted within a day; see `Retry-After`."""
+
+    code = "new-relay-quota"
+
+
 class BillingOnHold(Conflict):
     """Purchases are blocked while billing is on hold: only support can change that."""
 

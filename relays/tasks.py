@@ -67,6 +67,6 @@ def export_relay(export_id: int) -> None:
 
 @shared_task
 def sweep_relay_exports() -> None:
-    endings.expire_exports(now=timezone.now())
     for export_id in RelayExport.objects.unfinished().claim(now=timezone.now()):
         export_relay.delay(export_id)
+    endings.expire_exports(now=timezone.now())

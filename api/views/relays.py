@@ -72,7 +72,12 @@ class RelaysView(ApiView):
         response=serializers.RelaySerializer,
         body=serializers.RelayCreateSerializer,
         statuses=(201,),
-        errors=[*_FIELD_ERRORS, UnknownTenant, TenantClosed],
+        errors=[
+            *_FIELD_ERRORS,
+            exceptions.NewRelayQuota,
+            UnknownTenant,
+            TenantClosed,
+        ],
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:

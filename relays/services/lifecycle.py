@@ -41,9 +41,9 @@ def create_relay(
     """Create an active relay.
 
     Raises UnknownTenant, TenantClosed, PaymentOverdue, BillingOnHold, PriceMissing,
-    FreeRelayQuota, UnpaidRelayQuota, UnknownPlan, InvalidSubdomain, ReservedSubdomain,
-    SubdomainTaken, PlanLacksFeature, FeatureUnavailable, InvalidRole, UnknownField, or
-    Invalid for another field. Staff ignore quotas.
+    FreeRelayQuota, UnpaidRelayQuota, NewRelayQuota, UnknownPlan, InvalidSubdomain,
+    ReservedSubdomain, SubdomainTaken, PlanLacksFeature, FeatureUnavailable,
+    InvalidRole, UnknownField, or Invalid for another field. Staff ignore quotas.
     """
     with _unique_subdomain():
         tenant, plan = lock_tenant(tenant_id), get_plan(plan_id)

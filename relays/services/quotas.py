@@ -1,26 +1,35 @@
 """Quotas: how many relays a tenant can have, so that nobody takes them for nothing.
 
-A relay counts until it is deleted, on or off: it keeps its name.
+A relay counts until it is deleted, on or off: it keeps its name. Those that were
+created and deleted within a day have a quota, too: zooid keeps their tables for ever.
 """
 
+from datetime import timedelta
 from decimal import Decimal
 
 from django.conf import settings
 from django.db.models import Sum
+from django.utils import timezone
 
 from caravel.core.currencies import exponent
-from relays.exceptions import FreeRelayQuota, UnpaidRelayQuota
+from relays.exceptions import FreeRelayQuota, NewRelayQuota, UnpaidRelayQuota
 from relays.models import Plan, Relay
 from tenants.models import Tenant
 
+#: Relays of an account that may be created and deleted within a day.
+MAX_DELETED_PER_DAY = 10
+_DAY = timedelta(days=1)
+
 
 def require_quota(tenant: Tenant, plan: Plan, *, changed: Relay | None = None) -> None:
-    """Raise FreeRelayQuota or UnpaidRelayQuota if one more relay is too many.
+    """Raise FreeRelayQuota, UnpaidRelayQuota or NewRelayQuota for one relay too many.
 
     The caller has locked the tenant, whose quotas for paid relays end with its first
     payment for a month. `changed` is a relay that moves to the plan.
     """
     others = Relay.objects.existing().filter(tenant=tenant)
+    if changed is None and not (plan.is_paid and tenant.first_paid_at):
+        _require_few_deleted(tenant)
     if changed:
         others = others.exclude(pk=changed.pk)
     if not plan.is_paid:
@@ -39,6 +48,20 @@ def _require_free(count: int) -> None:
         raise FreeRelayQuota(
             f"An account has at most {maximum} free relays, on or off. Delete one, "
             "move one to a paid plan, or ask support for more."
+        )
+
+
+def _require_few_deleted(tenant: Tenant) -> None:
+    now = timezone.now()
+    recent = Relay.objects.filter(tenant=tenant, created_at__gt=now - _DAY)
+    deleted = recent.filter(deleted_at__isnull=False).order_by("created_at")
+    times = list(deleted.values_list("created_at", flat=True))
+    if len(times) >= MAX_DELETED_PER_DAY:
+        free_at = times[-MAX_DELETED_PER_DAY] + _DAY
+        raise NewRelayQuota(
+            f"This account has created and deleted {MAX_DELETED_PER_DAY} relays within "
+            "a day. Please wait, or ask support.",
+            retry_after=(free_at - now).total_seconds(),
         )
 
 

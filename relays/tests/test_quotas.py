@@ -1,11 +1,15 @@
 """Quotas of free relays, and of paid relays before the first payment."""
 
+from datetime import timedelta
+
 import pytest
+import time_machine
 from django.utils import timezone
 
-from relays.exceptions import FreeRelayQuota, UnpaidRelayQuota
+from relays.exceptions import FreeRelayQuota, NewRelayQuota, UnpaidRelayQuota
 from relays.models import Relay
 from relays.services import lifecycle
+from relays.services.quotas import MAX_DELETED_PER_DAY
 from relays.tests.factories import RelayFactory
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -144,3 +148,20 @@ def test_staff_may_ignore_quotas(tenant, settings):
     lifecycle.change_plan(relay_id=relay.pk, plan_id="growth", ignore_quotas=True)
 
     assert Relay.objects.get().plan_id == "growth"
+
+
+def test_creating_and_deleting_in_a_loop_ends_for_a_day(tenant):
+    """zooid keeps the tables of each relay that it has ever had."""
+    for _ in range(MAX_DELETED_PER_DAY):
+        lifecycle.delete_relay(relay_id=create(tenant, "free").pk)
+
+    for plan in ("free", "basic"):
+        with pytest.raises(NewRelayQuota) as caught:
+            create(tenant, plan)
+    assert 86_000 < caught.value.retry_after <= 86_400
+    assert create(tenant, "free", ignore_quotas=True).pk
+    assert create(TenantFactory(), "free").pk
+    pay(tenant)
+    assert create(tenant, "basic").pk
+    with time_machine.travel(timezone.now() + timedelta(days=1, seconds=1)):
+        assert create(tenant, "free").pk

@@ -23,12 +23,15 @@ from relays.services.provisioning.queue import mark_stale
 State = RelayExport.State
 #: Time for a download, as in the notice: it outlives the relay's deletion.
 LIFETIME = timedelta(days=30)
+#: Files that are deleted at one tick of beat.
+_MAX_EXPIRED = 50
 
 
 def lock_unfinished(export_id: int) -> RelayExport | None:
     """Lock an unfinished export and its relay; None if there is none any more."""
-    relays = Relay.objects.filter(exports=export_id).select_for_update(no_key=True)
-    relay = relays.select_related("plan").first()
+    relays = Relay.objects.filter(exports=export_id).select_related("plan")
+    # Not the plan: the deletion of a large file would keep all exports waiting.
+    relay = relays.select_for_update(no_key=True, of=("self",)).first()
     rows = RelayExport.objects.unfinished().select_for_update()
     export: RelayExport | None = rows.filter(pk=export_id).first()
     if export is None or relay is None:
@@ -59,9 +62,14 @@ def give_up(export_id: int, error: CaravelError) -> None:
 
 
 def expire_exports(*, now: datetime) -> None:
-    """Delete the files of exports whose time is over."""
-    with transaction.atomic():
-        _expire(RelayExport.objects.expired(now))
+    """Delete the files of exports whose time is over, some at each tick.
+
+    Each by itself: a file may have a gigabyte, and a task has five minutes.
+    """
+    expired = RelayExport.objects.expired(now).order_by("expires_at")
+    for export_id in expired.values_list("pk", flat=True)[:_MAX_EXPIRED]:
+        with transaction.atomic():
+            _expire(RelayExport.objects.done().filter(pk=export_id))
 
 
 def max_bytes() -> int:

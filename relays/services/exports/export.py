@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import BoundedSemaphore
 from time import monotonic
+from uuid import UUID
 
+import structlog
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
@@ -20,7 +22,7 @@ from caravel.core.db.work_items import NO_FAILURE, failure_columns
 from caravel.core.exceptions import CaravelError
 from relays.clients.events import open_reader
 from relays.clients.zooid import Zooid
-from relays.exceptions import ExportFailed, ExportTooLarge
+from relays.exceptions import ExportFailed, ExportTooLarge, ZooidRefused
 from relays.models import Relay, RelayExport, RelayExportPart
 from relays.services.exports.endings import (
     complete,
@@ -32,6 +34,7 @@ from relays.services.exports.paging import Batch, Position, read_batch
 from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.queue import mark_stale
 
+logger = structlog.get_logger(__name__)
 State = RelayExport.State
 #: Seconds after which an export lets others have its thread.
 TURN = 60.0
@@ -100,7 +103,7 @@ def _open_window(export: RelayExport) -> str:
 
 
 def _export(export_id: int, source: _Source) -> None:
-    members = partial(Zooid().list_members, source.relay.pk)
+    members = partial(_members, source.relay.pk)
     position, end_at = source.position, monotonic() + TURN
     with open_reader(source.host, source.secret.reveal()) as reader:
         while monotonic() < end_at:
@@ -109,6 +112,18 @@ def _export(export_id: int, source: _Source) -> None:
                 return
             position = batch.position
     _wait(export_id)
+
+
+def _members(relay_id: UUID) -> list[str]:
+    """Return a relay's members, none if zooid does not list them.
+
+    It may be too old, or they are too many: then what is missing counts as a gap.
+    """
+    try:
+        return Zooid().list_members(relay_id)
+    except ZooidRefused as exc:
+        logger.warning("export_without_members", relay=str(relay_id), error=exc.message)
+        return []
 
 
 def _store(export_id: int, position: Position, batch: Batch | None) -> bool:

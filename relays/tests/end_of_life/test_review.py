@@ -77,6 +77,14 @@ def test_owner_is_offered_an_export_with_the_date_in_their_time_zone(
     assert export_url(relay).rsplit(".", 1)[0] in text
 
 
+def test_owner_is_told_that_the_link_shows_everything(relay, clock):
+    review(relay, clock, 30)
+    review(relay, clock, 53)
+
+    for kind in ("relay_export_offer", "relay_deletion"):
+        assert "Keep this link to yourself: whoever has it" in notice(kind).text
+
+
 def test_offer_is_made_once(relay, clock):
     review(relay, clock, 30)
 

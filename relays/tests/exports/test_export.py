@@ -10,14 +10,15 @@ from unittest.mock import patch
 
 import pytest
 import time_machine
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from relays.clients.events import RelayReader
-from relays.models import Relay, RelayExport
+from relays.models import Plan, Relay, RelayExport
 from relays.services import lifecycle
 from relays.services.exports import export as service
 from relays.services.exports import paging
+from relays.services.exports.endings import lock_unfinished
 from relays.services.exports.export import MAX_FAILURES, export_relay
 from relays.services.exports.files import open_file
 from relays.services.exports.order import order_export
@@ -124,6 +125,23 @@ def test_more_events_in_one_second_than_the_relay_sends_at_once(
 
     assert len(content(export)) == export.events == 2_501
     assert export.gaps == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "state"), [("html", State.DONE), ("error", State.RUNNING)]
+)
+def test_crowded_second_is_read_without_the_members_if_zooid_does_not_list_them(
+    provisioning, relay, order, kind, state
+):
+    """Such as zooid before 2026-04. One that is away is asked again later."""
+    provisioning.zooid.add_events(relay.pk, (note(n, at=NOW) for n in range(1_200)))
+    provisioning.zooid.fault(kind)
+
+    export = run(order(relay))
+
+    assert export.state == state
+    if state == State.DONE:
+        assert (export.events, export.gaps) == (1_000, 1)
 
 
 def test_relay_without_events_has_a_valid_empty_file(relay, order):
@@ -349,6 +367,23 @@ def test_long_export_lets_others_have_its_thread(
 
     assert (export.state, export.events) == (State.RUNNING, 1_000)
     send.assert_called_once()
+
+
+def test_page_of_one_export_does_not_keep_those_of_others_waiting(relay, order):
+    """Nor a change of the plan that they share."""
+    one, other = order(relay), RelayExportFactory(relay__plan=relay.plan)
+
+    def lock_other():
+        try:
+            with transaction.atomic():
+                Plan.objects.select_for_update(nowait=True).get(pk=relay.plan_id)
+                return lock_unfinished(other.pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as threads, transaction.atomic():
+        assert lock_unfinished(one.pk)
+        assert threads.submit(lock_other).result() == other
 
 
 def test_exports_beyond_a_few_wait_and_leave_the_threads_to_payments(

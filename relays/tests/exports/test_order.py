@@ -9,10 +9,11 @@ from django.utils import timezone
 
 from relays.exceptions import ExportNotPossible, ExportQuota, UnknownRelay
 from relays.models import Relay, RelayExport, RelayExportPart, RelaySync
+from relays.services.exports import endings
 from relays.services.exports.endings import LIFETIME, expire_exports
 from relays.services.exports.order import MAX_PER_DAY, cancel_export, order_export
 from relays.services.lifecycle import delete_relay
-from relays.tasks import export_relay
+from relays.tasks import export_relay, sweep_relay_exports
 from relays.tests.factories import DoneExportFactory, RelayExportFactory, RelayFactory
 from tenants.models import Activity
 
@@ -123,3 +124,29 @@ def test_file_expires_and_its_parts_are_deleted():
     assert export.state == State.EXPIRED
     assert not export.parts.exists()
     assert other.parts.count() == 2
+
+
+def test_old_files_are_deleted_some_at_a_time_the_oldest_first(monkeypatch):
+    monkeypatch.setattr(endings, "_MAX_EXPIRED", 1)
+    end = timezone.now()
+    newer = DoneExportFactory(expires_at=end)
+    older = DoneExportFactory(expires_at=end - timedelta(hours=1))
+
+    expire_exports(now=end)
+
+    assert [older.parts.count(), newer.parts.count()] == [0, 2]
+    expire_exports(now=end)
+    assert newer.parts.count() == 0
+
+
+def test_files_that_cannot_be_deleted_stop_no_export():
+    export = RelayExportFactory()
+
+    with (
+        patch.object(endings, "expire_exports", side_effect=TimeoutError),
+        patch.object(export_relay, "delay") as send,
+        pytest.raises(TimeoutError),
+    ):
+        sweep_relay_exports()
+
+    send.assert_called_once_with(export.pk)
