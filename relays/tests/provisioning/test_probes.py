@@ -9,6 +9,7 @@ from django.utils import timezone
 from caravel.core.db.encrypted_text import Secret
 from relays.clients.nip11 import fetch_documents
 from relays.models import Relay, RelaySync
+from relays.models.syncs import SERVED_PROBE_INTERVAL
 from relays.services import lifecycle
 from relays.services.provisioning import probes
 from relays.services.provisioning.probes import claim_due
@@ -128,6 +129,19 @@ def test_answer_that_proves_nothing_changes_nothing(provisioning, fault):
     assert provisioning.row(relay).probe_failures == 0
 
 
+def test_support_learns_once_of_relays_that_nobody_reaches(provisioning, caplog):
+    first, second = provisioning.served_relay(), provisioning.served_relay()
+    provisioning.zooid.fault("error", place="relays", status=502)
+
+    for round_ in range(6):
+        provisioning.probe(first, second, after=round_ * LATER)
+
+    alerts = [each for each in caplog.messages if "relays_unreachable" in each]
+    assert len(alerts) == 1
+    assert "2 relays have not been reached for an hour" in alerts[0]
+    assert "The relay answered 502." in alerts[0]
+
+
 def test_changed_setting_reaches_the_relays_that_depend_on_it(provisioning, settings):
     with_rooms = provisioning.served_relay(plan_id="growth", livekit_enabled=True)
     without = provisioning.served_relay()
@@ -238,12 +252,18 @@ def test_due_probes_are_claimed_once_in_batches_and_dark_relays_less_often(
 
 def test_tasks_probe_what_is_due(provisioning, monkeypatch):
     relay = provisioning.served_relay()
-    sent: list[list[str]] = []
-    monkeypatch.setattr(probe_relay_batch, "delay", sent.append)
+    sent: list[tuple[list[str]]] = []
+
+    def record(args, *, expires):
+        # Due again by then: messages of a server that hangs do not pile up.
+        assert expires == SERVED_PROBE_INTERVAL.total_seconds()
+        sent.append(args)
+
+    monkeypatch.setattr(probe_relay_batch, "apply_async", record)
 
     probe_relays()
 
-    assert sent == [[str(relay.pk)]]
-    probe_relay_batch(sent[0])
+    assert sent == [([str(relay.pk)],)]
+    probe_relay_batch(*sent[0])
     assert Relay.objects.get(pk=relay.pk).served_at > relay.served_at
     assert RelaySync.objects.get().probed_at
