@@ -261,6 +261,29 @@ def test_worker_that_lost_its_lease_records_nothing(provisioning, monkeypatch):
     assert provisioning.zooid.reloads(relay.pk) == 1
 
 
+def test_write_of_a_worker_that_lost_its_lease_is_put_right_at_once(
+    provisioning, monkeypatch
+):
+    relay = provisioning.served_relay()
+    lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    patch_relay = Zooid.patch_relay
+
+    def be_overtaken_and_patch(self, *args):
+        monkeypatch.setattr(Zooid, "patch_relay", patch_relay)
+        lifecycle.reactivate_relay(relay_id=relay.pk)
+        assert provisioning.sync(relay, after=61) == IN_SYNC
+        patch_relay(self, *args)
+        provisioning.zooid.reload()
+
+    monkeypatch.setattr(Zooid, "patch_relay", be_overtaken_and_patch)
+    assert provisioning.sync(relay) == SyncOutcome.NOT_DUE
+    assert provisioning.document(relay) is None
+
+    assert provisioning.row(relay).is_stale
+    assert provisioning.settle(relay, after=300) == IN_SYNC
+    assert provisioning.document(relay)
+
+
 def test_unexpected_error_is_recorded_and_raised(provisioning, monkeypatch):
     relay = RelayFactory()
 
