@@ -34,3 +34,17 @@ def mark_all_stale(relay_ids: Iterable[UUID]) -> None:
         # Lock order: rows by primary key.
         for relay_id in sorted(relay_ids):
             mark_stale(relay_id=relay_id)
+
+
+def sync_again(relay_ids: Iterable[UUID]) -> None:
+    """Make syncs due that may also send again what a repair has not changed.
+
+    For an operator, who has seen to zooid meanwhile.
+    """
+    keys = [*relay_ids]
+    with transaction.atomic():
+        mark_all_stale(keys)
+        repaired = RelaySync.objects.filter(unproven__has_key="is_repaired")
+        for sync in repaired.filter(pk__in=keys):
+            del sync.unproven["is_repaired"]
+            sync.save(update_fields=["unproven"])

@@ -11,7 +11,7 @@ from relays.clients.zooid import Zooid, client, request
 from relays.models import Plan, Relay, RelaySync
 from relays.services import lifecycle
 from relays.services.provisioning import writes
-from relays.services.provisioning.queue import mark_stale
+from relays.services.provisioning.queue import mark_stale, sync_again
 from relays.services.provisioning.state import RELOAD_TIME
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tasks import sweep_relay_syncs, sync_relay
@@ -387,6 +387,22 @@ def test_reload_that_never_comes_is_reported_and_sent_no_third_time(
     assert provisioning.activities(relay)[1:] == ["fail_relay_sync"]
     provisioning.zooid.reload()
     assert provisioning.sync(relay, after=6 * 3600) == IN_SYNC
+
+
+def test_operator_can_have_it_sent_once_more(provisioning, monkeypatch):
+    relay = provisioning.served_relay()
+    with monkeypatch.context() as patch:
+        patch.setattr(Zooid, "patch_relay", lambda *args: None)
+        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+        assert provisioning.settle(relay) == FAILED
+    assert provisioning.settle(relay, after=6 * 3600) == FAILED
+    assert provisioning.methods == []
+
+    sync_again([relay.pk])
+
+    assert provisioning.settle(relay, after=12 * 3600) == IN_SYNC
+    assert provisioning.methods == ["PATCH"]
+    assert provisioning.document(relay) is None
 
 
 def test_relay_that_cannot_be_looked_at_is_not_in_sync(provisioning):
