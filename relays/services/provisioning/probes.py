@@ -71,16 +71,17 @@ def _relays(hosts: Mapping[UUID, str], read_at: datetime) -> dict[UUID, Relay]:
         for relay in rows
         if relay.sync.host == hosts[relay.pk]
         and (relay.sync.acknowledged_at or read_at) <= read_at
-        and _has_readable_key(relay)
+        and _is_readable(relay)
     }
 
 
-def _has_readable_key(relay: Relay) -> bool:
+def _is_readable(relay: Relay) -> bool:
     """Return whether the relay can be recognized; one that cannot fails alone."""
     try:
         relay.secret.reveal()
+        relay.sync.acknowledged.reveal()
     except Undecryptable as exc:
-        logger.error("relay_key_unreadable", relay=str(relay.pk), error=exc.message)
+        alert_support("relay_unreadable", exc.message, relay=str(relay.pk))
         return False
     return True
 

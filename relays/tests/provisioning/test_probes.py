@@ -205,14 +205,22 @@ def test_document_from_before_a_write_proves_nothing(provisioning, monkeypatch):
     assert not provisioning.row(relay).is_stale
 
 
-def test_relay_whose_key_cannot_be_read_does_not_stop_the_others(provisioning):
-    broken, other = provisioning.served_relay(), provisioning.served_relay()
-    Relay.objects.filter(pk=broken.pk).update(secret=Secret("unreadable"))
+@pytest.mark.parametrize(
+    ("model", "column"), [(Relay, "secret"), (RelaySync, "acknowledged")]
+)
+def test_relay_that_cannot_be_decrypted_does_not_stop_the_others(
+    provisioning, caplog, model, column
+):
+    broken, other = provisioning.served_relay(), provisioning.served_relay(name="Old")
+    model.objects.filter(pk=broken.pk).update(**{column: Secret("unreadable")})
+    for relay in (broken, other):
+        provisioning.zooid.edit(relay.pk, {"info": {"name": "New"}})
 
     provisioning.probe(broken, other, after=LATER)
 
     assert Relay.objects.get(pk=broken.pk).served_at == broken.served_at
-    assert Relay.objects.get(pk=other.pk).served_at > other.served_at
+    assert Relay.objects.get(pk=other.pk).name == "New"
+    assert any("relay_unreadable" in each for each in caplog.messages)
 
 
 def test_relay_at_the_private_name_of_an_export_is_not_seen_running(provisioning):
