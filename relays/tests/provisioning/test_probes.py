@@ -80,6 +80,18 @@ def test_proven_difference_is_repaired_by_one_write(provisioning, change, method
     assert provisioning.config(relay)["secret"] == secret
 
 
+def test_zooid_that_cannot_list_members_gets_a_removed_relay_again(provisioning):
+    relay = provisioning.served_relay()
+    provisioning.zooid.remove(relay.pk)
+    provisioning.zooid.fault("error", method="GET", status=405)
+
+    provisioning.probe(relay, after=LATER)
+
+    assert provisioning.settle(relay, after=LATER) == IN_SYNC
+    assert provisioning.methods == ["PATCH", "POST"]
+    assert provisioning.document(relay)
+
+
 def test_suspended_relay_that_somebody_switched_on_goes_dark_again(provisioning):
     relay = provisioning.served_relay()
     lifecycle.mark_relay_delinquent(relay_id=relay.pk)
