@@ -315,6 +315,19 @@ def test_relay_that_exists_there_already_is_patched_except_for_its_words(provisi
     assert relay.name == "Newer"
 
 
+def test_lost_patch_of_a_relay_that_was_served_before_is_sent_again(provisioning):
+    relay = provisioning.served_relay()
+    RelaySync.objects.update(acknowledged="", digest="", host="", words_seen={})
+    lifecycle.update_relay(relay_id=relay.pk, groups_enabled=False)
+    provisioning.zooid.fault("reset", method="PATCH", when="before", times=1)
+    assert provisioning.sync(relay) == FAILED
+
+    assert provisioning.sync(relay, after=RETRY) == IN_SYNC
+
+    assert provisioning.methods == ["POST", "PATCH", "PATCH"]
+    assert provisioning.config(relay)["groups"]["enabled"] is False
+
+
 def test_relay_that_somebody_deleted_at_zooid_is_created_again(provisioning):
     relay = provisioning.served_relay()
     provisioning.zooid.remove(relay.pk)
