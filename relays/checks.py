@@ -58,7 +58,7 @@ def check_zooid_is_private(**kwargs: Any) -> list[CheckMessage]:
 def check_zooid(**kwargs: Any) -> list[CheckMessage]:
     """Warn of a zooid that does not accept our requests, with what to change."""
     try:
-        Zooid().has_relay(uuid4())
+        Zooid().list_members(uuid4())
     except CaravelError as exc:
         return [Warning(f"zooid: {exc.message}", id="relays.W003")]
     return []

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from relays.exceptions import UnknownRelay, ZooidRefused, ZooidUnavailable
 from relays.models import RelayExport, RelaySync
+from relays.models.syncs import SERVED_PROBE_INTERVAL
 from relays.services import members
 from relays.services.end_of_life import review
 from relays.services.exports import endings, export
@@ -28,7 +29,11 @@ def sweep_relay_syncs() -> None:
 @shared_task
 def probe_relays() -> None:
     for relay_ids in probes.claim_due(now=timezone.now()):
-        probe_relay_batch.delay([str(relay_id) for relay_id in relay_ids])
+        # After that they are due again: of a server that hangs, none pile up.
+        probe_relay_batch.apply_async(
+            ([str(relay_id) for relay_id in relay_ids],),
+            expires=SERVED_PROBE_INTERVAL.total_seconds(),
+        )
 
 
 @shared_task(queue="zooid")

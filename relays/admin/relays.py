@@ -23,7 +23,7 @@ from relays.exceptions import InvalidRole
 from relays.models import Plan, Relay, RelaySync
 from relays.services import lifecycle, members
 from relays.services.fields import EDITABLE, FEATURES
-from relays.services.provisioning.queue import mark_all_stale
+from relays.services.provisioning.queue import sync_again
 from relays.services.roles import MAX_KEYS, parse_keys
 from tenants.admin import NpubSearchAdmin
 
@@ -262,7 +262,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     def sync_again(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
         """Look at once for differences; zooid is sent nothing if there are none."""
         relay_ids = list(queryset.values_list("pk", flat=True))
-        mark_all_stale(relay_ids)
+        sync_again(relay_ids)
         self.message_user(request, f"Queued {counted(len(relay_ids), 'relay')}.")
 
     def _apply_to_each(

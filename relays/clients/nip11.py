@@ -66,13 +66,21 @@ def fetch_document(host: str) -> RelayDocument | None:
 def fetch_documents(hosts: Sequence[str]) -> Mapping[str, Probe]:
     """Fetch the documents of many hosts at once, a bounded number at a time.
 
-    Do not call inside a transaction.
+    When as many in a row were not reached, the others are not requested: a server that
+    hangs would be asked all day. Do not call inside a transaction.
     """
     release_connection()
     unique = [*dict.fromkeys(hosts)]
+    probes: dict[str, Probe] = {}
     with new_session(CONNECTIONS) as session:
-        probes = _threads.map(partial(_probe, session), unique)
-        return dict(zip(unique, probes, strict=True))
+        for start in range(0, len(unique), CONNECTIONS):
+            part = unique[start : start + CONNECTIONS]
+            found = [*_threads.map(partial(_probe, session), part)]
+            probes.update(zip(part, found, strict=True))
+            if all(isinstance(probe, RelayUnreachable) for probe in found):
+                break
+    skipped = RelayUnreachable("It was not requested: no other relay was reached.")
+    return {host: probes.get(host, skipped) for host in unique}
 
 
 def _probe(session: requests.Session, host: str) -> Probe:

@@ -67,6 +67,14 @@ def test_zooid_that_is_away_is_reported(zooid, settings):
     assert ids(check_zooid()) == ["relays.W003"]
 
 
+def test_zooid_that_is_too_old_to_list_members_is_reported(zooid):
+    zooid.fault("error", method="GET", status=405)
+
+    (warning,) = check_zooid()
+
+    assert "too old" in warning.msg
+
+
 @pytest.mark.parametrize(
     ("url", "is_warned"),
     [

@@ -51,12 +51,13 @@ def yield_to_holder(state: SyncState, error: HostTaken) -> str:
             error.retry_after = _STRANGER_RETRY
         raise error
     cycle = _cycle(state.relay.pk, holder)
-    if cycle:
-        if state.relay.pk == min(cycle) and state.known:
-            return private_host()
-    elif holder.failures:
-        raise error
+    # In a cycle, one has to take a private name before the others can move.
+    first = RelaySync.objects.get(pk=min(cycle)) if cycle else holder
+    if first.pk == state.relay.pk and state.known:
+        return private_host()
     _hurry(holder)
+    if first.failures:
+        raise error
     raise come_back()
 
 

@@ -25,6 +25,9 @@ logger = structlog.get_logger(__name__)
 
 #: Failures in a row after which the server itself is hardly the reason.
 _STUCK = 6
+#: Errors that may be over for all when one is: of a server that was away, or of names
+#: that move in a row.
+_PASSING = (*AWAY, exceptions.HostTaken.code)
 _TEXTS = {
     exceptions.HostTaken.code: "The name of the relay is not free at our server yet.",
     exceptions.RelayMisconfigured.code: "Our server cannot take this configuration.",
@@ -53,7 +56,7 @@ def complete(state: SyncState, document: Shown) -> bool:
         relay.save(update_fields=["synced", "sync_error", *columns])
         if is_news:
             record_relay_activity(relay, Activity.Type.COMPLETE_RELAY_SYNC)
-    if sync.last_error_code in AWAY:
+    if sync.last_error_code in _PASSING:
         _retry_others(state.relay.pk)
     return is_synced
 
@@ -118,10 +121,10 @@ def _set_proof(
 
 
 def _retry_others(relay_id: UUID) -> None:
-    """Make the syncs due that waited for the server: it answers again."""
+    """Make the syncs due that waited for the same."""
     now = timezone.now()
     waiting = RelaySync.objects.stale().filter(
-        Q(last_error_code__in=AWAY), next_attempt_at__gt=now
+        Q(last_error_code__in=_PASSING), next_attempt_at__gt=now
     )
     with transaction.atomic():
         # Those that are locked are being worked on.

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from caravel.core.alerts import alert_support
 from caravel.core.db.encrypted_text import Undecryptable
 from relays.clients.nip11 import Probe, RelayDocument, fetch_documents
 from relays.exceptions import RelayMisconfigured, RelayUnreachable
@@ -28,6 +29,8 @@ logger = structlog.get_logger(__name__)
 
 #: Relays that are probed by one task, at once.
 BATCH = 500
+#: Failed probes in a row: support is alerted after an hour, and then each day.
+_AN_HOUR, _A_DAY = 4, 96
 #: Relays whose probes are started in a minute.
 _MAX_DUE = 10_000
 
@@ -69,16 +72,17 @@ def _relays(hosts: Mapping[UUID, str], read_at: datetime) -> dict[UUID, Relay]:
         for relay in rows
         if relay.sync.host == hosts[relay.pk]
         and (relay.sync.acknowledged_at or read_at) <= read_at
-        and _has_readable_key(relay)
+        and _is_readable(relay)
     }
 
 
-def _has_readable_key(relay: Relay) -> bool:
+def _is_readable(relay: Relay) -> bool:
     """Return whether the relay can be recognized; one that cannot fails alone."""
     try:
         relay.secret.reveal()
+        relay.sync.acknowledged.reveal()
     except Undecryptable as exc:
-        logger.error("relay_key_unreadable", relay=str(relay.pk), error=exc.message)
+        alert_support("relay_unreadable", exc.message, relay=str(relay.pk))
         return False
     return True
 
@@ -94,20 +98,45 @@ def _record_proofs(relays: Mapping[UUID, Relay], probes: Mapping[UUID, Probe]) -
             continue
         is_own = probe is not None and Identity.of(relay).has(probe)
         (served if is_own else dark).append(pk)
-    unreached = {pk for pk in relays if isinstance(probes[pk], RelayUnreachable)}
     now = timezone.now()
     _update_unlocked(served, served_at=now)
     _update_unlocked(dark, dark_at=now)
     for pk in served:
         if relays[pk].first_served_at is None:
             record_first_proof(relay_id=pk, seen_at=now)
-    syncs = RelaySync.objects.filter(pk__in=relays)
-    syncs.filter(pk__in=unreached).update(probe_failures=F("probe_failures") + 1)
-    syncs.filter(probe_failures__gt=0).exclude(pk__in=unreached).update(
-        probe_failures=0
-    )
-    if unreached:
-        logger.warning("relays_unreached", relays=len(unreached), of=len(relays))
+    _count_failures(relays, probes)
+
+
+def _count_failures(relays: Mapping[UUID, Relay], probes: Mapping[UUID, Probe]) -> None:
+    """Count failed probes in a row; support learns of relays that nobody reaches."""
+    errors = {
+        pk: str(probes[pk]) for pk in relays if isinstance(probes[pk], RelayUnreachable)
+    }
+    with transaction.atomic():
+        rows = RelaySync.objects.filter(pk__in=relays).order_by("pk")
+        # Those that are locked are being synced: that reports its own failures.
+        counted = rows.select_for_update(skip_locked=True)
+        failures = dict(counted.values_list("pk", "probe_failures"))
+        reached = [pk for pk, count in failures.items() if count and pk not in errors]
+        unreached = [pk for pk in failures if pk in errors]
+        RelaySync.objects.filter(pk__in=reached).update(probe_failures=0)
+        RelaySync.objects.filter(pk__in=unreached).update(
+            probe_failures=F("probe_failures") + 1
+        )
+    if errors:
+        logger.warning("relays_unreached", relays=len(errors), of=len(relays))
+    _alert([pk for pk in unreached if failures[pk] % _A_DAY == _AN_HOUR], errors)
+
+
+def _alert(relay_ids: Sequence[UUID], errors: Mapping[UUID, str]) -> None:
+    if relay_ids:
+        first = relay_ids[0]
+        alert_support(
+            "relays_unreachable",
+            f"{len(relay_ids)} relays have not been reached for an hour or more, "
+            f"such as this one: {errors[first]}",
+            relay=str(first),
+        )
 
 
 def _update_unlocked(relay_ids: Sequence[UUID], **columns: datetime) -> None:

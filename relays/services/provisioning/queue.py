@@ -66,3 +66,17 @@ def try_server_again(*, now: datetime) -> UUID | None:
         RelaySync.objects.filter(pk=sync.pk).update(next_attempt_at=now)
         relay_id: UUID = sync.pk
     return relay_id
+
+
+def sync_again(relay_ids: Iterable[UUID]) -> None:
+    """Make syncs due that may also send again what a repair has not changed.
+
+    For an operator, who has seen to zooid meanwhile.
+    """
+    keys = [*relay_ids]
+    with transaction.atomic():
+        mark_all_stale(keys)
+        repaired = RelaySync.objects.filter(unproven__has_key="is_repaired")
+        for sync in repaired.filter(pk__in=keys):
+            del sync.unproven["is_repaired"]
+            sync.save(update_fields=["unproven"])

@@ -18,6 +18,7 @@ from relays.services.provisioning import adoption, outcomes
 from relays.services.provisioning.configuration import difference
 from relays.services.provisioning.hosts import ComeBack
 from relays.services.provisioning.proofs import Shown, shows
+from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.state import SyncState
 from relays.services.provisioning.writes import send_difference, settle
 
@@ -70,6 +71,8 @@ def _sync_with(lease: Lease) -> SyncOutcome:
         is_synced = outcomes.complete(state, document)
     except LeaseLost as exc:
         logger.warning("relay_sync_lease_lost", error=exc.message)
+        # A write of this one may have overtaken those of the other worker.
+        mark_stale(relay_id=lease.pk)
         return SyncOutcome.NOT_DUE
     except ComeBack as exc:
         lease.release_waiting(exc.seconds)

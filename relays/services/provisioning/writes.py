@@ -110,7 +110,10 @@ def _settle_patch(state: SyncState, known: Configuration, sent: Sent) -> None:
             seen=state.words_seen,
             identity=state.identity,
         )
-        is_proof = part.keys() - {"info"} or has_own_words(document, part)
+        # Of what was unknown before, it may have been so already.
+        is_proof = part.keys() & known.keys() - {"info"} or has_own_words(
+            document, part
+        )
         # zooid executes all or nothing of one patch, but part of a repeated one may
         # have been in the first.
         if is_proof and not sent.is_repeated:

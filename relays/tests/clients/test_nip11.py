@@ -250,6 +250,27 @@ def test_many_relays_are_probed_at_once(zooid):
     assert isinstance(probes["☃"], RelayUnreachable)
 
 
+def test_server_that_does_not_answer_is_asked_by_one_round_of_probes(zooid):
+    zooid.fault("error", place="relays", status=502)
+    hosts = [f"r{number}.relays.example" for number in range(3 * CONNECTIONS)]
+
+    probes = fetch_documents(hosts)
+
+    assert [*probes] == hosts
+    texts = [str(probe) for probe in probes.values()]
+    assert "The relay answered 502." in texts[CONNECTIONS - 1]
+    assert "It was not requested" in texts[CONNECTIONS]
+
+
+def test_one_relay_that_is_not_reached_ends_no_probes(zooid):
+    zooid.fault("error", place="relays", status=502, path="r0.*")
+    hosts = [f"r{number}.relays.example" for number in range(2 * CONNECTIONS)]
+
+    probes = fetch_documents(hosts)
+
+    assert [host for host in hosts if probes[host] is not None] == hosts[:1]
+
+
 def test_no_probe_of_no_relay(zooid):
     assert fetch_documents([]) == {}
 

@@ -11,7 +11,7 @@ from relays.clients.zooid import Zooid, client, request
 from relays.models import Plan, Relay, RelaySync
 from relays.services import lifecycle
 from relays.services.provisioning import writes
-from relays.services.provisioning.queue import mark_stale
+from relays.services.provisioning.queue import mark_stale, sync_again
 from relays.services.provisioning.state import RELOAD_TIME
 from relays.services.provisioning.sync import SyncOutcome
 from relays.tasks import sweep_relay_syncs, sync_relay
@@ -261,6 +261,29 @@ def test_worker_that_lost_its_lease_records_nothing(provisioning, monkeypatch):
     assert provisioning.zooid.reloads(relay.pk) == 1
 
 
+def test_write_of_a_worker_that_lost_its_lease_is_put_right_at_once(
+    provisioning, monkeypatch
+):
+    relay = provisioning.served_relay()
+    lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    patch_relay = Zooid.patch_relay
+
+    def be_overtaken_and_patch(self, *args):
+        monkeypatch.setattr(Zooid, "patch_relay", patch_relay)
+        lifecycle.reactivate_relay(relay_id=relay.pk)
+        assert provisioning.sync(relay, after=61) == IN_SYNC
+        patch_relay(self, *args)
+        provisioning.zooid.reload()
+
+    monkeypatch.setattr(Zooid, "patch_relay", be_overtaken_and_patch)
+    assert provisioning.sync(relay) == SyncOutcome.NOT_DUE
+    assert provisioning.document(relay) is None
+
+    assert provisioning.row(relay).is_stale
+    assert provisioning.settle(relay, after=300) == IN_SYNC
+    assert provisioning.document(relay)
+
+
 def test_unexpected_error_is_recorded_and_raised(provisioning, monkeypatch):
     relay = RelayFactory()
 
@@ -290,6 +313,19 @@ def test_relay_that_exists_there_already_is_patched_except_for_its_words(provisi
     assert config["secret"] == relay.secret.reveal()
     relay.refresh_from_db()
     assert relay.name == "Newer"
+
+
+def test_lost_patch_of_a_relay_that_was_served_before_is_sent_again(provisioning):
+    relay = provisioning.served_relay()
+    RelaySync.objects.update(acknowledged="", digest="", host="", words_seen={})
+    lifecycle.update_relay(relay_id=relay.pk, groups_enabled=False)
+    provisioning.zooid.fault("reset", method="PATCH", when="before", times=1)
+    assert provisioning.sync(relay) == FAILED
+
+    assert provisioning.sync(relay, after=RETRY) == IN_SYNC
+
+    assert provisioning.methods == ["POST", "PATCH", "PATCH"]
+    assert provisioning.config(relay)["groups"]["enabled"] is False
 
 
 def test_relay_that_somebody_deleted_at_zooid_is_created_again(provisioning):
@@ -390,6 +426,22 @@ def test_suspended_relay_whose_owner_edits_all_the_time_goes_dark_at_last(
     assert provisioning.document(relay)
 
     assert settle_at(provisioning, relay, 4) == [IN_SYNC]
+    assert provisioning.document(relay) is None
+
+
+def test_operator_can_have_it_sent_once_more(provisioning, monkeypatch):
+    relay = provisioning.served_relay()
+    with monkeypatch.context() as patch:
+        patch.setattr(Zooid, "patch_relay", lambda *args: None)
+        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+        assert provisioning.settle(relay) == FAILED
+    assert provisioning.settle(relay, after=6 * 3600) == FAILED
+    assert provisioning.methods == []
+
+    sync_again([relay.pk])
+
+    assert provisioning.settle(relay, after=12 * 3600) == IN_SYNC
+    assert provisioning.methods == ["PATCH"]
     assert provisioning.document(relay) is None
 
 

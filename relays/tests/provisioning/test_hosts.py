@@ -2,7 +2,7 @@
 
 import pytest
 
-from relays.models import Relay
+from relays.models import Relay, RelaySync
 from relays.services import lifecycle
 from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.sync import SyncOutcome
@@ -20,6 +20,13 @@ def swap_names(*relays):
         Relay.objects.filter(pk=relay.pk).update(subdomain=f"free-{relay.subdomain}")
     for relay, name in zip(relays, [*names[1:], names[0]], strict=True):
         lifecycle.update_relay(relay_id=relay.pk, subdomain=name)
+
+
+def swapped_relays(provisioning):
+    """Return two relays that swap names; the first has to take another in between."""
+    relays = [provisioning.served_relay(subdomain=f"r{n}") for n in range(2)]
+    swap_names(*relays)
+    return sorted(relays, key=lambda relay: relay.pk)
 
 
 def sync_all(provisioning, relays, rounds):
@@ -133,3 +140,38 @@ def test_relays_that_swap_names_all_get_theirs(provisioning, count):
     # One of them had a private name in between.
     reloads = [provisioning.zooid.reloads(relay.pk) for relay in relays]
     assert sorted(reloads) == [2] * (count - 1) + [3]
+
+
+def test_swap_whose_first_relay_cannot_be_synced_is_a_failure_with_a_pause(
+    provisioning,
+):
+    first, second = swapped_relays(provisioning)
+    path = f"/relay/{first.pk}"
+    provisioning.zooid.fault("error", method="PATCH", path=path, status=400)
+    assert provisioning.sync(first) == SyncOutcome.FAILED
+
+    assert provisioning.sync(second) == SyncOutcome.FAILED
+    assert provisioning.sync(second, after=20) == SyncOutcome.NOT_DUE
+
+    provisioning.zooid.clear_faults()
+    for seconds in (31, 61, 120):
+        provisioning.sync(first, after=seconds)
+        provisioning.sync(second, after=seconds)
+    assert Relay.objects.filter(synced=True).count() == 2
+
+
+def test_swap_after_a_long_outage_takes_seconds(provisioning):
+    first, second = swapped_relays(provisioning)
+    RelaySync.objects.update(failures=9, last_error_code="zooid-unavailable")
+
+    outcomes = [
+        provisioning.sync(relay, after=seconds)
+        for seconds in (0, 5, 10)
+        for relay in (second, first)
+    ]
+
+    assert outcomes == [
+        *(SyncOutcome.FAILED, WAITING),
+        *(SyncOutcome.NOT_DUE, SyncOutcome.FAILED),
+        *(IN_SYNC, IN_SYNC),
+    ]

@@ -10,6 +10,7 @@ from billing.models import SubscriptionSync
 from caravel.core.db.encrypted_text import Secret
 from relays.clients.nip11 import fetch_documents
 from relays.models import Relay, RelaySync
+from relays.models.syncs import SERVED_PROBE_INTERVAL
 from relays.services import lifecycle
 from relays.services.provisioning import probes, sync
 from relays.services.provisioning.probes import claim_due
@@ -106,6 +107,18 @@ def test_proven_difference_is_repaired_by_one_write(provisioning, change, method
     assert provisioning.config(relay)["secret"] == secret
 
 
+def test_zooid_that_cannot_list_members_gets_a_removed_relay_again(provisioning):
+    relay = provisioning.served_relay()
+    provisioning.zooid.remove(relay.pk)
+    provisioning.zooid.fault("error", method="GET", status=405)
+
+    provisioning.probe(relay, after=LATER)
+
+    assert provisioning.settle(relay, after=LATER) == IN_SYNC
+    assert provisioning.methods == ["PATCH", "POST"]
+    assert provisioning.document(relay)
+
+
 def test_suspended_relay_that_somebody_switched_on_goes_dark_again(provisioning):
     relay = provisioning.served_relay()
     lifecycle.mark_relay_delinquent(relay_id=relay.pk)
@@ -153,6 +166,19 @@ def test_answer_that_proves_nothing_changes_nothing(provisioning, fault):
     provisioning.zooid.clear_faults()
     provisioning.probe(relay, after=LATER)
     assert provisioning.row(relay).probe_failures == 0
+
+
+def test_support_learns_once_of_relays_that_nobody_reaches(provisioning, caplog):
+    first, second = provisioning.served_relay(), provisioning.served_relay()
+    provisioning.zooid.fault("error", place="relays", status=502)
+
+    for round_ in range(6):
+        provisioning.probe(first, second, after=round_ * LATER)
+
+    alerts = [each for each in caplog.messages if "relays_unreachable" in each]
+    assert len(alerts) == 1
+    assert "2 relays have not been reached for an hour" in alerts[0]
+    assert "The relay answered 502." in alerts[0]
 
 
 def test_changed_setting_reaches_the_relays_that_depend_on_it(provisioning, settings):
@@ -218,14 +244,22 @@ def test_document_from_before_a_write_proves_nothing(provisioning, monkeypatch):
     assert not provisioning.row(relay).is_stale
 
 
-def test_relay_whose_key_cannot_be_read_does_not_stop_the_others(provisioning):
-    broken, other = provisioning.served_relay(), provisioning.served_relay()
-    Relay.objects.filter(pk=broken.pk).update(secret=Secret("unreadable"))
+@pytest.mark.parametrize(
+    ("model", "column"), [(Relay, "secret"), (RelaySync, "acknowledged")]
+)
+def test_relay_that_cannot_be_decrypted_does_not_stop_the_others(
+    provisioning, caplog, model, column
+):
+    broken, other = provisioning.served_relay(), provisioning.served_relay(name="Old")
+    model.objects.filter(pk=broken.pk).update(**{column: Secret("unreadable")})
+    for relay in (broken, other):
+        provisioning.zooid.edit(relay.pk, {"info": {"name": "New"}})
 
     provisioning.probe(broken, other, after=LATER)
 
     assert Relay.objects.get(pk=broken.pk).served_at == broken.served_at
-    assert Relay.objects.get(pk=other.pk).served_at > other.served_at
+    assert Relay.objects.get(pk=other.pk).name == "New"
+    assert any("relay_unreadable" in each for each in caplog.messages)
 
 
 def test_relay_at_the_private_name_of_an_export_is_not_seen_running(provisioning):
@@ -265,12 +299,18 @@ def test_due_probes_are_claimed_once_in_batches_and_dark_relays_less_often(
 
 def test_tasks_probe_what_is_due(provisioning, monkeypatch):
     relay = provisioning.served_relay()
-    sent: list[list[str]] = []
-    monkeypatch.setattr(probe_relay_batch, "delay", sent.append)
+    sent: list[tuple[list[str]]] = []
+
+    def record(args, *, expires):
+        # Due again by then: messages of a server that hangs do not pile up.
+        assert expires == SERVED_PROBE_INTERVAL.total_seconds()
+        sent.append(args)
+
+    monkeypatch.setattr(probe_relay_batch, "apply_async", record)
 
     probe_relays()
 
-    assert sent == [[str(relay.pk)]]
-    probe_relay_batch(sent[0])
+    assert sent == [([str(relay.pk)],)]
+    probe_relay_batch(*sent[0])
     assert Relay.objects.get(pk=relay.pk).served_at > relay.served_at
     assert RelaySync.objects.get().probed_at
