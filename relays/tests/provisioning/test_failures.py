@@ -431,18 +431,21 @@ def test_suspended_relay_whose_owner_edits_all_the_time_goes_dark_at_last(
 
 def test_operator_can_have_it_sent_once_more(provisioning, monkeypatch):
     relay = provisioning.served_relay()
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    assert provisioning.settle(relay) == IN_SYNC
     with monkeypatch.context() as patch:
         patch.setattr(Zooid, "patch_relay", lambda *args: None)
-        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+        lifecycle.activate_relay(relay_id=relay.pk)
         assert provisioning.settle(relay) == FAILED
+    writes_before = provisioning.methods
     assert provisioning.settle(relay, after=6 * 3600) == FAILED
-    assert provisioning.methods == []
+    assert provisioning.methods == writes_before
 
     sync_again([relay.pk])
 
     assert provisioning.settle(relay, after=12 * 3600) == IN_SYNC
-    assert provisioning.methods == ["PATCH"]
-    assert provisioning.document(relay) is None
+    assert provisioning.methods == [*writes_before, "PATCH"]
+    assert provisioning.document(relay)
 
 
 def test_relay_that_cannot_be_looked_at_is_not_in_sync(provisioning):
