@@ -21,6 +21,7 @@ from relays.services.exports.order import order_export
 
 class RelayExportsView(ApiView):
     permission_classes = [IsAuthenticated]
+    # Each has the relay read from its first event on.
     costly_methods = frozenset({"POST"})
 
     @describe(
@@ -73,6 +74,7 @@ class RelayExportView(ApiView):
         response=serializers.RelayExportSerializer,
         errors=[exceptions.UnknownRelay, exceptions.UnknownExport],
     )
+    # The id is a text: one that is no number is unknown, like a number of another relay.
     def get(self, request: Request, relay_id: UUID, export_id: str) -> Response:
         """Return one export, with its progress."""
         self.forbid_query()
@@ -104,6 +106,7 @@ class RelayExportFileView(ApiView):
         relay = relay_for(self.caller, relay_id)
         export = files.get_export(relay_id=relay.pk, export_id=export_id)
         file = files.open_file(export)
+        # Not a response of DRF: the file is sent part by part, never held whole.
         return download(
             request._request,
             file.parts,

@@ -31,7 +31,7 @@ _MAX_SECOND_TIME = 60.0
 
 @dataclass(frozen=True)
 class Position:
-    """What was read: all events after `until`, and those of that second in `ids`."""
+    """Extent of the reading: all after `until`, and those of that second in `ids`."""
 
     until: int | None = None
     ids: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from caravel.tests.support.search import examples
 from relays.clients.zooid import request
-from relays.tests.provisioning.histories import TIMEOUT, History
+from relays.tests.support.histories import TIMEOUT, History
 
 pytestmark = pytest.mark.django_db
 

@@ -14,7 +14,7 @@ from relays.services.lifecycle import (
 )
 from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
-from relays.tests.provisioning.owner import edit, served_relay, set_past_due
+from relays.tests.support.owner import edit, served_relay, set_past_due
 
 pytestmark = pytest.mark.django_db
 

@@ -21,7 +21,7 @@ from relays.services.provisioning.payment_prompt import (
     remove_prompts,
 )
 from relays.services.provisioning.sync import SyncOutcome
-from relays.tests.provisioning.owner import edit, served_relay, set_past_due
+from relays.tests.support.owner import edit, served_relay, set_past_due
 
 pytestmark = [pytest.mark.search, pytest.mark.django_db]
 

@@ -1,4 +1,4 @@
-"""Who may do what at a relay, after zooid's `config.go`, `instance.go` and `util.go`.
+"""Rights at a relay, after zooid's `config.go`, `instance.go` and `util.go`.
 
 Groups (NIP-29), invitations and requests to join are not imitated.
 """

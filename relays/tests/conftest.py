@@ -1,7 +1,7 @@
 import pytest
 
 from relays.services.provisioning import sync
-from relays.tests.provisioning.support import Provisioning
+from relays.tests.support.provisioning import Provisioning
 
 
 @pytest.fixture

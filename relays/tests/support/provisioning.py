@@ -53,7 +53,7 @@ class Provisioning:
         return sync
 
     def document(self, relay: Relay) -> RelayDocument | None:
-        """Return what everybody sees under the relay's present name."""
+        """Return the public document under the relay's present name."""
         return fetch_document(public_host(Relay.objects.get(pk=relay.pk)))
 
     def config(self, relay: Relay) -> dict[str, Any]:

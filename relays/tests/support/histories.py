@@ -74,7 +74,7 @@ class History:
             self._work()
 
     def check(self) -> list[str]:
-        """Return what is wrong in the end."""
+        """Return the faults that remain in the end."""
         for relay in Relay.objects.select_related("plan", "tenant", "sync"):
             self._check(relay)
         return self.problems

@@ -10,7 +10,7 @@ from caravel.nostr.http_auth import authorization
 from relays.models import Relay
 from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.queue import mark_stale
-from relays.tests.provisioning.support import Provisioning
+from relays.tests.support.provisioning import Provisioning
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 

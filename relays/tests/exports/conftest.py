@@ -1,3 +1,0 @@
-from relays.tests.provisioning.conftest import provisioning
-
-__all__ = ["provisioning"]
