@@ -74,7 +74,7 @@ class RelayExportView(ApiView):
         response=serializers.RelayExportSerializer,
         errors=[exceptions.UnknownRelay, exceptions.UnknownExport],
     )
-    # The id is a text: one that is no number is unknown, like a number of another relay.
+    # The id is a text: one that is no number is unknown, not malformed.
     def get(self, request: Request, relay_id: UUID, export_id: str) -> Response:
         """Return one export, with its progress."""
         self.forbid_query()
