@@ -153,7 +153,7 @@ CORS_EXPOSE_HEADERS = ["Retry-After"]
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 1 if SECURE_COOKIES else 0)
 API_RATE_PER_KEY = env.optional("API_RATE_PER_KEY", "120/minute")
 API_RATE_PER_ADDRESS = env.optional("API_RATE_PER_ADDRESS", "300/minute")
-#: Rate for requests that call a wallet, a price source or Stripe.
+#: Rate for requests that call a wallet, a price source, Stripe or zooid.
 API_RATE_COSTLY = env.optional("API_RATE_COSTLY", "20/minute")
 _RATE = r"[1-9]\d*/(second|minute|hour)"
 env.require_format("API_RATE_PER_KEY", [API_RATE_PER_KEY], _RATE)

@@ -10,7 +10,7 @@ from relays.models.syncs import SERVED_PROBE_INTERVAL
 from relays.services import members
 from relays.services.end_of_life import review
 from relays.services.exports import endings, export
-from relays.services.provisioning import probes, sync
+from relays.services.provisioning import probes, queue, sync
 
 
 @shared_task(queue="zooid")
@@ -20,7 +20,9 @@ def sync_relay(relay_id: str) -> None:
 
 @shared_task
 def sweep_relay_syncs() -> None:
-    for relay_id in RelaySync.objects.stale().claim(now=timezone.now()):
+    now = timezone.now()
+    queue.try_server_again(now=now)
+    for relay_id in RelaySync.objects.stale().claim(now=now):
         sync_relay.delay(str(relay_id))
 
 

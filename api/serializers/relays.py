@@ -29,7 +29,9 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
         allow_null=True, help_text="When it was last seen switched off."
     )
     first_served_at = serializers.DateTimeField(
-        allow_null=True, help_text="When it was first seen running: it is billed since."
+        allow_null=True,
+        help_text="When it was first seen running: on a paid plan, it is not billed "
+        "before.",
     )
     billed = serializers.SerializerMethodField(
         help_text="Whether the subscription contains it."

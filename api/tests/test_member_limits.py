@@ -115,3 +115,25 @@ def test_both_numbers_are_documented():
         schema = response["content"]["application/json"]["schema"]
         assert {"people", "limit"} <= schema["properties"].keys()
         assert "`members-exceed-plan`" in response["description"]
+
+
+def test_refused_moves_in_a_loop_do_not_ask_zooid_each_time(
+    ann, birds, zooid, settings
+):
+    settings.API_RATE_COSTLY = "2/minute"
+    path = f"/api/relays/{birds.pk}"
+    zooid.requests.clear()
+
+    statuses = [ann.patch(path, {"plan": "free"}).status for _ in range(4)]
+
+    assert statuses == [409, 409, 429, 429]
+    assert len(zooid.requests) == 2
+    assert ann.patch(path, {"plan": "basic", "name": "New"}).data["name"] == "New"
+
+
+def test_list_of_members_has_the_lower_rate_limit(ann, birds, settings):
+    settings.API_RATE_COSTLY = "2/minute"
+
+    answers = [ann.get(f"/api/relays/{birds.pk}/members") for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200, 200, 429]

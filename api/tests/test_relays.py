@@ -292,7 +292,6 @@ def test_relay_activity_is_listed_newest_first(ann):
     assert log[0]["snapshot"] == {
         "plan": "basic",
         "status": "inactive",
-        "served": "False",
     }
 
 

@@ -28,8 +28,8 @@ class ApiView(APIView):
     authentication_classes = [NostrAuthentication]
     content_negotiation_class = AlwaysJson
     http_method_names = ["get", "head", "post", "patch", "delete"]
-    #: HTTP methods that call a wallet, an exchange or Stripe; these have a rate limit
-    #: of their own.
+    #: HTTP methods that call a wallet, an exchange, Stripe or zooid, or export a relay;
+    #: these have a rate limit of their own.
     costly_methods: frozenset[str] = frozenset()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -123,7 +123,7 @@ class ApiView(APIView):
             self.throttle_costly()
 
     def throttle_costly(self) -> None:
-        """Count a request that calls a wallet, an exchange or Stripe."""
+        """Count a request to a slow service, as one of `costly_methods`."""
         throttle(settings.API_RATE_COSTLY, "api", "costly", self.caller.pubkey)
 
 

@@ -142,7 +142,10 @@ class RelayView(ApiView):
         return success(serializers.RelaySerializer(relay).data)
 
     def _count_members(self, relay: Relay, plan_id: str) -> None:
-        # For a smaller plan, this waits for zooid.
+        # For a smaller plan, this waits for zooid; and a loop of refused ones is cheap
+        # for the caller.
+        if plan_id != relay.plan_id:
+            self.throttle_costly()
         with self.concurrency_limit():
             count_for_plan(relay_id=relay.pk, plan_id=plan_id)
 
@@ -163,7 +166,9 @@ class RelayView(ApiView):
     def delete(self, request: Request, relay_id: UUID) -> Response:
         """Delete a relay for good. Its subdomain becomes free.
 
-        The rest of a paid period is credited, and no further one is billed.
+        The rest of a paid period is credited, and no further one is billed. Nobody can
+        read its events any more, but the relay server keeps them until its operator
+        removes them. Export and download them before.
         """
         self.forbid_query()
         relay = relay_for(self.caller, relay_id)
@@ -253,6 +258,7 @@ class RelayDeactivateView(RelayActivateView):
 
 class RelayMembersView(ApiView):
     permission_classes = [IsAuthenticated]
+    costly_methods = frozenset({"GET", "HEAD"})
 
     @describe(
         "List a relay's members",

@@ -59,12 +59,24 @@ def test_slot_is_free_after_the_last_part(rf):
     response.close()
 
 
-def test_downloads_leave_threads_to_others(rf, settings):
-    settings.SLOW_REQUESTS = 4
-    running = [start(rf.get("/"), exclusive=name) for name in ("ann", "ben")]
+def test_one_address_gets_one_download_at_a_time_whatever_it_downloads(rf):
+    running = start(rf.get("/"), exclusive="birds")
 
     with pytest.raises(Overloaded):
-        start(rf.get("/"), exclusive="cat")
+        start(rf.get("/"), exclusive="bees")
+    start(rf.get("/", REMOTE_ADDR="192.0.2.7"), exclusive="bees").close()
+    running.close()
+
+
+def test_downloads_leave_threads_to_others(rf, settings):
+    settings.SLOW_REQUESTS = 4
+    requests = [rf.get("/", REMOTE_ADDR=f"192.0.2.{host}") for host in range(3)]
+    running = [
+        start(each, exclusive=name) for each, name in zip(requests, "ab", strict=False)
+    ]
+
+    with pytest.raises(Overloaded):
+        start(requests[2], exclusive="cat")
 
     for response in running:
         response.close()

@@ -32,8 +32,9 @@ MAX_PAGE_BYTES = 16 * 1024 * 1024
 _MAX_MESSAGE = 4 * 1024 * 1024
 #: Seconds to connect, for an answer to AUTH, and between two messages of a page.
 _TIMEOUT = 20.0
-#: Seconds for a page.
-_PAGE_TIMEOUT = 120.0
+#: Seconds for a page, and for all pages of a connection: a task has to end before the
+#: sweep takes it for lost.
+_PAGE_TIMEOUT, _LIFETIME = 60.0, 240.0
 _AUTH_KIND = 22242
 _MAX_CHALLENGE = 1_000
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -98,6 +99,7 @@ class RelayReader:
     def __init__(self, websocket: ClientConnection) -> None:
         self._websocket = websocket
         self._requests = 0
+        self._end_at = time.monotonic() + _LIFETIME
 
     def authenticate(self, url: str, secret_key: str) -> None:
         """Prove the key with the challenge that zooid sends to each new connection."""
@@ -121,11 +123,12 @@ class RelayReader:
         name = f"export-{self._requests}"
         # Without a limit some versions of zooid send everything.
         self._send("REQ", name, {**filter, "limit": PAGE_SIZE})
-        events, size, deadline = [], 0, time.monotonic() + _PAGE_TIMEOUT
-        while size < MAX_PAGE_BYTES:
+        events, size = [], 0
+        deadline = min(time.monotonic() + _PAGE_TIMEOUT, self._end_at)
+        while size < MAX_PAGE_BYTES and len(events) < PAGE_SIZE:
             match self._receive(deadline):
                 case ["EVENT", id, data] if id == name:
-                    events.append(_parse_event(data))
+                    events.append(_parse_event(data, filter))
                     size += len(events[-1].line)
                 case ["EOSE", id] if id == name:
                     break
@@ -198,8 +201,12 @@ def _is_challenge(values: list[Any]) -> bool:
     )
 
 
-def _parse_event(data: object) -> StoredEvent:
-    """Check the fields by which events are paged, and keep the rest as it is."""
+def _parse_event(data: object, filter: Filter) -> StoredEvent:
+    """Check the fields by which events are paged, and keep the rest as it is.
+
+    A newer event than was asked for would send the pages in a circle.
+    """
+    since, until = filter.get("since", _TIMES[0]), filter.get("until", _TIMES[-1])
     match data:
         case {
             "id": str(id),
@@ -209,7 +216,7 @@ def _parse_event(data: object) -> StoredEvent:
         } if (
             _HEX.fullmatch(id)
             and _HEX.fullmatch(pubkey)
-            and created_at in _TIMES
+            and since <= created_at <= until
             and kind in _KINDS
         ):
             text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)

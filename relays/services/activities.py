@@ -15,9 +15,5 @@ def record_relay_activity(relay: Relay, type: Activity.Type) -> None:
         type=type,
         subject_type="relay",
         subject_id=str(relay.pk),
-        snapshot={
-            "plan": relay.plan_id,
-            "status": relay.status,
-            "served": str(relay.first_served_at is not None),
-        },
+        snapshot={"plan": relay.plan_id, "status": relay.status},
     )

@@ -10,7 +10,7 @@ from tenants.models import Activity
 #: A change is billed after it was made, but at Stripe's time, in whole seconds.
 _CLOCK_SKEW = timedelta(seconds=5)
 #: Changes to look at. If a tenant has made more, no relay is named.
-_MAX_CHANGES = 4_000
+_MAX_CHANGES = 2_000
 #: Activities that may change whether a relay is billed. Others are many, and some have
 #: another snapshot.
 _TYPES = (
@@ -21,10 +21,8 @@ _TYPES = (
     Activity.Type.MARK_RELAY_DELINQUENT,
     Activity.Type.REACTIVATE_RELAY,
     Activity.Type.DELETE_RELAY,
-    Activity.Type.COMPLETE_RELAY_SYNC,
 )
-#: The time of a change, the relay's id, and its plan and status since then; not those
-#: from before its first proof.
+#: The time of a change, the relay's id, and its plan and status since then.
 _Change = tuple[datetime, str, str, str]
 
 
@@ -64,11 +62,30 @@ def _changes(tenant_id: str, until: datetime) -> list[_Change]:
         type__in=_TYPES,
         created_at__lte=until,
     )
-    if settings.BILLING_SERVED_RELAYS_ONLY:
-        # Activities of earlier versions do not tell: their relays were billed unseen.
-        rows = rows.exclude(snapshot__contains={"served": "False"})
     changes = rows.order_by("pk").values_list(
         "created_at", "subject_id", "snapshot__plan", "snapshot__status"
     )
     found = list(changes[: _MAX_CHANGES + 1])
-    return found if len(found) <= _MAX_CHANGES else []
+    if len(found) > _MAX_CHANGES:
+        return []
+    if settings.BILLING_SERVED_RELAYS_ONLY:
+        found = _from_first_proofs(found, tenant_id)
+    return [each for each in found if each[0] <= until]
+
+
+def _from_first_proofs(changes: list[_Change], tenant_id: str) -> list[_Change]:
+    """Return changes from the first proof of each relay on, with its state then."""
+    served = Relay.objects.filter(tenant=tenant_id).exclude(first_served_at=None)
+    proofs = {str(pk): at for pk, at in served.values_list("pk", "first_served_at")}
+    states: dict[str, _Change] = {}
+    later: list[_Change] = []
+    for change in changes:
+        changed_at, relay_id, plan, status = change
+        proven_at = proofs.get(relay_id)
+        if proven_at is None:
+            continue
+        if changed_at <= proven_at:
+            states[relay_id] = (proven_at, relay_id, plan, status)
+        else:
+            later.append(change)
+    return sorted([*states.values(), *later], key=lambda change: change[0])

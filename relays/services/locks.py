@@ -25,7 +25,11 @@ def lock_relay(relay_id: UUID) -> Relay:
     if tenant_id is None:
         raise UnknownRelay("There is no such relay.")
     tenant = lock_tenant(tenant_id)
-    relays = Relay.objects.select_related("plan").select_for_update(of=("self",))
+    # No key: the second update of a row that refers to the relay checks its key, and
+    # must not wait for whoever waits for that row.
+    relays = Relay.objects.select_related("plan").select_for_update(
+        of=("self",), no_key=True
+    )
     relay = relays.existing().filter(pk=relay_id).first()
     # Deleted, perhaps by a transaction that held the tenant until now.
     if relay is None:

@@ -113,12 +113,12 @@ def served_only(settings):
     settings.BILLING_SERVED_RELAYS_ONLY = True
 
 
-def prove(relay_id, type=Activity.Type.COMPLETE_RELAY_SYNC):
+def prove(relay_id):
     """Record a proof as a sync does."""
     relay = Relay.objects.get(pk=relay_id)
     relay.first_served_at = relay.first_served_at or timezone.now()
     relay.save(update_fields=["first_served_at"])
-    record_relay_activity(relay, type)
+    record_relay_activity(relay, Activity.Type.COMPLETE_RELAY_SYNC)
 
 
 def test_relay_is_billed_from_its_first_proof(tenant, hours, served_only):
@@ -154,25 +154,33 @@ def test_relay_that_went_off_before_its_proof_is_not_named(tenant, served_only):
     assert billed(tenant, 1, timezone.now()) == []
 
 
-def test_outage_after_the_proof_changes_nothing(tenant, hours, served_only):
+def test_relay_is_named_after_it_was_off(tenant, hours, served_only):
     relay = create(tenant, "first")
     prove(relay)
     hours.shift(timedelta(hours=1))
-    prove(relay, Activity.Type.FAIL_RELAY_SYNC)
     deactivate_relay(relay_id=relay)
     activate_relay(relay_id=relay)
 
     assert billed(tenant, 1, timezone.now()) == ["first"]
 
 
-def test_activities_of_earlier_versions_count_as_served(tenant, served_only):
-    relay = Relay.objects.get(pk=create(tenant, "first"))
-    Activity.objects.create(
-        tenant=tenant,
-        type=Activity.Type.ACTIVATE_RELAY,
-        subject_type="relay",
-        subject_id=str(relay.pk),
-        snapshot={"plan": "basic", "status": "active"},
-    )
+def test_syncs_of_each_edit_do_not_hide_the_relays(tenant, served_only, monkeypatch):
+    monkeypatch.setattr(history, "_MAX_CHANGES", 2)
+    relay = create(tenant, "first")
+
+    for _ in range(3):
+        prove(relay)
 
     assert billed(tenant, 1, timezone.now()) == ["first"]
+
+
+def test_proof_after_the_invoice_does_not_count(tenant, hours, served_only):
+    relay = create(tenant, "first")
+    at = timezone.now()
+    hours.shift(timedelta(hours=1))
+    prove(relay)
+
+    assert (
+        RelayHistory(tenant.pk, until=at).billed(plan_id="basic", quantity=1, at=at)
+        == []
+    )

@@ -51,7 +51,6 @@ def test_new_relay_is_active_unsynced_and_logged_with_its_plan():
     assert activity.snapshot == {
         "plan": "basic",
         "status": "active",
-        "served": "False",
     }
 
 
@@ -158,7 +157,7 @@ def test_transition_is_logged_or_refused(service, before, after):
 
     if after in Relay.Status.values:
         service(relay_id=relay.pk)
-        logged = {"plan": "basic", "status": after, "served": "False"}
+        logged = {"plan": "basic", "status": after}
         assert Activity.objects.get().snapshot == logged
     else:
         assert code_of(service, relay_id=relay.pk) == after

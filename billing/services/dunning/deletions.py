@@ -34,7 +34,12 @@ def reason_to_keep_relays(tenant: Tenant, *, deletion_at: datetime) -> str:
 
 
 def _unprocessed_events(tenant: Tenant) -> bool:
+    waiting = StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED)
+    disputes = waiting.filter(type__startswith="charge.dispute.")
+    disputed = InvoiceCollection.objects.disputed().filter(tenant=tenant)
+    # A dispute that was won ends the debt, and its event names no customer.
+    if disputed.exists() and disputes.exists():
+        return True
     if not tenant.stripe_customer_id:
         return False
-    waiting = StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED)
     return waiting.filter(body__contains=f'"{tenant.stripe_customer_id}"').exists()

@@ -174,6 +174,20 @@ def test_events_of_other_customers_do_not_keep_a_relay(relay):
     assert relay.review(60) == Step.DELETE
 
 
+def test_relay_is_kept_while_a_dispute_may_be_won(relay):
+    dispute = {"id": "dp_1", "charge": "ch_1", "status": "won"}
+    event = StripeEventFactory(type="charge.dispute.closed", object=dispute)
+    relay.change_invoice(dispute_debt_cents=500)
+    assert relay.review(60) == Step.WAIT
+
+    # Somebody else's.
+    relay.change_invoice(dispute_debt_cents=0)
+
+    assert relay.review(60.1) == Step.DELETE
+    event.refresh_from_db()
+    assert event.status == "received"
+
+
 @pytest.mark.parametrize("days", [None, 60], ids=["never", "until the date"])
 def test_relay_is_kept_until_later_events_are_read(relay, days):
     """A payment of the last minute, made at Stripe, may not be known yet."""

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from django.utils import timezone
 
+from billing.services.customers.closing import close_tenant
 from billing.services.dunning.suspension import review_tenant
 from billing.tests.deletions.conftest import (
     NOW,
@@ -45,7 +46,8 @@ class World:
 
     def run(self) -> None:
         actions = [self.pay, self.owe, self.owe, self.pause, self.end_pause]
-        actions += [self.switch_off, self.move_deadline]
+        actions += [self.owe, self.switch_off, self.move_deadline, self.dispute]
+        actions += [self.exempt, self.end_exemption, self.leave]
         for _ in range(STEPS):
             self.clock.shift(timedelta(hours=self.random.choice([1, 6, 20, 23])))
             for relay in self.random.sample(self.relays, int(RELAYS * CHANGES)):
@@ -69,7 +71,8 @@ class World:
             review_tenant(tenant_id=relay.tenant.pk)
 
     def owe(self, relay: Suspended) -> None:
-        relay.change_invoice(stripe_status="open", amount_remaining_cents=500)
+        columns = {"stripe_status": "open", "amount_remaining_cents": 500}
+        relay.change_invoice(**columns, dispute_debt_cents=0)
         review_tenant(tenant_id=relay.tenant.pk)
 
     def move_deadline(self, relay: Suspended) -> None:
@@ -87,6 +90,26 @@ class World:
     def switch_off(self, relay: Suspended) -> None:
         if self.random.random() < 0.2 and relay.row.status == "delinquent":
             lifecycle.deactivate_relay(relay_id=relay.pk)
+
+    def dispute(self, relay: Suspended) -> None:
+        relay.pay()
+        relay.change_invoice(dispute_debt_cents=500)
+        review_tenant(tenant_id=relay.tenant.pk)
+
+    def exempt(self, relay: Suspended) -> None:
+        Tenant.objects.filter(pk=relay.tenant.pk).update(dunning_exempt=True)
+        if self.random.random() < 0.5:
+            review_tenant(tenant_id=relay.tenant.pk)
+
+    def end_exemption(self, relay: Suspended) -> None:
+        Tenant.objects.filter(pk=relay.tenant.pk).update(dunning_exempt=False)
+
+    def leave(self, relay: Suspended) -> None:
+        """Move to the free plan, or close the account."""
+        if self.random.random() < 0.1:
+            lifecycle.change_plan(relay_id=relay.pk, plan_id="free")
+        elif self.random.random() < 0.1:
+            close_tenant(tenant_id=relay.tenant.pk)
 
     def deliver(self) -> None:
         for pk in Notice.objects.waiting().values_list("pk", flat=True):
@@ -121,7 +144,7 @@ class World:
         assert format_time(deletion_at, before.tenant) in warning.text
         assert warning.dm_sent_at <= deletion_at - timedelta(days=3.5)
         invoice = before.tenant.collections.get()
-        assert invoice.amount_remaining_cents
+        assert invoice.owed_cents and not before.tenant.dunning_exempt
         assert invoice.suspend_at and invoice.suspend_at <= deleted_at
         offers = Notice.objects.filter(tenant=before.tenant, kind="relay_export_offer")
         last = offers.exclude(state="dropped").latest("created_at")

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
-from caravel.core.web.throttling import download_limit
+from caravel.core.web.throttling import client_address, download_limit
 
 
 class _Parts:
@@ -42,7 +42,8 @@ def download(
 ) -> HttpResponseBase:
     """Return a response that sends a file of a known size in parts.
 
-    Of the same exclusive key, only one download runs at once. Raises Overloaded.
+    Of the same exclusive key, and to the same address, only one download runs at once:
+    a slow reader holds a thread for hours. Raises Overloaded.
     """
     headers = {
         "Content-Length": str(size),
@@ -52,7 +53,8 @@ def download(
     if request.method == "HEAD":
         return HttpResponse(headers=headers)
     with ExitStack() as stack:
-        stack.enter_context(download_limit(exclusive))
+        address = f"address {client_address(request)}"
+        stack.enter_context(download_limit(exclusive, address))
         slot = stack.pop_all()
     # Django closes the parts together with the response.
     return StreamingHttpResponse(_Parts(parts, slot), headers=headers)

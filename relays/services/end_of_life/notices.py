@@ -63,11 +63,13 @@ def _subject(relay: Relay, date: datetime | None) -> str:
 
 def _context(relay: Relay, kind: str) -> dict[str, str]:
     tenant, since, end = relay.tenant, relay.delinquent_since, relay.deletion_at
+    # One that never ran has no events.
+    has_export = kind != DELETED and relay.first_served_at is not None
     return {
         # The title has 200 characters, fewer than a host may have.
         "name": relay.subdomain,
         "host": f"{relay.subdomain}.{settings.RELAY_DOMAIN}",
         "off_since": format_date(since, tenant) if since else "",
         "deletion_at": format_time(end, tenant) if end else "",
-        "link": "" if kind == DELETED else export_url(relay),
+        "link": export_url(relay) if has_export else "",
     }

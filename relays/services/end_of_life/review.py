@@ -52,7 +52,7 @@ def review_relay(*, relay_id: UUID, now: datetime) -> Step:
 
 
 def _review(relay: Relay, now: datetime) -> Step:
-    if schedule.is_only_paused(relay.tenant):
+    if not relay.tenant.must_pay_first:
         schedule.clear_dates(relay)
         schedule.save_dates(relay)
         return Step.WAIT
@@ -101,7 +101,6 @@ def _alert_untold(relay: Relay) -> None:
 def _due_q(now: datetime) -> Q:
     """Return `next_step` as a filter on relays: those for which it is not WAIT."""
     terms = schedule.terms()
-    held = Q(tenant__billing_on_hold_since__isnull=False)
     indebted = Q(
         tenant__payment_overdue_since__isnull=False, tenant__dunning_exempt=False
     )
@@ -112,5 +111,4 @@ def _due_q(now: datetime) -> Q:
         due |= Q(deletion_at=None) | unannounced | Q(deletion_at__lte=now)
     else:
         due |= Q(deletion_at__isnull=False)
-    paused = held & ~indebted
-    return (paused & dated) | (~paused & due)
+    return (~indebted & dated) | (indebted & due)

@@ -8,7 +8,6 @@ from django.utils import timezone
 from relays.models import Relay
 from relays.services.end_of_life import notices
 from relays.services.end_of_life.dates import Dates, Terms, first_dates
-from tenants.models import Tenant
 
 _DATES = ("export_offer_at", "export_offered_at", "deletion_at", "deletion_notice")
 #: The columns that `follow_status` may change.
@@ -18,25 +17,18 @@ FIELDS = ("delinquent_since", *_DATES)
 def follow_status(relay: Relay) -> None:
     """Set the dates of a relay that is now suspended; clear them if it is not.
 
-    Call it for a locked relay in the transaction that changes its status, and save
-    FIELDS.
+    Without a debt there are none: a pause was begun by our support, and after a payment
+    only a credit that has to be posted first keeps a relay off. Call it for a locked
+    relay in the transaction that changes its status, and save FIELDS.
     """
     is_off = relay.status == Relay.Status.DELINQUENT
     if is_off and relay.delinquent_since is None:
         relay.delinquent_since = timezone.now()
-        if relay.export_offer_at is None and not is_only_paused(relay.tenant):
+        if relay.export_offer_at is None and relay.tenant.must_pay_first:
             set_dates(relay, first_dates(relay.delinquent_since, terms()))
     if not is_off:
         relay.delinquent_since = None
         clear_dates(relay)
-
-
-def is_only_paused(tenant: Tenant) -> bool:
-    """Return whether relays are off by a pause at Stripe alone: they get no dates.
-
-    The owner owes nothing, and cannot end what our support has begun.
-    """
-    return bool(tenant.billing_on_hold_since) and not tenant.must_pay_first
 
 
 def terms() -> Terms:

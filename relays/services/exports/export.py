@@ -8,6 +8,7 @@ import gzip
 import secrets
 from dataclasses import dataclass, field
 from functools import partial
+from threading import BoundedSemaphore
 from time import monotonic
 
 from django.conf import settings
@@ -38,6 +39,10 @@ TURN = 60.0
 MAX_FAILURES = 30
 #: Failures while the relay is being started, which are followed by a quick look.
 _QUICK_LOOKS = 12
+#: Exports at once in this process, which makes payments, too. Each may hold a hundred
+#: MiB, and keeps a thread for a minute.
+AT_ONCE = 4
+_slots = BoundedSemaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,18 @@ class _Source:
 
 
 def export_relay(*, export_id: int) -> None:
-    """Export the next pages of a relay's events."""
+    """Export the next pages of a relay's events; it waits while enough others run."""
+    if not _slots.acquire(blocking=False):
+        _wait(export_id)
+        return
+    try:
+        _take_turn(export_id)
+    finally:
+        _slots.release()
+    _start_next()
+
+
+def _take_turn(export_id: int) -> None:
     try:
         source = _begin_turn(export_id)
         if source is not None:
@@ -92,7 +108,7 @@ def _export(export_id: int, source: _Source) -> None:
             if not _store(export_id, position, batch) or batch is None:
                 return
             position = batch.position
-    _enqueue(export_id)
+    _wait(export_id)
 
 
 def _store(export_id: int, position: Position, batch: Batch | None) -> bool:
@@ -125,6 +141,7 @@ def _store(export_id: int, position: Position, batch: Batch | None) -> bool:
             gaps=export.gaps + (not batch.is_complete),
             # Still at work: no sweep sends another message.
             enqueued_at=timezone.now(),
+            next_attempt_at=timezone.now(),
             **NO_FAILURE,
         )
     return True
@@ -140,11 +157,17 @@ def _position(export: RelayExport) -> Position:
     return Position(export.cursor, frozenset(export.cursor_ids))
 
 
-def _enqueue(export_id: int) -> None:
+def _wait(export_id: int) -> None:
+    """Make an export due without a message, behind those that have waited longer."""
+    exports = RelayExport.objects.unfinished().filter(pk=export_id)
+    exports.update(enqueued_at=None)
+
+
+def _start_next() -> None:
+    """Send the message of the export that has waited longest, if one waits."""
     with transaction.atomic():
-        export = lock_unfinished(export_id)
-        if export is not None:
-            export.enqueue()
+        for key in RelayExport.objects.unfinished().claim(now=timezone.now(), limit=1):
+            RelayExport.objects.get(pk=key).enqueue()
 
 
 def _record_failure(export_id: int, error: CaravelError) -> None:

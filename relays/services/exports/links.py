@@ -30,7 +30,7 @@ def read_link(token: str) -> UUID:
         return UUID(_SIGNER.unsign(token, max_age=LIFETIME))
     except SignatureExpired as exc:
         raise ExportLinkExpired(
-            "This link has expired. Your account has another for each relay."
+            "This link has expired. The relay's owner can export it by the API."
         ) from exc
     except (BadSignature, ValueError) as exc:
         raise ExportLinkInvalid("This link is incomplete or invalid.") from exc

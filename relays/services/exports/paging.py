@@ -7,14 +7,26 @@ events; and in a second with more events than a page, `until` leads nowhere.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from relays.clients.events import Filter, Page, StoredEvent
 
 Fetch = Callable[[Filter], Page]
-#: Kinds and authors in one filter: SQLite takes 32,766 values, and answers more of them
-#: with nothing. https://www.sqlite.org/limits.html#max_variable_number
-_MAX_VALUES = 8192
-_KINDS = range(65_536)
+#: Kinds and authors in one filter: khatru closes the connection at a message of 512,000
+#: bytes, and SQLite answers more than 32,766 values with nothing.
+#: https://github.com/fiatjaf/khatru `MaxMessageSize` in relay.go
+#: https://www.sqlite.org/limits.html#max_variable_number
+_MAX_VALUES = 4096
+#: An invitation, which zooid creates when it is asked for this kind, and shows nobody.
+_INVITATION = 28_934
+_KINDS = [kind for kind in range(65_536) if kind != _INVITATION]
+#: Bytes that are fetched to split a crowded second: its events are held in memory, and
+#: anybody who can write to a relay chooses their times.
+MAX_SECOND_BYTES = 64 * 1024 * 1024
+#: Memory of an event besides its line.
+_OVERHEAD = 1024
+#: Time to split a crowded second: a turn has to end before the sweep starts another.
+_MAX_SECOND_TIME = 60.0
 
 
 @dataclass(frozen=True)
@@ -93,43 +105,65 @@ def _read_second(
 ) -> Batch:
     """Return the rest of a second with more events than a page.
 
-    It is split by kind, and then by those authors who are known.
+    It is split by kind, and then by those authors who are known, as far as the budget
+    goes.
     """
     second = page.events[0].created_at
     filter = {"since": second, "until": second}
     found = {event.id: event for event in page.events}
+    budget = _Budget(fetch)
     is_complete = True
-    for part in _split(fetch, filter, "kinds", _KINDS):
+    for part in _split(budget, filter, "kinds", _KINDS):
         found.update((event.id, event) for event in part.events)
-        if part.is_cut:
+        if part.is_cut and not budget.is_spent:
             kind = {"kinds": [part.events[0].kind]}
             authors = {event.pubkey for event in found.values()} | {*members()}
-            parts = [*_split(fetch, filter | kind, "authors", sorted(authors))]
-            found.update((each.id, each) for page in parts for each in page.events)
+            for page in _split(budget, filter | kind, "authors", sorted(authors)):
+                found.update((event.id, event) for event in page.events)
             # Others may have written in the same second.
             is_complete &= not part.is_full
     events = [event for event in found.values() if event.id not in position.ids]
-    return Batch(events, Position(second - 1), is_complete)
+    return Batch(events, Position(second - 1), is_complete and not budget.is_spent)
+
+
+class _Budget:
+    """Limit on what is fetched to split one second."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._bytes = 0
+        self._end_at = monotonic() + _MAX_SECOND_TIME
+
+    @property
+    def is_spent(self) -> bool:
+        return self._bytes >= MAX_SECOND_BYTES or monotonic() >= self._end_at
+
+    def fetch(self, filter: Filter) -> Page:
+        page = self._fetch(filter)
+        self._bytes += sum(len(event.line) + _OVERHEAD for event in page.events)
+        return page
 
 
 def _split(
-    fetch: Fetch, filter: Filter, name: str, values: Sequence[object]
+    budget: _Budget, filter: Filter, name: str, values: Sequence[object]
 ) -> Iterator[Page]:
     """Fetch pages by parts of the values, so small that a page holds all of a part.
 
-    A page of one value may still be cut.
+    A page of one value may still be cut, and so is the last one of a spent budget.
     """
     for start in range(0, len(values), _MAX_VALUES):
-        yield from _halve(fetch, filter, name, values[start : start + _MAX_VALUES])
+        yield from _halve(budget, filter, name, values[start : start + _MAX_VALUES])
 
 
 def _halve(
-    fetch: Fetch, filter: Filter, name: str, values: Sequence[object]
+    budget: _Budget, filter: Filter, name: str, values: Sequence[object]
 ) -> Iterator[Page]:
-    page = fetch({**filter, name: [*values]})
-    if not page.is_cut or len(values) == 1:
+    if budget.is_spent:
+        return
+    page = budget.fetch({**filter, name: [*values]})
+    if not page.is_cut or len(values) == 1 or budget.is_spent:
         yield page
         return
     middle = len(values) // 2
-    yield from _halve(fetch, filter, name, values[:middle])
-    yield from _halve(fetch, filter, name, values[middle:])
+    yield from _halve(budget, filter, name, values[:middle])
+    yield from _halve(budget, filter, name, values[middle:])

@@ -150,7 +150,8 @@ class _Words:
 def _lock(relay_id: UUID) -> _Words | None:
     # Lock order: the relay before its sync, as when a change makes it stale.
     relays = Relay.objects.existing().select_related("tenant", "plan")
-    relay = relays.select_for_update(of=("self",)).filter(pk=relay_id).first()
+    locked = relays.select_for_update(of=("self",), no_key=True)
+    relay = locked.filter(pk=relay_id).first()
     sync = RelaySync.objects.select_for_update().filter(pk=relay_id).first()
     if relay is None or sync is None:
         return None

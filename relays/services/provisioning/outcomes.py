@@ -17,6 +17,7 @@ from relays.services.activities import record_relay_activity
 from relays.services.locks import lock_tenant
 from relays.services.provisioning.configuration import digest, public_host
 from relays.services.provisioning.proofs import Shown
+from relays.services.provisioning.queue import AWAY
 from relays.services.provisioning.state import SyncState, load
 from tenants.models import Activity
 
@@ -26,15 +27,7 @@ logger = structlog.get_logger(__name__)
 _STUCK = 6
 #: Errors that may be over for all when one is: of a server that was away, or of names
 #: that move in a row.
-_PASSING = tuple(
-    error.code
-    for error in (
-        exceptions.ZooidUnavailable,
-        exceptions.ZooidOutcomeUnknown,
-        exceptions.RelayUnreachable,
-        exceptions.HostTaken,
-    )
-)
+_PASSING = (*AWAY, exceptions.HostTaken.code)
 _TEXTS = {
     exceptions.HostTaken.code: "The name of the relay is not free at our server yet.",
     exceptions.RelayMisconfigured.code: "Our server cannot take this configuration.",
@@ -85,6 +78,21 @@ def fail(lease: Lease, error: CaravelError) -> None:
         if sync.failures + 1 >= _STUCK:
             message = f"A relay cannot be synced with zooid: {error}"
             alert_support("relay_sync_stuck", message, relay=str(relay.pk))
+
+
+def record_first_proof(*, relay_id: UUID, seen_at: datetime) -> None:
+    """Record that a relay was seen running for the first time, in sync or not.
+
+    Its owner may keep it from showing the present words, but not from being billed.
+    """
+    with transaction.atomic():
+        lock_tenant(Relay.objects.values_list("tenant", flat=True).get(pk=relay_id))
+        unseen = Relay.objects.existing().filter(first_served_at=None, pk=relay_id)
+        relay = unseen.select_for_update(no_key=True).first()
+        if relay is not None:
+            relay.first_served_at = relay.served_at = seen_at
+            # Saved, not updated: billing reacts to it.
+            relay.save(update_fields=["first_served_at", "served_at"])
 
 
 def _lock(lease: Lease) -> tuple[Relay, RelaySync]:

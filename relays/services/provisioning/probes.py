@@ -20,6 +20,7 @@ from relays.exceptions import RelayMisconfigured, RelayUnreachable
 from relays.models import Relay, RelaySync
 from relays.services.provisioning import adoption
 from relays.services.provisioning.configuration import desired, digest, public_host
+from relays.services.provisioning.outcomes import record_first_proof
 from relays.services.provisioning.proofs import Identity, shows
 from relays.services.provisioning.queue import mark_all_stale, mark_stale
 from relays.services.provisioning.state import with_configuration
@@ -100,6 +101,9 @@ def _record_proofs(relays: Mapping[UUID, Relay], probes: Mapping[UUID, Probe]) -
     now = timezone.now()
     _update_unlocked(served, served_at=now)
     _update_unlocked(dark, dark_at=now)
+    for pk in served:
+        if relays[pk].first_served_at is None:
+            record_first_proof(relay_id=pk, seen_at=now)
     _count_failures(relays, probes)
 
 

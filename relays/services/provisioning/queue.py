@@ -1,12 +1,24 @@
 """Queue of relays that zooid may not serve as configured."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
 from django.utils import timezone
 
+from relays import exceptions
 from relays.models import Relay, RelaySync
+
+#: Codes of a server that is away: when it is back, all wait for nothing.
+AWAY = tuple(
+    error.code
+    for error in (
+        exceptions.ZooidUnavailable,
+        exceptions.ZooidOutcomeUnknown,
+        exceptions.RelayUnreachable,
+    )
+)
 
 
 def mark_stale(*, relay_id: UUID) -> None:
@@ -48,3 +60,22 @@ def sync_again(relay_ids: Iterable[UUID]) -> None:
         for sync in repaired.filter(pk__in=keys):
             del sync.unproven["is_repaired"]
             sync.save(update_fields=["unproven"])
+
+
+def try_server_again(*, now: datetime) -> UUID | None:
+    """Make one of the syncs due that wait for the server; its success brings the rest.
+
+    Call it once a minute: so an outage costs one request then, and its end is noticed
+    at once. Returns the relay, None if none waits.
+    """
+    with transaction.atomic():
+        waiting = RelaySync.objects.stale().filter(
+            last_error_code__in=AWAY, next_attempt_at__gt=now
+        )
+        # That with the latest retry: each failure moves another one there.
+        rows = waiting.order_by("-next_attempt_at").select_for_update(skip_locked=True)
+        sync: RelaySync | None = rows.first()
+        if sync is None:
+            return None
+        RelaySync.objects.filter(pk=sync.pk).update(next_attempt_at=now)
+    return sync.pk

@@ -65,9 +65,10 @@ def _create(state: SyncState, wanted: Configuration) -> None:
     except HostTaken as exc:
         hosts.yield_to_holder(state, exc)
     except RelayExists:
-        # Not by us, as far as is known. The words there may be the owner's.
+        # Not by us, as far as is known. The words there may be the owner's, and with
+        # another schema it would lose sight of its events.
         words = {word: wanted["info"][word] for word in WORDS}
-        state.acknowledge({"info": words})
+        state.acknowledge({"schema": wanted["schema"], "info": words})
 
 
 def _patch(state: SyncState, wanted: Configuration, patch: Configuration) -> None:

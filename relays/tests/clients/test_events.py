@@ -161,6 +161,32 @@ def send_garbage(client):
     client.websocket.send("[" * 100_000)
 
 
+@pytest.mark.parametrize(
+    "filter",
+    [{"until": 1_699_999_998}, {"since": 1_700_000_000}],
+    ids=["newer", "older"],
+)
+def test_event_outside_of_the_times_asked_for_is_not_taken(serve, filter):
+    """A relay that ignores `until` would be read in a circle."""
+    with pytest.raises(RelayUnreachable):
+        serve(answering(["EVENT", "*", event_of()], ["EOSE", "*"]), filter)
+
+
+def test_page_ends_with_the_thousandth_event_however_many_are_sent(serve):
+    sent = [["EVENT", "*", event_of(number)] for number in range(PAGE_SIZE + 200)]
+
+    page = serve(answering(*sent, ["EOSE", "*"]))
+
+    assert len(page.events) == PAGE_SIZE
+
+
+def test_connection_that_has_had_its_time_reads_no_further_page(serve, monkeypatch):
+    monkeypatch.setattr(events, "_LIFETIME", 0.0)
+
+    with pytest.raises(RelayUnreachable):
+        serve(lambda client: [authenticate(client), client.receive_until("REQ")])
+
+
 BAD = {
     "refuses-key": refuse_key,
     "refuses-request": answering(["CLOSED", "*", "restricted: <b>no</b>"]),

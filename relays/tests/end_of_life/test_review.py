@@ -31,8 +31,10 @@ def clock():
 
 @pytest.fixture
 def relay(clock):
-    tenant = TenantFactory(time_zone="America/New_York")
-    relay = RelayFactory(tenant=tenant, subdomain="nest")
+    tenant = TenantFactory(
+        time_zone="America/New_York", payment_overdue_since=NOW - MONTH
+    )
+    relay = RelayFactory(tenant=tenant, subdomain="nest", first_served_at=NOW)
     return lifecycle.mark_relay_delinquent(relay_id=relay.pk)
 
 
@@ -96,6 +98,19 @@ def test_offer_without_deletion_names_no_date(relay, clock, settings):
 
     assert stored(relay).deletion_at is None
     assert "delete" not in notice("relay_export_offer").text
+
+
+def test_owner_of_a_relay_that_never_ran_is_offered_no_export(relay, clock):
+    Relay.objects.update(first_served_at=None)
+
+    review(relay, clock, 30)
+    review(relay, clock, 53)
+
+    offer, warning = notice("relay_export_offer"), notice("relay_deletion")
+    assert offer.title == "Your relay nest is off"
+    assert "unpaid invoice. If it is still off on 29 January 2027" in offer.text
+    assert "its name is free then. It is not deleted, and comes back" in warning.text
+    assert "export" not in offer.text + warning.text
 
 
 def test_owner_is_warned_a_week_before(relay, clock):
@@ -185,9 +200,16 @@ def test_switching_deletion_on_sets_a_date_ahead(relay, clock, settings):
     assert "3 February 2028" in offers[1].text
 
 
-def test_pause_without_a_debt_clears_the_dates(relay, clock):
+@pytest.mark.parametrize(
+    "columns",
+    [{"billing_on_hold_since": NOW}, {}],
+    ids=["paused", "paid, and waiting for a credit"],
+)
+def test_end_of_the_debt_clears_the_dates_of_a_relay_that_stays_off(
+    relay, clock, columns
+):
     review(relay, clock, 30)
-    Tenant.objects.update(billing_on_hold_since=NOW)
+    Tenant.objects.update(payment_overdue_since=None, **columns)
 
     assert review(relay, clock, 31) == Step.WAIT
     assert stored(relay).deletion_at is None

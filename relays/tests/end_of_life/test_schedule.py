@@ -12,6 +12,7 @@ from relays.services.end_of_life import schedule
 from relays.services.end_of_life.review import review_relay
 from relays.tests.factories import RelayFactory
 from tenants.models import Notice, Tenant
+from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
@@ -26,7 +27,7 @@ def clock():
 
 @pytest.fixture
 def relay(clock):
-    return RelayFactory()
+    return RelayFactory(tenant=TenantFactory(payment_overdue_since=NOW))
 
 
 def suspend(relay) -> Relay:
@@ -70,7 +71,7 @@ def test_without_deletion_the_relay_has_no_date_for_it(relay, settings):
 
 
 def test_relay_of_a_paused_subscription_has_no_dates(relay):
-    Tenant.objects.update(billing_on_hold_since=NOW)
+    Tenant.objects.update(billing_on_hold_since=NOW, payment_overdue_since=None)
 
     suspend(relay)
 

@@ -5,6 +5,7 @@ import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import BoundedSemaphore
 from unittest.mock import patch
 
 import pytest
@@ -21,7 +22,7 @@ from relays.services.exports.export import MAX_FAILURES, export_relay
 from relays.services.exports.files import open_file
 from relays.services.exports.order import order_export
 from relays.tasks import sweep_relay_exports
-from relays.tests.factories import DoneExportFactory
+from relays.tests.factories import DoneExportFactory, RelayExportFactory
 from sandbox.common.nostr import Event
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -348,6 +349,46 @@ def test_long_export_lets_others_have_its_thread(
 
     assert (export.state, export.events) == (State.RUNNING, 1_000)
     send.assert_called_once()
+
+
+def test_exports_beyond_a_few_wait_and_leave_the_threads_to_payments(
+    provisioning, relay, order, monkeypatch
+):
+    provisioning.zooid.add_events(relay.pk, map(note, range(3)))
+    running = order(relay)
+    waiting = RelayExportFactory(enqueued_at=timezone.now())
+    monkeypatch.setattr(service, "_slots", BoundedSemaphore(1))
+    fetch = RelayReader.fetch_page
+
+    def fetch_while_another_comes(reader, filter):
+        assert run(waiting).enqueued_at is None
+        return fetch(reader, filter)
+
+    with (
+        patch.object(RelayReader, "fetch_page", fetch_while_another_comes),
+        patch("relays.tasks.export_relay.apply_async") as send,
+    ):
+        running = run(running)
+
+    assert running.state == State.DONE
+    assert RelayExport.objects.get(pk=waiting.pk).state == State.WAITING
+    # Its turn is next, without a sweep.
+    assert send.call_args.args[0] == (waiting.pk,)
+
+
+def test_long_export_goes_on_behind_those_that_have_waited_longer(
+    provisioning, relay, order, monkeypatch
+):
+    provisioning.zooid.add_events(relay.pk, map(note, range(1_500)))
+    waiting, export = RelayExportFactory(), order(relay)
+    fetch_one_page(monkeypatch)
+
+    with patch("relays.tasks.export_relay.apply_async") as send:
+        export = run(export)
+
+    assert export.state == State.RUNNING
+    assert [call.args[0] for call in send.call_args_list] == [(waiting.pk,)]
+    assert [*RelayExport.objects.unfinished().due(timezone.now())] == [export]
 
 
 def test_export_is_given_up_after_a_day_without_the_relay(provisioning, relay, order):

@@ -1,11 +1,13 @@
 """Paging against zooid's rules: the newest rows first, hidden ones taken out after."""
 
+import json
 import random
 
 import pytest
 
 from caravel.tests.support.search import IS_LARGE
 from relays.clients.events import PAGE_SIZE, Page, StoredEvent
+from relays.services.exports import paging
 from relays.services.exports.paging import Position, read_batch
 
 ANN, BEN = "a" * 64, "b" * 64
@@ -21,6 +23,7 @@ class Rows:
     def __init__(self):
         self.rows = []
         self.requests = 0
+        self.filters = []
 
     def add(self, count=1, *, at, kind=1, author=ANN, hidden=False):
         for _ in range(count):
@@ -30,6 +33,7 @@ class Rows:
 
     def fetch(self, filter):
         self.requests += 1
+        self.filters.append(filter)
         matching = [row for row in self.rows if self._matches(row[0], filter)]
         matching.sort(key=lambda row: -row[0].created_at)
         return Page(tuple(e for e, hidden in matching[:PAGE_SIZE] if not hidden))
@@ -122,6 +126,53 @@ def test_more_events_of_one_author_in_a_second_than_a_page_are_noted_as_missing(
 
     assert len(ids) == len({*ids}) == 1003
     assert gaps == 1
+
+
+def test_second_with_more_events_than_fit_into_memory_is_noted_as_incomplete(
+    rows, monkeypatch
+):
+    monkeypatch.setattr(paging, "MAX_SECOND_BYTES", 5_000_000)
+    for kind in range(0, 60_000, 5):
+        rows.add(at=2_000, kind=kind)
+    rows.add(5, at=1_000)
+
+    ids, gaps = read_all(rows)
+
+    assert 1_000 < len(ids) == len({*ids}) < 5_000
+    assert {*rows.readable()[-5:]} <= {*ids}
+    assert gaps == 1
+
+
+def test_second_that_takes_too_long_is_noted_as_incomplete(rows, monkeypatch):
+    monkeypatch.setattr(paging, "_MAX_SECOND_TIME", 0.0)
+    rows.add(1_500, at=2_000)
+    rows.add(5, at=1_000)
+
+    ids, gaps = read_all(rows)
+
+    assert (len(ids), gaps) == (1_005, 1)
+
+
+def test_requests_stay_below_the_size_that_khatru_accepts(rows):
+    """512,000 bytes: a larger message closes the connection."""
+    members = [f"{number:064x}" for number in range(9_000)]
+    for member in members[:1_200]:
+        rows.add(at=2_000, author=member)
+
+    read_all(rows, members)
+
+    assert max(len(json.dumps(filter)) for filter in rows.filters) < 400_000
+
+
+def test_no_invitation_is_created_by_asking_for_its_kind(rows):
+    """`QueryStored` of zooid's instance.go stores one for whoever asks for 28934."""
+    for kind in range(2_000):
+        rows.add(at=2_000, kind=28_000 + kind)
+
+    read_all(rows)
+
+    assert any("kinds" in filter for filter in rows.filters)
+    assert not any(28_934 in filter.get("kinds", ()) for filter in rows.filters)
 
 
 @pytest.mark.parametrize("gap", [1, 3_600, 86_400 * 365])

@@ -6,12 +6,13 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from billing.models import SubscriptionSync
 from caravel.core.db.encrypted_text import Secret
 from relays.clients.nip11 import fetch_documents
 from relays.models import Relay, RelaySync
 from relays.models.syncs import SERVED_PROBE_INTERVAL
 from relays.services import lifecycle
-from relays.services.provisioning import probes
+from relays.services.provisioning import probes, sync
 from relays.services.provisioning.probes import claim_due
 from relays.services.provisioning.queue import mark_stale
 from relays.services.provisioning.sync import SyncOutcome
@@ -37,6 +38,32 @@ def test_probe_of_a_relay_as_configured_only_records_the_proof(provisioning):
     assert after > before
     assert not provisioning.row(relay).is_stale
     assert provisioning.zooid.requests == []
+
+
+def test_relay_whose_owner_keeps_it_from_being_in_sync_is_billed(
+    provisioning, monkeypatch
+):
+    """It is switched on with a new name, and gets the old one back before any look."""
+    relay = RelayFactory(name="Old", status="inactive")
+    provisioning.sync(relay)
+    lifecycle.update_relay(relay_id=relay.pk, name="New")
+    lifecycle.activate_relay(relay_id=relay.pk)
+    provisioning.zooid.reload_delay = 3600
+
+    def edit_at_once(seconds):
+        provisioning.zooid.edit(relay.pk, {"info": {"name": "Old"}})
+        provisioning.zooid.reload()
+
+    monkeypatch.setattr(sync, "pause", edit_at_once)
+    assert provisioning.sync(relay) == SyncOutcome.WAITING
+    assert provisioning.settle(relay, after=LATER) == SyncOutcome.FAILED
+    assert provisioning.document(relay)
+    assert not Relay.objects.billable().exists()
+
+    provisioning.probe(relay, after=HOUR)
+
+    assert Relay.objects.billable().get() == relay
+    assert SubscriptionSync.objects.get().is_stale
 
 
 def test_probe_of_a_dark_relay_records_the_proof(provisioning):

@@ -1,9 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from caravel.core.exceptions import Conflict
 from relays.models import Plan, Relay, RelaySync
 from relays.services import lifecycle
+from relays.services.locks import lock_relay
 from relays.services.provisioning.queue import mark_stale
 from relays.tasks import sweep_relay_syncs, sync_relay
 from relays.tests.factories import RelayFactory
@@ -150,3 +154,27 @@ def test_retries_double_to_a_quarter_of_an_hour_and_are_hourly_in_the_end():
 
     minutes = [delay.total_seconds() / 60 for delay in delays]
     assert minutes == [0.5, 1, 2, 4, 8, 15, 60, 60]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_second_change_does_not_wait_for_a_lock_on_the_relay():
+    """Its transaction updates the sync twice, so PostgreSQL checks the foreign key.
+
+    Whoever holds the relay may be waiting for the sync: they would wait for each other.
+    """
+    relay = RelayFactory()
+    RelaySync.objects.update(enqueued_at=None)
+
+    def mark() -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '5s'")
+            mark_stale(relay_id=relay.pk)
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as threads:
+        lock_relay(relay.pk)
+        threads.submit(mark).result()
+
+    assert sync_of(relay).version == 2
