@@ -49,13 +49,19 @@ def test_livekit_server_needs_a_key_and_a_secret(settings, name):
 
 
 def test_zooid_that_obeys_passes_the_check(zooid):
+    assert check_zooid(databases=["default"]) == []
+
+
+def test_check_of_the_settings_alone_asks_no_zooid(zooid):
     assert check_zooid() == []
+
+    assert zooid.requests == []
 
 
 def test_zooid_that_does_not_know_our_key_is_reported(zooid, settings):
     settings.ROBOT_SECRET = "7" * 64
 
-    (warning,) = check_zooid()
+    (warning,) = check_zooid(databases=["default"])
 
     assert warning.id == "relays.W003"
     assert "7" * 64 not in warning.msg
@@ -64,13 +70,13 @@ def test_zooid_that_does_not_know_our_key_is_reported(zooid, settings):
 def test_zooid_that_is_away_is_reported(zooid, settings):
     settings.ZOOID_API_URL = "http://127.0.0.1:9"
 
-    assert ids(check_zooid()) == ["relays.W003"]
+    assert ids(check_zooid(databases=["default"])) == ["relays.W003"]
 
 
 def test_zooid_that_is_too_old_to_list_members_is_reported(zooid):
     zooid.fault("error", method="GET", status=405)
 
-    (warning,) = check_zooid()
+    (warning,) = check_zooid(databases=["default"])
 
     assert "too old" in warning.msg
 
@@ -95,5 +101,8 @@ def test_plain_http_to_a_public_host_is_reported(settings, url, is_warned):
 def test_zooid_is_asked_only_before_a_deployment(zooid):
     zooid.fault("error")
 
-    assert "relays.W003" not in ids(run_checks())
-    assert "relays.W003" in ids(run_checks(include_deployment_checks=True))
+    everything = run_checks(databases=["default"], include_deployment_checks=True)
+
+    assert "relays.W003" in ids(everything)
+    assert "relays.W003" not in ids(run_checks(databases=["default"]))
+    assert "relays.W003" not in ids(run_checks(include_deployment_checks=True))

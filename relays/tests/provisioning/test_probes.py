@@ -60,7 +60,7 @@ def test_relay_whose_owner_keeps_it_from_being_in_sync_is_billed(
     assert provisioning.document(relay)
     assert not Relay.objects.billable().exists()
 
-    provisioning.probe(relay, after=10 * LATER)
+    provisioning.probe(relay, after=HOUR)
 
     assert Relay.objects.billable().get() == relay
     assert SubscriptionSync.objects.get().is_stale

@@ -150,6 +150,13 @@ class History:
     def _be_slow(self) -> None:
         self.zooid.fault("slow", when="after", seconds=0.3, times=1)
 
+    def _start_again(self) -> None:
+        """Listen for a while before the relays are loaded."""
+        self.zooid.clear_faults()
+        self.zooid.fault("body", place="relays", status=404, body="Not Found\n")
+        self._work()
+        self.zooid.clear_faults()
+
     def _come_back(self) -> None:
         self.zooid.clear_faults()
 
@@ -333,6 +340,7 @@ _STEPS: list[Callable[[History], None]] = [
     *[History._come_back] * 2,
     *[History._lose_answers] * 2,
     History._be_slow,
+    History._start_again,
     History._kill_worker,
     History._write_by_hand,
 ]
