@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from sandbox.clock import follow_from_environment
 from sandbox.common import command
 from sandbox.common.nostr import pubkey_of
 from sandbox.zooid.relays.instances import Panic
@@ -18,6 +19,8 @@ PANIC_STATUS = 2
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status."""
+    # Clients sign with the time of the system, which may be months ahead.
+    follow_from_environment()
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.zooid", description=__doc__
     )

@@ -6,8 +6,8 @@ from functools import partial
 from sandbox.common.http import Request, Response, Steps, in_thread
 from sandbox.common.websocket import WebSocket
 from sandbox.zooid.faults import Place, ZooidFault
-from sandbox.zooid.relays import nip11, nip86
-from sandbox.zooid.relays.base_url import base_url
+from sandbox.zooid.relays import home, nip11, nip86
+from sandbox.zooid.relays.base_url import websocket_url
 from sandbox.zooid.relays.instances import Instance
 from sandbox.zooid.relays.session import Session
 from sandbox.zooid.zooid import Zooid
@@ -16,9 +16,6 @@ TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 NOT_FOUND = Response(404, b"Not Found\n", TEXT)
 #: Go's answer to a path that a relay does not know.
 NO_PAGE = Response(404, b"404 page not found\n", TEXT)
-HOME = Response(
-    200, b"<!DOCTYPE html><title>Relay</title>", {"Content-Type": "text/html"}
-)
 ENDED = Response(0, broken="reset")
 
 
@@ -83,7 +80,9 @@ def _answer_relay(zooid: Zooid, request: Request) -> Response:
         return nip11.respond(instance.document)
     if nip86.is_called(request):
         return _manage(zooid, instance, request)
-    return HOME if request.path == "/" else NO_PAGE
+    if request.path != "/":
+        return NO_PAGE
+    return home.respond(instance.config, websocket_url(request))
 
 
 def _manage(zooid: Zooid, instance: Instance, request: Request) -> Response:
@@ -105,7 +104,7 @@ def _manage(zooid: Zooid, instance: Instance, request: Request) -> Response:
 async def _serve_session(
     zooid: Zooid, instance: Instance, websocket: WebSocket
 ) -> None:
-    url = base_url(websocket.request).replace("http", "ws", 1)
+    url = websocket_url(websocket.request)
     session = Session(instance, zooid.store.database, url)
     writer = asyncio.create_task(_write(zooid, session, websocket))
     try:

@@ -21,11 +21,21 @@ __all__ = ["CannotListen", "respond", "running_zooid"]
 def respond(zooid: Zooid, request: Request) -> Steps:
     """Pass the request to the page, the control API, or to the API or a relay."""
     if zooid.find(request.headers.get("host", "")) is None:
-        if page.serves(request) and is_local(request) and not is_asked(request):
+        if page.serves(request) and _is_for_us(request):
             return in_thread(page.handle, zooid, request)
         if request.path.startswith(control.PREFIX):
             return in_thread(control.handle, zooid, COMMANDS, request)
     return answers.respond(zooid, request)
+
+
+def _is_for_us(request: Request) -> bool:
+    """Return whether a request is for zooid itself, not for one of its relays.
+
+    Browsers find any name under localhost on this machine: such a name is a relay's.
+    """
+    name = request.headers.get("host", "").rpartition(":")[0]
+    is_relays = name.endswith(".localhost")
+    return is_local(request) and not is_relays and not is_asked(request)
 
 
 @contextmanager

@@ -144,10 +144,13 @@ def test_fault_of_a_place_and_a_path_leaves_the_others_alone(zooid):
 
 
 def test_relay_has_a_home_page_and_no_others(zooid):
-    create(zooid)
+    create(zooid, info={"name": "A & B", "description": "<b>", "pubkey": ANN})
     url = f"{zooid.url}/elsewhere"
 
-    assert fetch(zooid, HOST, "text/html").headers["Content-Type"] == "text/html"
+    page = fetch(zooid, HOST, "text/html")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    for text in ("<h1>A &amp; B</h1>", "&lt;b&gt;", f"wss://{HOST}"):
+        assert text in page.text
     assert requests.get(url, headers={"Host": HOST}, timeout=60).status_code == 404
 
 
@@ -158,4 +161,6 @@ def test_dark_relay_with_a_local_name_is_404_and_not_the_page(zooid):
 
     patch(zooid, inactive=True)
 
-    assert fetch(zooid, host).status_code == 404
+    for accept in ("application/nostr+json", "text/html"):
+        answer = fetch(zooid, host, accept)
+        assert (answer.status_code, answer.text) == (404, "Not Found\n")

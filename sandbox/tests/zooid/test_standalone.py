@@ -3,12 +3,18 @@
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 import requests
+import time_machine
 
 from caravel import dev_defaults
 from caravel.nostr.http_auth import authorization
+from caravel.tests.support.processes import bounded
+from caravel.tests.support.waiting import read_line
+from sandbox.clock import VARIABLE, write_offset
 from sandbox.common.nostr import generate_secret_key, npub, pubkey_of
 from sandbox.tests.support.sandbox_command import (
     ROOT,
@@ -16,6 +22,7 @@ from sandbox.tests.support.sandbox_command import (
     running_command,
     search,
 )
+from sandbox.tests.support.zooid import KEY, authenticate, connected, control
 from sandbox.zooid import running_zooid
 from sandbox.zooid.__main__ import PANIC_STATUS
 
@@ -109,11 +116,25 @@ def test_startup_error_of_sandbox_zooid_is_one_line(tmp_path):
             assert len(stderr.splitlines()) == 1
 
 
-def start(tmp_path, *options):
+def test_relay_knows_the_time_of_the_system_that_it_serves(tmp_path):
+    clock, ahead = tmp_path / "clock", timedelta(days=70)
+    write_offset(clock, ahead.total_seconds())
+    running = start(tmp_path, "--zooid-port", "0", **{VARIABLE: str(clock)})
+    with running as process, bounded(process):
+        zooid = SimpleNamespace(url=search(r"(http://\S+)", read_line(process)))
+        relay = control(zooid, "POST", "relays/reef/members", members=[ANN]).json()
+        host = relay["host"]
+        later = datetime.now().astimezone() + ahead
+        with connected(zooid, host) as client, time_machine.travel(later):
+            assert authenticate(client, KEY, f"wss://{host}") == (True, "")
+        process.terminate()
+
+
+def start(tmp_path, *options, **env):
     return subprocess.Popen(
         [sys.executable, "-m", "sandbox.zooid", *options],
         cwd=ROOT,
-        env=clean_environment(tmp_path),
+        env={**clean_environment(tmp_path), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
