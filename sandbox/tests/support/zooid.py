@@ -4,7 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from websockets.sync.client import connect
@@ -50,8 +50,15 @@ def config(name: str = "one", **more: Any) -> dict[str, Any]:
     }
 
 
+class Served(Protocol):
+    """A zooid of this process or of another one."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @contextmanager
-def connected(zooid: Zooid, host: str = HOST) -> Iterator[Client]:
+def connected(zooid: Served, host: str = HOST) -> Iterator[Client]:
     """Connect to a relay without authentication."""
     sock = socket.create_connection(("127.0.0.1", int(zooid.url.rpartition(":")[2])))
     with connect(f"ws://{host}", sock=sock, compression=None) as wire:
@@ -78,7 +85,7 @@ def authenticate(client: Client, key: str, url: str) -> tuple[bool, str]:
     return accepted, text
 
 
-def control(zooid: Zooid, method: str, path: str, /, **body: Any) -> requests.Response:
+def control(zooid: Served, method: str, path: str, /, **body: Any) -> requests.Response:
     """Send a request to the control API."""
     url = f"{zooid.url}/_sandbox/{path}"
     return requests.request(method, url, json=body, timeout=60)

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import requests
@@ -29,6 +29,10 @@ from sandbox.zooid.__main__ import PANIC_STATUS
 pytestmark = pytest.mark.processes
 
 ANN = pubkey_of(generate_secret_key())
+
+
+class Process(NamedTuple):
+    url: str
 
 
 def list_members(url, key):
@@ -121,7 +125,7 @@ def test_relay_knows_the_time_of_the_system_that_it_serves(tmp_path):
     write_offset(clock, ahead.total_seconds())
     running = start(tmp_path, "--zooid-port", "0", **{VARIABLE: str(clock)})
     with running as process, bounded(process):
-        zooid = SimpleNamespace(url=search(r"(http://\S+)", read_line(process)))
+        zooid = Process(search(r"(http://\S+)", read_line(process)))
         relay = control(zooid, "POST", "relays/reef/members", members=[ANN]).json()
         host = relay["host"]
         later = datetime.now().astimezone() + ahead
