@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('relays', '0013_deletion_notices'),
+        ('relays', '0011_deletion_notices'),
     ]
 
     operations = [
