@@ -10,7 +10,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from relays.exceptions import InvalidRole
 from relays.models import Relay
 from relays.services.fields import FEATURES
-from relays.services.roles import MAX_KEYS, parse_keys
+from relays.services.roles import MAX_KEYS, ROLES, parse_keys, require_distinct
 
 
 class KeysField(forms.CharField):
@@ -62,4 +62,23 @@ class RelayForm(ModelForm[Relay]):
             switched_on = cleaned.get(switch) and switch in self.changed_data
             if plan and switched_on and not getattr(plan, feature):
                 self.add_error(switch, f"The plan {plan} does not include {feature}.")
+        self._check_roles(cleaned)
+        self._check_subdomain(cleaned)
         return cleaned
+
+    # The services check these, too, but their errors lose what was typed.
+
+    def _check_roles(self, cleaned: dict[str, Any]) -> None:
+        tenant = cleaned.get("tenant")
+        owner = tenant.pk if tenant else self.instance.tenant_id
+        roles = {name: cleaned.get(name) or [] for name in ROLES}
+        try:
+            require_distinct(Relay(tenant_id=owner, **roles))
+        except InvalidRole as exc:
+            place = "admins" if owner in roles["admins"] else "moderators"
+            self.add_error(place, exc.message)
+
+    def _check_subdomain(self, cleaned: dict[str, Any]) -> None:
+        others = Relay.objects.existing().exclude(pk=self.instance.pk)
+        if others.filter(subdomain__iexact=cleaned.get("subdomain", "")).exists():
+            self.add_error("subdomain", "This subdomain is taken.")

@@ -65,22 +65,40 @@ def test_role_is_taken_away(admin_client):
 def test_invalid_key_is_an_error_of_its_field(admin_client):
     relay = RelayFactory(admins=[ANN])
 
-    response = save(admin_client, relay, admins="npub1x", name="New")
+    response = save(admin_client, relay, admins=f"{BEN} npub1x", name="New")
 
     errors = response.context["adminform"].form.errors
-    assert errors == {"admins": ["This npub is misspelt."]}
+    assert errors == {"admins": ["Key 2 of the list: This npub is misspelt."]}
     relay.refresh_from_db()
     assert (relay.admins, relay.name) == ([ANN], "")
 
 
-def test_owner_as_moderator_is_refused_with_a_message(admin_client):
+@pytest.mark.parametrize("role", ["admins", "moderators"])
+def test_owner_with_a_role_is_an_error_of_its_field_and_nothing_is_lost(
+    admin_client, role
+):
     relay = RelayFactory()
 
-    response = save(admin_client, relay, moderators=relay.tenant_id)
+    response = save(admin_client, relay, **{role: relay.tenant_id, "name": "New"})
 
-    assert "role-invalid" in message_texts(response)[0]
+    form = response.context["adminform"].form
+    assert [*form.errors] == [role] and form["name"].value() == "New"
     relay.refresh_from_db()
-    assert relay.moderators == []
+    assert getattr(relay, role) == []
+
+
+def test_taken_subdomain_is_an_error_of_its_field(admin_client):
+    relay = RelayFactory()
+    RelayFactory(subdomain="birds")
+    RelayFactory(subdomain="fish", status="inactive", deleted_at=timezone.now())
+
+    response = save(admin_client, relay, subdomain="Birds", name="New")
+
+    form = response.context["adminform"].form
+    assert form.errors == {"subdomain": ["This subdomain is taken."]}
+    save(admin_client, relay, subdomain="fish")
+    relay.refresh_from_db()
+    assert relay.subdomain == "fish"
 
 
 # --- what support sees of a relay
