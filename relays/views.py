@@ -40,6 +40,7 @@ class ExportView(EmailLinkView):
         return self.page(
             f"Export of {relay}",
             "A copy of all events that your relay stores, as one file.",
+            relay=relay,
             newest=newest,
             done=exports.done().first(),
             is_unfinished=is_unfinished,

@@ -1,5 +1,5 @@
 """Admin pages of plans, relays and their exports."""
 
-from relays.admin import exports, relays
+from relays.admin import exports, plans, relays
 
-__all__ = ["exports", "relays"]
+__all__ = ["exports", "plans", "relays"]

@@ -1,11 +1,10 @@
-"""Admin pages of plans and relays."""
+"""Admin pages of relays."""
 
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -13,97 +12,19 @@ from django.db import models
 from django.db.models import F, Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import formats, timezone
-from unfold.admin import ModelAdmin
-from unfold.widgets import UnfoldAdminTextareaWidget
+from django.utils.html import format_html
 
 from caravel.core.admin import ServiceAdmin, counted, mask_links
 from caravel.core.exceptions import CaravelError
-from relays.exceptions import InvalidRole
-from relays.models import Plan, Relay, RelaySync
+from relays.admin.forms import RelayForm
+from relays.models import Relay, RelaySync
 from relays.services import lifecycle, members
-from relays.services.fields import EDITABLE, FEATURES
+from relays.services.fields import EDITABLE
+from relays.services.provisioning.configuration import public_host
 from relays.services.provisioning.queue import sync_again
-from relays.services.roles import MAX_KEYS, parse_keys
 from tenants.admin import NpubSearchAdmin
-
-
-@admin.register(Plan)
-class PlanAdmin(ModelAdmin):
-    list_display = (
-        "name",
-        "amount_cents",
-        "currency",
-        "members",
-        "stripe_price_id",
-        "price_problem",
-    )
-    readonly_fields = ("stripe_price_id", "price_problem")
-
-    def get_readonly_fields(
-        self, request: HttpRequest, obj: Plan | None = None
-    ) -> tuple[str, ...]:
-        # Like the amount of a Stripe Price, a plan's terms are immutable: other terms
-        # need another plan.
-        terms = ("id", "amount_cents", "currency")
-        return (*self.readonly_fields, *terms) if obj else self.readonly_fields
-
-    def has_delete_permission(
-        self, request: HttpRequest, obj: Plan | None = None
-    ) -> bool:
-        return False
-
-
-class KeysField(forms.CharField):
-    """Public keys, hex or npub, separated by spaces, commas or new lines."""
-
-    widget = UnfoldAdminTextareaWidget
-
-    def to_python(self, value: Any) -> Any:
-        try:
-            return parse_keys((value or "").replace(",", " ").split())
-        except InvalidRole as exc:
-            raise forms.ValidationError(exc.message, code=exc.code) from exc
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        try:
-            return bool(self.to_python(data) != (initial or []))
-        except forms.ValidationError:
-            return True
-
-
-class RelayForm(ModelForm[Relay]):
-    admins = KeysField(
-        required=False,
-        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may manage the "
-        "relay and invite members. The owner needs no role.",
-    )
-    moderators = KeysField(
-        required=False,
-        help_text=f"At most {MAX_KEYS} public keys, hex or npub, that may invite "
-        "members.",
-    )
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if "subdomain" in self.fields:
-            self.fields[
-                "subdomain"
-            ].help_text = f"The name before .{settings.RELAY_DOMAIN}"
-
-    def clean(self) -> dict[str, Any]:
-        """Report a switch that the plan does not include as an error of its field."""
-        cleaned: dict[str, Any] = super().clean() or {}
-        plan = cleaned.get("plan")
-        for switch, feature in FEATURES.items():
-            # Not for a switch that was on before: `change_plan` turns it off.
-            switched_on = cleaned.get(switch) and switch in self.changed_data
-            if plan and switched_on and not getattr(plan, feature):
-                self.add_error(switch, f"The plan {plan} does not include {feature}.")
-        return cleaned
 
 
 class AttentionFilter(admin.SimpleListFilter):
@@ -116,6 +37,7 @@ class AttentionFilter(admin.SimpleListFilter):
             ("unsynced", "not in sync with zooid"),
             ("failing", "last sync failed"),
             ("never_served", "never seen running"),
+            ("unreached", "not reached by the last look"),
             ("over_limit", "over its plan's limit"),
             ("to_be_deleted", "to be deleted"),
         ]
@@ -133,6 +55,7 @@ class AttentionFilter(admin.SimpleListFilter):
             "never_served": existing.filter(
                 status=Relay.Status.ACTIVE, first_served_at=None
             ),
+            "unreached": existing.filter(sync__probe_failures__gt=0),
             "over_limit": existing.exclude(over_limit_since=None),
             "to_be_deleted": existing.exclude(deletion_at=None),
         }
@@ -146,10 +69,9 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         "subdomain",
         "tenant",
         "plan",
-        "status",
+        "state",
         "synced",
-        "served_at",
-        "dark_at",
+        "seen",
         "deletion_at",
         "created_at",
     )
@@ -164,14 +86,14 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     readonly_fields = (
-        "id",
-        "schema",
-        "status",
-        "billed",
+        "address",
+        "state",
+        "seen",
         "synced",
-        "sync_error",
         "sync_state",
         "last_error",
+        "sync_error",
+        "billed",
         "first_served_at",
         "served_at",
         "dark_at",
@@ -183,6 +105,9 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         "deletion_at",
         "created_at",
         "deleted_at",
+        "id",
+        "schema",
+        "more",
     )
     # Only billing makes relays delinquent and active again: its next review would undo
     # what a person did. Extending the grace period or an exemption switches them on.
@@ -191,8 +116,9 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     def get_fields(
         self, request: HttpRequest, obj: Relay | None = None
     ) -> tuple[str, ...]:
+        # What support looks for comes first, not below three long texts.
         read_only = self.readonly_fields if obj else ()
-        return ("tenant", "plan", *EDITABLE, *read_only)
+        return ("tenant", *read_only, "plan", *EDITABLE)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -203,6 +129,12 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         self, request: HttpRequest, obj: Relay | None = None
     ) -> bool:
         return False
+
+    def has_change_permission(
+        self, request: HttpRequest, obj: Relay | None = None
+    ) -> bool:
+        is_deleted = obj is not None and obj.deleted_at is not None
+        return not is_deleted and bool(super().has_change_permission(request, obj))
 
     def before_saving(self, request: HttpRequest, object_id: str | None) -> None:
         """Count the members, if a change of plan depends on them."""
@@ -226,6 +158,43 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         )
         # The service has inserted the row, so the admin must not insert it again.
         obj.pk, obj._state.adding = created.pk, False
+
+    @admin.display(description="address")
+    def address(self, relay: Relay) -> str:
+        host, secure = public_host(relay), settings.APP_URL.startswith("https:")
+        return format_html(
+            '<a href="{}://{}/">{}://{}</a>',
+            *("https" if secure else "http", host, "wss" if secure else "ws", host),
+        )
+
+    @admin.display(description="status", ordering="status")
+    def state(self, relay: Relay) -> str:
+        return "deleted" if relay.deleted_at else relay.get_status_display()
+
+    @admin.display(description="seen from outside", ordering="served_at")
+    def seen(self, relay: Relay) -> str:
+        """Return what the last look at the relay has shown."""
+        sync: RelaySync | None = getattr(relay, "sync", None)
+        times = [
+            (at, text)
+            for at, text in ((relay.served_at, "running"), (relay.dark_at, "off"))
+            if at
+        ]
+        at, text = max(times, default=(None, ""))
+        known = f"{text} {_when(at)}" if at else "never"
+        if sync is None or not sync.probe_failures:
+            return known
+        looks = counted(sync.probe_failures, "look")
+        return f"not reached by the last {looks}; before that: {known}"
+
+    @admin.display(description="more about it")
+    def more(self, relay: Relay) -> str:
+        return format_html(
+            '<a href="{}?q={}">activities</a>, <a href="{}?relay__id__exact={}">'
+            "exports</a>",
+            *(reverse("admin:tenants_activity_changelist"), relay.pk),
+            *(reverse("admin:relays_relayexport_changelist"), relay.pk),
+        )
 
     @admin.display(description="billed")
     def billed(self, relay: Relay) -> str:

@@ -113,7 +113,7 @@ class RelayReader:
         # Not its reason, which is a stranger's text.
         if self._wait("OK", deadline)[1:3] != [event.id, True]:
             raise RelayUnreachable(
-                "The relay refuses its own key: does it know its URL, as APP_URL's?"
+                "The relay refuses its own key: it expects another URL or another time."
             )
 
     def fetch_page(self, filter: Filter) -> Page:

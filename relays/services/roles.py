@@ -1,5 +1,7 @@
 """Roles: the keys that manage a relay, and those that only invite members."""
 
+from typing import Any
+
 from caravel.nostr import InvalidPubkey, parse_pubkey
 from relays.exceptions import InvalidRole
 from relays.models import Relay
@@ -15,10 +17,14 @@ def parse_keys(value: object) -> list[str]:
         raise InvalidRole("This is not a list of public keys.")
     if len(value) > MAX_KEYS:
         raise InvalidRole(f"There can be at most {MAX_KEYS} keys.")
+    return [_parse(key, number) for number, key in enumerate(value, start=1)]
+
+
+def _parse(key: Any, number: int) -> str:
     try:
-        return [parse_pubkey(key) for key in value]
+        return parse_pubkey(key)
     except InvalidPubkey as exc:
-        raise InvalidRole(exc.message) from exc
+        raise InvalidRole(f"Key {number} of the list: {exc.message}") from exc
 
 
 def require_distinct(relay: Relay) -> None:

@@ -1,16 +1,21 @@
 """The admin's page of a relay: its roles, and changes to a smaller plan."""
 
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.utils import timezone
 
 from billing.tests.support.admin import admin_url, message_texts
 from caravel.nostr import npub, pubkey_of
-from relays.models import Relay
+from relays.models import Relay, RelayExport, RelaySync
 from relays.tests.factories import RelayFactory
 from relays.tests.support.members import served_relay
+from tenants.models import Activity
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
@@ -60,22 +65,88 @@ def test_role_is_taken_away(admin_client):
 def test_invalid_key_is_an_error_of_its_field(admin_client):
     relay = RelayFactory(admins=[ANN])
 
-    response = save(admin_client, relay, admins="npub1x", name="New")
+    response = save(admin_client, relay, admins=f"{BEN} npub1x", name="New")
 
     errors = response.context["adminform"].form.errors
-    assert errors == {"admins": ["This npub is misspelt."]}
+    assert errors == {"admins": ["Key 2 of the list: This npub is misspelt."]}
     relay.refresh_from_db()
     assert (relay.admins, relay.name) == ([ANN], "")
 
 
-def test_owner_as_moderator_is_refused_with_a_message(admin_client):
+@pytest.mark.parametrize("role", ["admins", "moderators"])
+def test_owner_with_a_role_is_an_error_of_its_field_and_nothing_is_lost(
+    admin_client, role
+):
     relay = RelayFactory()
 
-    response = save(admin_client, relay, moderators=relay.tenant_id)
+    response = save(admin_client, relay, **{role: relay.tenant_id, "name": "New"})
 
-    assert "role-invalid" in message_texts(response)[0]
+    form = response.context["adminform"].form
+    assert [*form.errors] == [role] and form["name"].value() == "New"
     relay.refresh_from_db()
-    assert relay.moderators == []
+    assert getattr(relay, role) == []
+
+
+def test_taken_subdomain_is_an_error_of_its_field(admin_client):
+    relay = RelayFactory()
+    RelayFactory(subdomain="birds")
+    RelayFactory(subdomain="fish", status="inactive", deleted_at=timezone.now())
+
+    response = save(admin_client, relay, subdomain="Birds", name="New")
+
+    form = response.context["adminform"].form
+    assert form.errors == {"subdomain": ["This subdomain is taken."]}
+    save(admin_client, relay, subdomain="fish")
+    relay.refresh_from_db()
+    assert relay.subdomain == "fish"
+
+
+# --- what support sees of a relay
+
+
+def listed(admin_client, **query):
+    return admin_client.get(admin_url(Relay, "changelist"), query).content.decode()
+
+
+def page_of(admin_client, relay):
+    url = admin_url(Relay, "change", relay.pk)
+    return admin_client.get(url).content.decode()
+
+
+def test_page_begins_with_the_address_and_what_was_last_seen(admin_client):
+    now = timezone.now()
+    relay = RelayFactory(
+        subdomain="birds", served_at=now, dark_at=now - timedelta(days=1)
+    )
+
+    page = page_of(admin_client, relay)
+
+    assert f"://birds.{settings.RELAY_DOMAIN}</a>" in page
+    assert "running " in page and "running " in listed(admin_client)
+    assert page.index("running ") < page.index('name="description"')
+    for model in (Activity, RelayExport):
+        link = re.search(rf'href="({admin_url(model, "changelist")}\?[^"]+)"', page)
+        assert link and admin_client.get(link[1]).status_code == 200
+
+
+def test_relay_that_the_last_look_did_not_reach_is_told_and_listed(admin_client):
+    reached, unreached = RelayFactory(subdomain="near"), RelayFactory(subdomain="far")
+    sync = RelaySync.objects.filter(relay=unreached)
+    sync.update(probe_failures=3)
+
+    assert "not reached by the last 3 looks; before that: never" in page_of(
+        admin_client, unreached
+    )
+    page = listed(admin_client, attention="unreached")
+    assert "far" in page and reached.subdomain not in page
+
+
+def test_deleted_relay_is_called_deleted_and_cannot_be_edited(admin_client):
+    relay = RelayFactory(status="inactive", deleted_at=timezone.now())
+
+    assert "deleted" in listed(admin_client)
+    assert "switched off manually" not in page_of(admin_client, relay)
+    assert 'name="_save"' not in page_of(admin_client, relay)
 
 
 # --- a smaller plan

@@ -1,6 +1,7 @@
 """The page behind the link to a relay's exports."""
 
 import gzip
+from datetime import UTC, datetime
 
 import pytest
 from django.utils import timezone
@@ -32,7 +33,8 @@ def test_opening_the_page_orders_nothing(client, url):
 
 
 def test_button_orders_an_export_once(client, url, relay):
-    assert "0 events so far" in client.post(url, {"action": "order"}).text
+    page = client.post(url, {"action": "order"}).text
+    assert "the relay has not been read yet. You can close this page" in page
     client.post(url, {"action": "order"})
 
     assert RelayExport.objects.get().relay == relay
@@ -43,6 +45,19 @@ def test_page_shows_the_progress(client, url, relay):
     RelayExportFactory(relay=relay, state="running", events=1234, cursor=1_700_000_000)
 
     assert "1234 events so far, back to 14 November 2023" in client.get(url).text
+
+
+def test_page_says_that_the_relay_is_not_reached(client, url, relay):
+    RelayExportFactory(relay=relay, failures=3)
+
+    assert "It could not be reached at the last attempt" in client.get(url).text
+
+
+def test_page_of_a_deleted_relay_says_when_it_was_deleted(client, url, relay):
+    at = datetime(2027, 4, 19, tzinfo=UTC)
+    Relay.objects.update(status="inactive", deleted_at=at)
+
+    assert "The relay was deleted on 19 April 2027." in client.get(url).text
 
 
 def test_finished_export_is_downloaded_as_one_file(client, url, relay):
@@ -68,7 +83,7 @@ def test_finished_export_can_be_downloaded_while_another_is_prepared(
 
     page = client.get(url).text
 
-    assert "so far" in page
+    assert "being prepared" in page
     assert "Download" in page
 
 

@@ -269,6 +269,15 @@ def test_control_refuses_other_hosts_and_origins(zooid):
         assert requests.get(url, headers=headers, timeout=60).status_code == 403
 
 
+@pytest.mark.parametrize("config", [{}, {"host": "a.example"}, {"schema": "a"}])
+def test_relay_written_by_hand_that_lacks_fields_is_dark_and_listed(zooid, config):
+    relay = control(zooid, "POST", "relays/a", config=config).json()
+
+    assert (relay["members"], relay["served"]) == ([], False)
+    page = requests.get(f"{zooid.url}/", timeout=60)
+    assert page.status_code == 200 and 'id="a"' in page.text
+
+
 def test_page_shows_relays_and_faults(zooid):
     relay_config = config(groups={"enabled": True}, inactive=True)
     send(

@@ -83,4 +83,5 @@ class Database:
 
 
 def _table(config: Config) -> str:
-    return str(config["schema"]).lower()
+    # One written by hand may have none: then it has no relay either.
+    return str(config.get("schema", "")).lower()
