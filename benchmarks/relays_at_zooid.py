@@ -112,7 +112,8 @@ def write_state(number: int, path: Path) -> None:
                 words_seen={word: config["info"][word] for word in WORDS},
             )
         )
-    Relay.objects.update(synced=True, served_at=timezone.now())
+    now = timezone.now()
+    Relay.objects.update(synced=True, first_served_at=now, served_at=now)
     RelaySync.objects.bulk_create(syncs, batch_size=1_000)
     path.write_text(json.dumps({"configs": configs, "members": {}}))
 

@@ -49,7 +49,7 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
     answer. zooid shows a write some time after its answer: until then, a value that was
     already seen is no edit.
     """
-    shown = {field: getattr(document, field) for field in WORDS}
+    shown = _words_of(document)
     # Most documents say nothing new, and need no lock.
     if RelaySync.objects.filter(pk=relay_id, words_seen=shown).exists():
         return False
@@ -66,6 +66,11 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
     return bool(edited)
 
 
+def is_news(document: RelayDocument, sync: RelaySync) -> bool:
+    """Return whether a document has other words than the last one that was read."""
+    return _words_of(document) != sync.words_seen
+
+
 def must_look_first(relay: Relay, wanted: Configuration, known: Configuration) -> bool:
     """Return whether a write could overwrite what the owner has edited at the relay.
 
@@ -76,6 +81,10 @@ def must_look_first(relay: Relay, wanted: Configuration, known: Configuration) -
     description = known.get("info", {}).get("description", "")
     has_prompt = count_prompts(description, relay) > 0
     return bool(sent) or (wanted["inactive"] and has_prompt)
+
+
+def _words_of(document: RelayDocument) -> dict[str, str]:
+    return {field: getattr(document, field) for field in WORDS}
 
 
 @dataclass

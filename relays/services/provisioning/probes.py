@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from caravel.core.alerts import alert_support
 from caravel.core.db.encrypted_text import Undecryptable
+from caravel.core.db.transactions import release_connection
 from relays.clients.nip11 import Probe, RelayDocument, fetch_documents
 from relays.exceptions import RelayMisconfigured, RelayUnreachable
 from relays.models import Relay, RelaySync
@@ -62,6 +63,8 @@ def probe_relays(*, relay_ids: Sequence[UUID]) -> None:
         document = probes[pk]
         if isinstance(document, RelayDocument) and not relay.sync.is_stale:
             _adopt(relay, document, read_at)
+            # Batches run at once, and payments wait for the same few connections.
+            release_connection()
 
 
 def _relays(hosts: Mapping[UUID, str], read_at: datetime) -> dict[UUID, Relay]:
@@ -104,6 +107,7 @@ def _record_proofs(relays: Mapping[UUID, Relay], probes: Mapping[UUID, Probe]) -
     for pk in served:
         if relays[pk].first_served_at is None:
             record_first_proof(relay_id=pk, seen_at=now)
+            release_connection()
     _count_failures(relays, probes)
 
 
@@ -166,6 +170,8 @@ def _differs(relay: Relay, probe: Probe) -> bool:
 
 def _adopt(relay: Relay, document: RelayDocument, read_at: datetime) -> None:
     """Adopt the owner's edits; a sync looks if something is to be sent now."""
+    if not adoption.is_news(document, relay.sync):
+        return
     is_own = Identity.of(relay).has(document)
     if is_own and adoption.adopt(relay_id=relay.pk, document=document, read_at=read_at):
         mark_stale(relay_id=relay.pk)
