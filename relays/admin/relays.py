@@ -173,7 +173,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
 
     @admin.display(description="seen from outside", ordering="served_at")
     def seen(self, relay: Relay) -> str:
-        """Return what the last look at the relay has shown."""
+        """Return the result of the last look at the relay."""
         sync: RelaySync | None = getattr(relay, "sync", None)
         times = [
             (at, text)

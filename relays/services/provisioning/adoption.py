@@ -68,7 +68,7 @@ def adopt(*, relay_id: UUID, document: RelayDocument, read_at: datetime) -> bool
 
 def is_news(document: RelayDocument, sync: RelaySync) -> bool:
     """Return whether a document has other words than the last one that was read."""
-    return _words_of(document) != sync.words_seen
+    return bool(_words_of(document) != sync.words_seen)
 
 
 def must_look_first(relay: Relay, wanted: Configuration, known: Configuration) -> bool:
