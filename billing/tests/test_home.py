@@ -22,11 +22,17 @@ def test_first_page_says_what_this_is_and_how_to_begin(client, settings):
 
     page = html(client)
 
-    assert f"wss://NAME.{settings.RELAY_DOMAIN}" in page
+    assert f"<code>ws://NAME.{settings.RELAY_DOMAIN}" in page
     assert f'href="{reverse("api-docs")}"' in page
     assert npub(pubkey_of(settings.ROBOT_SECRET)) in page
     assert "help@relays.example" in page
     assert "admin" not in page
+
+
+def test_relays_of_a_site_with_tls_are_named_with_tls(client, settings):
+    settings.APP_URL = "https://app.example"
+
+    assert f"<code>wss://NAME.{settings.RELAY_DOMAIN}" in html(client)
 
 
 def test_first_page_has_the_plans_that_are_for_sale_with_prices(client, prices):

@@ -29,6 +29,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "plans": plans,
         "brand": settings.ROBOT_NAME,
         "description": settings.ROBOT_DESCRIPTION,
+        "relay_scheme": "wss" if settings.APP_URL.startswith("https:") else "ws",
         "relay_domain": settings.RELAY_DOMAIN,
         "grace_days": settings.BILLING_GRACE_DAYS,
         "robot": npub(pubkey_of(settings.ROBOT_SECRET)),

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from django.conf import settings
 
 from caravel.core.http_client import Response
+from caravel.nostr import pubkey_of
 from relays.clients.zooid.request import json_or_none
 from relays.exceptions import (
     HostTaken,
@@ -98,6 +99,8 @@ def _describe(response: Response) -> str:
         reason = _REDIRECT
     elif status == HTTPStatus.UNAUTHORIZED:
         reason += _proxy() + _skew(response)
+    elif status == HTTPStatus.FORBIDDEN:
+        reason += f": {pubkey_of(settings.ROBOT_SECRET)}"
     elif status == HTTPStatus.BAD_REQUEST:
         reason += _field(response)
     return f"zooid answered {status}: {reason}."

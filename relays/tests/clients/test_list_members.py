@@ -88,7 +88,8 @@ def test_error_names_api_whitelist_when_robot_is_not_in_it(zooid, settings):
     settings.ROBOT_SECRET = generate_secret_key()
 
     assert refusal_message() == (
-        "zooid answered 403: the robot's public key is not in its API_WHITELIST."
+        "zooid answered 403: the robot's public key is not in its API_WHITELIST: "
+        f"{pubkey_of(settings.ROBOT_SECRET)}."
     )
 
 

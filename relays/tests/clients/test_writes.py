@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 import time_machine
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -26,6 +27,7 @@ from relays.exceptions import (
 )
 
 ANN = pubkey_of("1" * 64)
+ROBOT = pubkey_of(settings.ROBOT_SECRET)
 RELAY, OTHER = uuid4(), uuid4()
 SECRET = generate_secret_key()
 WRITES = {
@@ -242,7 +244,7 @@ def test_nothing_was_done_if_requests_are_limited(zooid, write):
         (301, "ZOOID_API_URL leads to another address, which must be set instead"),
         (400, "its version does not accept the configuration"),
         (401, "its own URL is not ZOOID_API_URL"),
-        (403, "the robot's public key is not in its API_WHITELIST"),
+        (403, f"the robot's public key is not in its API_WHITELIST: {ROBOT}"),
         (405, "its version is too old for this call"),
         (413, "a proxy limits the size of requests"),
         (418, "this status is unexpected"),
