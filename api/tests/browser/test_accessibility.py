@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 from playwright.sync_api import Browser
 
 from billing.services.invoices.payment_link import payment_url
 from billing.tests.factories import InvoiceCollectionFactory
+from relays.services.exports.links import export_url
+from relays.tests.factories import RelayFactory
 from sandbox.tests.support.accessibility import violations
 from sandbox.tests.support.browser import browser_with_django, new_page
 from tenants.services.email_links import confirmation_url, stop_url
@@ -39,8 +42,9 @@ def browser(django_db_setup) -> Iterator[Browser]:
 @pytest.fixture
 def urls(live_server, settings) -> dict[str, str]:
     """A URL of each page, by its name in Django."""
-    settings.APP_URL = live_server.url
-    tenant = TenantFactory(email="ann@mail.example")
+    settings.APP_URL, settings.RELAY_PAYMENT_PROMPT = live_server.url, True
+    tenant = TenantFactory(email="ann@mail.example", past_due_at=timezone.now())
+    relay = RelayFactory(tenant=tenant, first_served_at=timezone.now())
     pay, _ = [
         payment_url(InvoiceCollectionFactory(tenant=tenant, stripe_status="open"))
         for _ in range(2)
@@ -52,6 +56,8 @@ def urls(live_server, settings) -> dict[str, str]:
         "pay-all": f"{pay}/all",
         "confirm-email": confirmation_url(tenant),
         "stop-email": stop_url(tenant),
+        "relay-payment": live_server.url + reverse("relay-payment", args=[relay.pk]),
+        "relay-export": export_url(relay),
     }
 
 
