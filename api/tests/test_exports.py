@@ -55,7 +55,7 @@ def test_file_is_downloaded_as_one_gzip_stream(ann, birds):
     response = ann.download(url)
 
     assert response.status_code == 200
-    assert response["Content-Type"] == "application/gzip"
+    assert response["Content-Type"] == "application/octet-stream"
     assert response["Cache-Control"] == "no-store, private"
     assert gzip.decompress(b"".join(response)) == b'{"n":1}\n{"n":2}\n'
 

@@ -89,7 +89,7 @@ class RelayExportFileView(ApiView):
 
     @describe(
         "Download an export",
-        response="application/gzip",
+        response="application/octet-stream",
         errors=[
             exceptions.UnknownRelay,
             exceptions.UnknownExport,

@@ -19,7 +19,8 @@ class ExportFile:
     name: str
     size: int
     parts: Iterator[bytes]
-    content_type: str = "application/gzip"
+    # Not application/gzip, which generators of API clients do not know.
+    content_type: str = "application/octet-stream"
 
 
 def get_export(*, relay_id: UUID, export_id: str) -> RelayExport:
