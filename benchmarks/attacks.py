@@ -29,7 +29,7 @@ from statistics import quantiles
 
 import stripe
 
-from benchmarks.attackers import request
+from benchmarks.support.attackers import request
 from caravel import dev_defaults, embedded
 from caravel.tests.support.waiting import read_line
 from caravel.tests.support.web_server import WebServer, command, running
@@ -184,7 +184,7 @@ def report(result: str, limit: float, is_kept: bool) -> bool:
 def attack(name: str, port: int) -> Iterator[None]:
     """Attack for the length of the block."""
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.attackers", name, str(port)],
+        [sys.executable, "-m", "benchmarks.support.attackers", name, str(port)],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

@@ -23,7 +23,7 @@ from importlib import import_module
 import django
 from django.utils import timezone
 
-from benchmarks import counterparts, flooding
+from benchmarks.support import counterparts, flooding
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import pool_for
 

@@ -18,12 +18,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import slow_zooid
-from benchmarks.installation import installed
+from benchmarks.support import slow_zooid
+from benchmarks.support.installation import installed
 from caravel.nostr import generate_secret_key, pubkey_of
 
 if TYPE_CHECKING:
-    from benchmarks.relays_at_zooid import Measurement
+    from benchmarks.support.relays_at_zooid import Measurement
 
 LATENCY = 0.05
 RELAYS, PROBES = 1_000, 10_000
@@ -45,7 +45,7 @@ def _measure(directory: Path, relays: int, probes: int) -> int:
     environment = {"ROBOT_SECRET": secret, "RELAY_DOMAIN": "relays.example"}
     with installed(directory, environment):
         # Imports models: possible only after django.setup().
-        work = import_module("benchmarks.relays_at_zooid")
+        work = import_module("benchmarks.support.relays_at_zooid")
         state = directory / "zooid.json"
         print(f"One worker process; zooid answers after {LATENCY * 1000:.0f} ms\n")
         with slow_zooid.running(pubkey_of(secret), seconds=LATENCY, state=state) as url:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from benchmarks import server
-from benchmarks.account import Account
-from benchmarks.server import Server
-from benchmarks.wire import Wire
+from benchmarks.support import server
+from benchmarks.support.account import Account
+from benchmarks.support.server import Server
+from benchmarks.support.wire import Wire
 from caravel.tests.support.waiting import join
 from sandbox.stripe.api import request_log
 from sandbox.stripe.settings import DEFAULTS

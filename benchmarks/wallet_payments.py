@@ -23,12 +23,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import counterparts
-from benchmarks.counterparts import Counterparts
-from benchmarks.installation import installed
+from benchmarks.support import counterparts
+from benchmarks.support.counterparts import Counterparts
+from benchmarks.support.installation import installed
 
 if TYPE_CHECKING:
-    from benchmarks.burst import Burst
+    from benchmarks.support.burst import Burst
 
 #: The minimum speedup over one thread.
 MIN_SPEEDUP = 25
@@ -72,7 +72,7 @@ def compare(
 ) -> bool:
     """Measure one thread and the whole worker; return whether the limits are met."""
     # Imports models: possible only after django.setup().
-    measure = import_module("benchmarks.burst").measure
+    measure = import_module("benchmarks.support.burst").measure
     measured = partial(measure, parties, os.environ, log=log)
     work = measured(payments=sequential, threads=1, wallet_seconds=0.0)
     seconds = max(MIN_WALLET_SECONDS, WAITING_PER_WORK / work.rate)

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import burst, counterparts, hostile_relays, wallet_payments
-from benchmarks.burst import Burst
+from benchmarks import hostile_relays, wallet_payments
+from benchmarks.support import burst, counterparts
+from benchmarks.support.burst import Burst
 from billing.tests.support.processes import environment
 from caravel.nostr.relays.pool import close_pool
 from lightning.models import LightningInvoice, NwcPayment

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import provisioning
-from benchmarks.relays_at_zooid import Measurement
+from benchmarks.support.relays_at_zooid import Measurement
 
 
 @pytest.mark.parametrize(

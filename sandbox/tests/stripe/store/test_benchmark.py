@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks import sandbox_stripe as benchmark
-from benchmarks.server import Server, running_bare
-from benchmarks.wire import Wire
+from benchmarks.support.server import Server, running_bare
+from benchmarks.support.wire import Wire
 
 
 class TinyScale(benchmark.Scale):

@@ -1,6 +1,6 @@
 """Hostile clients of the web process, as a process of their own until it is killed.
 
-    python -m benchmarks.attackers slow|paths|schema PORT
+    python -m benchmarks.support.attackers slow|paths|schema PORT
 
 Prints a line when the attack has begun.
 """

@@ -4,7 +4,7 @@ import json
 from itertools import count
 from typing import Any
 
-from benchmarks.wire import Wire
+from benchmarks.support.wire import Wire
 
 SUBSCRIPTION = {"collection_method": "send_invoice", "days_until_due": 7}
 

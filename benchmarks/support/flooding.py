@@ -19,7 +19,7 @@ AUTHOR = "ab" * 32
 @contextmanager
 def running(number: int) -> Iterator[list[str]]:
     """Run the process for the length of the block; returns the relays' URLs."""
-    command = [sys.executable, "-m", "benchmarks.flooding", str(number)]
+    command = [sys.executable, "-m", "benchmarks.support.flooding", str(number)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -15,8 +15,8 @@ import requests
 from django.conf import settings
 from django.utils import timezone
 
-from benchmarks import worker
-from benchmarks.worker import Worker
+from benchmarks.support import worker
+from benchmarks.support.worker import Worker
 from caravel.nostr import generate_secret_key, pubkey_of
 from relays import tasks
 from relays.models import Plan, Relay, RelaySync

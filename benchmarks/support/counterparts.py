@@ -51,7 +51,7 @@ class Counterparts:
 def running() -> Iterator[Counterparts]:
     """Run the process for the length of the block."""
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.counterparts"],
+        [sys.executable, "-m", "benchmarks.support.counterparts"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

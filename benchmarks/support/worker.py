@@ -10,9 +10,9 @@ from pathlib import Path
 
 from django.db import connection
 
-from benchmarks.memory import resident
+from benchmarks.support.memory import resident
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _BIN = Path(sys.executable).parent
 #: Application name of the worker's connections to PostgreSQL.
 _NAME = "measured-worker"

@@ -13,8 +13,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from benchmarks import worker
-from benchmarks.counterparts import Counterparts
+from benchmarks.support import worker
+from benchmarks.support.counterparts import Counterparts
 from caravel.nostr import generate_secret_key, pubkey_of
 from lightning.models import NwcPayment
 from lightning.services.invoices import PaymentRequest

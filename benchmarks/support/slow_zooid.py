@@ -1,6 +1,6 @@
 """A sandbox zooid whose answers take a while, as a separate process.
 
-    python -m benchmarks.slow_zooid WHITELIST SECONDS [STATE]
+    python -m benchmarks.support.slow_zooid WHITELIST SECONDS [STATE]
 
 It prints its URL, and ends with its standard input.
 """

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from benchmarks.memory import resident
-from benchmarks.wire import Wire
+from benchmarks.support.memory import resident
+from benchmarks.support.wire import Wire
 from caravel.tests.support.waiting import read_line
 
 
@@ -33,7 +33,7 @@ def running() -> AbstractContextManager[Server]:
 
 def running_bare() -> AbstractContextManager[Server]:
     """Run a server that does nothing, until the block ends."""
-    return _running("benchmarks.bare_server")
+    return _running("benchmarks.support.bare_server")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Parts of the benchmarks: servers, counterparts, and what is measured."""
