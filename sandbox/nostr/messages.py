@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +55,21 @@ def parse_signed(arguments: list[Any]) -> Event:
     if len(arguments) != 1:
         raise InvalidEvent("exactly one event is expected")
     return parse_event(arguments[0])
+
+
+def read_event(arguments: list[Any], send: Callable[[str], object]) -> Event | None:
+    """Return a verified event, or send OK false and return None.
+
+    Raises MalformedMessage if there is no id for the answer.
+    """
+    try:
+        return parse_signed(arguments)
+    except InvalidEvent as exc:
+        event_id = event_id_of(arguments)
+        if event_id is None:
+            raise MalformedMessage(str(exc)) from exc
+        send(message("OK", event_id, False, f"invalid: {exc}"))
+        return None
 
 
 def event_id_of(arguments: list[Any]) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast
 
-from sandbox.common.nostr import Event, InvalidEvent
+from sandbox.common.nostr import Event
 from sandbox.nostr import messages
 from sandbox.nostr.faulty_reply import Reply
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
@@ -83,7 +83,7 @@ class Session:
 
     def on_event(self, arguments: list[Any]) -> None:
         """Handle EVENT; answer OK."""
-        event = self._read_event(arguments)
+        event = messages.read_event(arguments, self._send)
         if event is None:
             return
         self._core.record_received(event)
@@ -118,7 +118,7 @@ class Session:
 
     def on_auth(self, arguments: list[Any]) -> None:
         """Handle AUTH (NIP-42): accept the key or answer why not."""
-        event = self._read_event(arguments)
+        event = messages.read_event(arguments, self._send)
         if event is None:
             return
         request = self._connection.request
@@ -187,20 +187,6 @@ class Session:
     def _refuse(self, subscription_id: str, reason: str) -> None:
         self._unsubscribe(subscription_id)
         self._send(message("CLOSED", subscription_id, reason))
-
-    def _read_event(self, arguments: list[Any]) -> Event | None:
-        """Return a verified event, or answer OK false and return None.
-
-        Raises MalformedMessage if there is no id for the answer.
-        """
-        try:
-            return messages.parse_signed(arguments)
-        except InvalidEvent as exc:
-            event_id = messages.event_id_of(arguments)
-            if event_id is None:
-                raise MalformedMessage(str(exc)) from exc
-            self._send(message("OK", event_id, False, f"invalid: {exc}"))
-            return None
 
     def _needs_auth_to_read(self) -> bool:
         settings = self._core.settings

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from sandbox.common.nostr import Event, InvalidEvent
+from sandbox.common.nostr import Event
 from sandbox.nostr import messages
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
 from sandbox.nostr.messages import AUTH_KIND, MAX_AUTH_AGE, MalformedMessage, message
@@ -67,7 +67,7 @@ class Session:
 
     def on_event(self, arguments: list[Any]) -> None:
         """Handle EVENT; answer OK."""
-        event = self._read_event(arguments)
+        event = messages.read_event(arguments, self.unsent.put_nowait)
         if event is None:
             return
         config = self._instance.config
@@ -102,7 +102,7 @@ class Session:
 
     def on_auth(self, arguments: list[Any]) -> None:
         """Handle AUTH (NIP-42); one connection can prove several keys."""
-        event = self._read_event(arguments)
+        event = messages.read_event(arguments, self.unsent.put_nowait)
         if event is None:
             return
         is_valid = self._is_valid_auth(event)
@@ -144,20 +144,6 @@ class Session:
         ):
             record = Record(replace(record.event, sig="0" * 128))
         self.unsent.put_nowait(messages.event_message(name, record.json))
-
-    def _read_event(self, arguments: list[Any]) -> Event | None:
-        """Return a verified event, or answer OK false and return None.
-
-        Raises MalformedMessage if there is no id for the answer.
-        """
-        try:
-            return messages.parse_signed(arguments)
-        except InvalidEvent as exc:
-            event_id = messages.event_id_of(arguments)
-            if event_id is None:
-                raise MalformedMessage(str(exc)) from exc
-            self._send("OK", event_id, False, f"invalid: {exc}")
-            return None
 
     def _request_auth(self) -> None:
         self._send("AUTH", self._challenge)
