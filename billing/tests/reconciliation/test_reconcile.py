@@ -3,7 +3,7 @@
 import pytest
 
 from billing.models import SubscriptionSync
-from billing.tests.support.reconciliation import reconcile, stale_tenants
+from billing.tests.support.reconciliation.runs import reconcile, stale_tenants
 from billing.tests.support.subscriptions import add_relay, sync
 from tenants.tests.factories import TenantFactory
 
