@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime
 
-from django.utils import timezone
-
 from billing.clients.stripe.client import is_live_key
 from billing.clients.stripe.webhook_signature import parse_event, verify_signature
 from billing.exceptions import WrongMode
 from billing.models import StripeEvent
+from caravel.core.db.inserts import insert_if_new
 
 
 def record_event(*, body: bytes, signature: str) -> str:
@@ -16,7 +15,11 @@ def record_event(*, body: bytes, signature: str) -> str:
     Raises InvalidSignature, InvalidEvent or WrongMode, and stores nothing then.
     """
     row = new_event(verify_signature(body, signature))
-    StripeEvent.objects.bulk_create([row], ignore_conflicts=True)
+    if not insert_if_new(row):
+        # Somebody asked Stripe to send it again: an event that has failed before does
+        # not wait for its next attempt.
+        failed = StripeEvent.objects.received().filter(pk=row.pk, enqueued_at=None)
+        failed.update(next_attempt_at=row.next_attempt_at)
     return row.pk
 
 
@@ -31,5 +34,4 @@ def new_event(body: str) -> StripeEvent:
         livemode=event["livemode"],
         body=body,
         created_at=datetime.fromtimestamp(event["created"], UTC),
-        enqueued_at=timezone.now(),
     )

@@ -47,13 +47,23 @@ def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
 
 def failure(error: CaravelError) -> Response:
     """Return a response with the error in the envelope, and the error's status."""
+    content = _content(error)
+    return Response(content, status=error.status, headers=error.headers)
+
+
+def plain_failure(error: CaravelError) -> JsonResponse:
+    """Return the same for a view that is not Django REST framework's."""
+    content = _content(error)
+    return JsonResponse(content, status=error.status, headers=error.headers)
+
+
+def _content(error: CaravelError) -> dict[str, object]:
     message = error.message
     if error.status >= 500:
         # Callers get only the code: the message may describe our own infrastructure.
         logger.warning("request_failed", code=error.code, error=error.message)
         message = "A service that this request needs is temporarily unavailable."
-    content = {"error": message, "code": error.code, **error.details}
-    return Response(content, status=error.status, headers=error.headers)
+    return {"error": message, "code": error.code, **error.details}
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -62,9 +72,7 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
     Returns None for other exceptions; Django then reports an internal error.
     """
     if isinstance(exc, OperationalError | InterfaceError):
-        # The database is down, or a lock timed out: the same request may succeed later.
-        logger.error("database_unavailable", exc_info=exc)
-        exc = Unavailable("The database does not answer.")
+        exc = database_unavailable(exc)
     if isinstance(exc, drf.ValidationError):
         exc = _to_invalid(exc)
     if isinstance(exc, CaravelError):
@@ -73,6 +81,15 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
     if response is not None:
         response.data = {"error": _message(exc), "code": _code(exc)}
     return response
+
+
+def database_unavailable(exc: Exception) -> Unavailable:
+    """Log that the database is down, or that a lock timed out; return our error.
+
+    The same request may succeed later.
+    """
+    logger.error("database_unavailable", exc_info=exc)
+    return Unavailable("The database does not answer.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
