@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt
 from billing.services.events.drain import wake_up
 from billing.services.events.inbox import record_event
 from caravel.core.exceptions import CaravelError
-from caravel.core.web.envelope import database_unavailable, plain_failure
+from caravel.core.web.failures import database_unavailable, plain_failure
 from caravel.core.web.throttling import client_ip
 
 logger = structlog.get_logger(__name__)
@@ -30,9 +30,12 @@ class StripeWebhookMiddleware:
         self._path = f"/{PATH}"
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if request.path_info == self._path:
-            return stripe_webhook(request)
-        return self._get_response(request)
+        if request.path_info != self._path:
+            return self._get_response(request)
+        response = stripe_webhook(request)
+        # Without a length, the server closes the connection.
+        response["Content-Length"] = str(len(response.content))
+        return response
 
 
 @csrf_exempt

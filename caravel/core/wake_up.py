@@ -12,8 +12,9 @@ from caravel.core import cache
 
 logger = structlog.get_logger(__name__)
 
-#: Seconds between two messages of one process.
-_INTERVAL = 0.05
+#: Seconds between two messages of one process, and until it looks again whether a
+#: message still waits: workers are busy then.
+_INTERVAL, _BUSY_INTERVAL = 0.05, 0.2
 #: Seconds after which a message that no worker has received no longer counts.
 _EXPIRY = 5
 #: Seconds until the next try to send one while the broker is down.
@@ -46,15 +47,19 @@ class WakeUp:
                 )
                 self._thread.start()
 
-    def send(self) -> None:
-        """Send a message unless one waits. Raises if the broker is down."""
+    def send(self) -> bool:
+        """Send a message unless one waits; return whether it was sent.
+
+        Raises if the broker is down.
+        """
         if not cache.add(self._key, 1, seconds=_EXPIRY):
-            return
+            return False
         try:
             current_app.tasks[self._task_name].delay()
         except Exception:
             cache.delete(self._key)
             raise
+        return True
 
     def received(self) -> None:
         """Let the next request send a message again."""
@@ -65,8 +70,7 @@ class WakeUp:
             self._is_wanted.wait()
             self._is_wanted.clear()
             try:
-                self.send()
-                sleep(_INTERVAL)
+                sleep(_INTERVAL if self.send() else _BUSY_INTERVAL)
             except (OperationalError, RedisError, OSError) as exc:
                 logger.warning("wake_up_failed", task=self._task_name, error=str(exc))
                 self._is_wanted.set()

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
@@ -13,9 +12,8 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from caravel.core.exceptions import CaravelError, Invalid, Unavailable
-
-logger = structlog.get_logger(__name__)
+from caravel.core.exceptions import CaravelError, Invalid
+from caravel.core.web.failures import database_unavailable, error_content
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -47,23 +45,8 @@ def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
 
 def failure(error: CaravelError) -> Response:
     """Return a response with the error in the envelope, and the error's status."""
-    content = _content(error)
+    content = error_content(error)
     return Response(content, status=error.status, headers=error.headers)
-
-
-def plain_failure(error: CaravelError) -> JsonResponse:
-    """Return the same for a view that is not Django REST framework's."""
-    content = _content(error)
-    return JsonResponse(content, status=error.status, headers=error.headers)
-
-
-def _content(error: CaravelError) -> dict[str, object]:
-    message = error.message
-    if error.status >= 500:
-        # Callers get only the code: the message may describe our own infrastructure.
-        logger.warning("request_failed", code=error.code, error=error.message)
-        message = "A service that this request needs is temporarily unavailable."
-    return {"error": message, "code": error.code, **error.details}
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -81,15 +64,6 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
     if response is not None:
         response.data = {"error": _message(exc), "code": _code(exc)}
     return response
-
-
-def database_unavailable(exc: Exception) -> Unavailable:
-    """Log that the database is down, or that a lock timed out; return our error.
-
-    The same request may succeed later.
-    """
-    logger.error("database_unavailable", exc_info=exc)
-    return Unavailable("The database does not answer.")
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
