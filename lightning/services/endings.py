@@ -21,8 +21,11 @@ State = LightningInvoice.State
 def lock_with_payment(invoice_id: int) -> tuple[LightningInvoice, NwcPayment | None]:
     """Lock an invoice, then the attempt to pay it, if there is one."""
     invoice = LightningInvoice.objects.select_for_update().get(pk=invoice_id)
-    payments = NwcPayment.objects.select_for_update().filter(invoice=invoice)
-    return invoice, payments.first()
+    payments = NwcPayment.objects.select_for_update(of=("self",)).filter(
+        invoice=invoice
+    )
+    # With the tenant, whose wallet's error the ends of an attempt set.
+    return invoice, payments.select_related("tenant").first()
 
 
 def settle(
