@@ -24,7 +24,7 @@ from lightning.models import (
     Resolution,
 )
 from lightning.services import own_wallets
-from lightning.services.outcomes import ERROR_TIMEOUT, apply_answer
+from lightning.services.outcomes import ERROR_TIMEOUT, apply_answer, apply_answers
 from lightning.services.polls import NO_ANSWER_ERRORS, Answer
 
 logger = structlog.get_logger(__name__)
@@ -136,8 +136,8 @@ def poll_invoices(
         return settled
     asked_at = timezone.now()
     answers = _look_up(wallet_pubkey, invoices, share)
-    for invoice, answer in zip(invoices, answers, strict=True):
-        apply_answer(invoice.pk, answer, asked_at)
+    keys = (invoice.pk for invoice in invoices)
+    apply_answers(dict(zip(keys, answers, strict=True)), asked_at)
     answered = sum(not isinstance(answer, NO_ANSWER_ERRORS) for answer in answers)
     return settled + answered
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import redis
 from django.conf import settings
 
+from benchmarks.support import worker
 from benchmarks.support.counterparts import Counterparts
-from benchmarks.support.wallets import worker
 from benchmarks.support.wallets.due import create_due
 from benchmarks.support.wallets.usage import committed, cpu_seconds
-from benchmarks.support.wallets.worker import Worker
+from benchmarks.support.worker import Worker
 from lightning.models import NwcPayment
 from lightning.tasks import resolve_payments, run_nwc_payment
 

@@ -9,7 +9,6 @@ from django.conf import settings
 from django.utils import timezone
 
 from benchmarks.support.counterparts import Counterparts
-from billing.models import InvoiceCollection
 from caravel.nostr import generate_secret_key, pubkey_of
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.models import LightningInvoice, NwcPayment
@@ -46,32 +45,12 @@ def _store(
         Tenant(pubkey=pubkey_of(generate_secret_key()), nwc_url=url) for url in urls
     )
     rows = list(zip(names, tenants, strict=True))
-    InvoiceCollection.objects.bulk_create(_collection(*row) for row in rows)
     invoices = LightningInvoice.objects.bulk_create(
         _invoice(row, *each) for row, each in zip(rows, issued, strict=True)
     )
     payments = NwcPayment.objects.bulk_create(map(_payment, invoices, urls))
     keys = (payment.pk for payment in payments)
     return dict(zip(names, keys, strict=True))
-
-
-def _collection(name: str, tenant: Tenant) -> InvoiceCollection:
-    now = timezone.now()
-    return InvoiceCollection(
-        stripe_invoice_id=f"in_{name}",
-        tenant=tenant,
-        stripe_customer_id=f"cus_{name}",
-        stripe_subscription_id=f"sub_{name}",
-        currency="usd",
-        stripe_status="open",
-        state="collecting",
-        total_cents=_CENTS,
-        amount_due_cents=_CENTS,
-        amount_remaining_cents=_CENTS,
-        created_at=now,
-        finalized_at=now,
-        suspend_at=now + timedelta(days=7),
-    )
 
 
 def _invoice(

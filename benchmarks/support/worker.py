@@ -12,7 +12,7 @@ from django.db import connection
 
 from benchmarks.support.memory import resident
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 _BIN = Path(sys.executable).parent
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
 
@@ -51,7 +51,11 @@ def command(name: str, threads: int | None = None) -> list[str]:
 
 @contextmanager
 def running(
-    env: Mapping[str, str], *, log: Path, name: str, threads: int | None = None
+    env: Mapping[str, str],
+    *,
+    log: Path,
+    name: str = "network",
+    threads: int | None = None,
 ) -> Iterator[Worker]:
     """Run the worker for the length of the block; at the end it finishes its tasks."""
     path = f"{_BIN}:{env['PATH']}"
