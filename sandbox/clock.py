@@ -67,7 +67,7 @@ def follow_from_environment() -> None:
 class _Follower:
     """The time of this process: real time, and the link's offset.
 
-    It replaces time_machine's own traveller, which knows one offset until it is shifted.
+    It replaces time_machine's own traveller, whose offset others must change.
     """
 
     def __init__(self, path: Path) -> None:
