@@ -53,7 +53,7 @@ def main() -> None:
     django.setup()
     keys, events = json.loads(sys.stdin.readline())
     has_ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), has_ended.set())).start()
+    threading.Thread(target=_wait_for_end, args=(has_ended,)).start()
     futures = []
     with ThreadPoolExecutor(_THREADS) as pool:
         next_at = time.monotonic()
@@ -63,6 +63,11 @@ def main() -> None:
             futures.append(pool.submit(_post, events[number % len(events)], number))
             next_at += 1 / RATE
     print(sum(future.exception() is not None for future in futures))
+
+
+def _wait_for_end(has_ended: threading.Event) -> None:
+    sys.stdin.read()
+    has_ended.set()
 
 
 def _read(key: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -79,7 +80,7 @@ def _measure(accounts: list[Account], events: list[dict[str, Any]]) -> Times:
     times = Times()
     by_hand, by_wallet = accounts[::2], accounts[1::2]
     for hand, wallet, event in zip(by_hand, by_wallet, events, strict=True):
-        times.add("webhook", lambda event=event: receive(event))
+        times.add("webhook", partial(receive, event))
         times.add("click", hand.press_pay)
         times.add("manual", hand.pay)
         times.add("wallet", wallet.connect_wallet)
