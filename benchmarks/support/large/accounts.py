@@ -1,5 +1,6 @@
 """Tenants, relays and messages of a large installation."""
 
+from benchmarks.support.large.rows import insert, literal
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import generate_secret_key
 from relays.models import Plan, Relay, RelayExport, RelaySync
@@ -10,8 +11,6 @@ from tenants.models import (
     Tenant,
     UsedAuthEvent,
 )
-
-from benchmarks.support.large.rows import insert, literal
 
 _TWO_YEARS = "interval '730 days'"
 

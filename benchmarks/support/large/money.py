@@ -1,5 +1,6 @@
 """Invoices, payments and events of a large installation."""
 
+from benchmarks.support.large.rows import insert, literal
 from billing.models import (
     CardAttempt,
     Credit,
@@ -13,8 +14,6 @@ from billing.models import (
 )
 from caravel.core.db.encrypted_text import Secret
 from lightning.models import LightningInvoice, NwcPayment
-
-from benchmarks.support.large.rows import insert, literal
 
 _WALLET = "lpad('7', 64, '7')"
 

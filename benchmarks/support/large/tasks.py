@@ -8,9 +8,9 @@ from celery import current_app
 from celery.app.task import Task
 from django.conf import settings
 
+from benchmarks.support.large.places import Place, run
 from billing.clients.stripe import transport
 from billing.services.customers import stripe_account
-from benchmarks.support.large.places import Place, run
 
 #: A message that was not sent: the name of its task, and the arguments.
 Message = tuple[str, tuple[Any, ...], dict[str, Any]]
