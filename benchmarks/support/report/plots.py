@@ -1,6 +1,7 @@
 """Plots as SVG, readable without colour: lines differ by their dashes and labels."""
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,14 @@ from pygal.style import Style
 
 from benchmarks.support.report.figures import Figures
 from benchmarks.support.results import ROOT, format_number
+
+# It finds plugins with maps, but has no `find_spec`: until Python 3.12 every later
+# import of a missing module would warn.
+sys.meta_path[:] = [
+    finder
+    for finder in sys.meta_path
+    if not isinstance(finder, pygal.PluginImportFixer)
+]
 
 Points = Sequence[Sequence[float]]
 
@@ -26,8 +35,8 @@ _STYLE = Style(
 )
 #: Axes over more than this ratio are logarithmic.
 _WIDE = 30
-#: pygal writes its version and today's date.
-_COMMENT = re.compile(r"<!--.*?-->", re.S)
+#: pygal writes its version, the date and a configuration for its script.
+_NOISE = re.compile(r"<!--.*?-->|<script.*?</script>", re.S)
 
 
 def paths(name: str, plots: Mapping[str, object]) -> Iterator[tuple[str, Path]]:
@@ -64,7 +73,7 @@ def _draw(title: str, lines: Mapping[str, Points]) -> str:
     for (name, points), dashes in zip(lines.items(), _DASHES, strict=False):
         stroke = {"width": 2, "dasharray": dashes} if dashes else {"width": 2}
         chart.add(name, _labelled(points, name), stroke_style=stroke)
-    return _COMMENT.sub("", chart.render(is_unicode=True)) + "\n"
+    return _NOISE.sub("", chart.render(is_unicode=True)) + "\n"
 
 
 def _labelled(points: Points, name: str) -> list[dict[str, object]]:
