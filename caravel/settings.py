@@ -267,6 +267,7 @@ def _every(task: str, seconds: int) -> dict[str, object]:
 
 CELERY_BEAT_SCHEDULE = {
     "reconcile-subscriptions": _every("billing.tasks.reconcile_subscriptions", 3600),
+    "sweep-reconciliations": _every("billing.tasks.sweep_reconciliations", 60),
     "pull-stripe-events": _every("billing.tasks.pull_stripe_events", 300),
     "check-prices": _every("billing.tasks.check_prices", 3600),
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),

@@ -9,8 +9,14 @@ from billing.clients.stripe.types.fields import (
     optional_text,
     read_id,
     read_metadata,
+    read_text,
 )
 from billing.clients.stripe.types.lines import TaxRate, read_tax_rates
+
+#: Our own status of a subscription in a list that could not be read.
+UNREADABLE = "unreadable"
+#: Errors of a reader if a field is missing or of another type.
+UNREADABLE_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -86,3 +92,23 @@ def read_subscription(found: Any) -> Subscription:
             for term in optional(item, name) or ()
         ),
     )
+
+
+def read_listed_subscription(found: Any) -> Subscription:
+    """Return a subscription of the list of all, as UNREADABLE if it cannot be read.
+
+    One of them must not keep the others from being compared.
+    """
+    try:
+        return read_subscription(found)
+    except UNREADABLE_ERRORS:
+        return Subscription(
+            id=read_text(found, "id"),
+            customer=read_id(found.customer),
+            status=UNREADABLE,
+            created=found.created,
+            collection_method="",
+            items=(),
+            metadata={},
+            cancel_reason="",
+        )
