@@ -68,6 +68,7 @@ def _report(month: "Month", *, quick: bool) -> int:
     results.add("api_p50", "API: half of the answers within", month.api_p50, "ms")
     results.add("api_p95", "API: 95 % within", month.api_p95, "ms", at_most=limit)
     _add_costs(results, month)
+    _add_growth(results, month)
     results.add("faults", "not collected exactly once", len(month.faults), at_most=0)
     for line in month.faults[:10]:
         print(f"  {line}")
@@ -99,6 +100,17 @@ def _add_costs(results: Results, month: "Month") -> None:
     for name, seconds in month.cpu.items():
         label = f"CPU time of {name}, per invoice"
         results.add(f"cpu_{name}", label, 1_000 * seconds / number, "ms")
+
+
+def _add_growth(results: Results, month: "Month") -> None:
+    number = 1_024 * month.invoices
+    tenant = sum(month.tenants_bytes.values()) / number
+    results.add("tenant_kb", "PostgreSQL, per tenant", tenant, "kB")
+    grown = sum(month.month_bytes.values()) / number
+    results.add("month_kb", "PostgreSQL, per tenant-month", grown, "kB")
+    for table, size in sorted(month.month_bytes.items()):
+        results.add(f"month_kb_{table}", f"of these {table}", size / number, "kB")
+    results.add("valkey_kb", "Valkey, per tenant", month.valkey_bytes / number, "kB")
 
 
 def _print_logs(logs: Path) -> None:
