@@ -1,4 +1,4 @@
-"""A worker, run with production's command, and its resource use."""
+"""The network worker, run with production's command, and its resource use."""
 
 import re
 import shlex
@@ -39,10 +39,10 @@ class Worker:
         self.database_connections = max(self.database_connections, count)
 
 
-def command(threads: int | None = None, name: str = "network") -> list[str]:
-    """Return a command of the Procfile, optionally with another concurrency."""
+def command(threads: int | None = None) -> list[str]:
+    """Return the Procfile's command, optionally with another concurrency."""
     lines = (ROOT / "Procfile").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith(f"{name}:")]
+    (line,) = [line for line in lines if line.startswith("network:")]
     if threads is not None:
         line = re.sub(r"--concurrency \d+", f"--concurrency {threads}", line)
     return shlex.split(line.partition(":")[2])
@@ -50,18 +50,14 @@ def command(threads: int | None = None, name: str = "network") -> list[str]:
 
 @contextmanager
 def running(
-    env: Mapping[str, str],
-    *,
-    log: Path,
-    threads: int | None = None,
-    name: str = "network",
+    env: Mapping[str, str], *, log: Path, threads: int | None = None
 ) -> Iterator[Worker]:
     """Run the worker for the length of the block; at the end it finishes its tasks."""
     path = f"{_BIN}:{env['PATH']}"
     with (
         log.open("ab") as output,
         subprocess.Popen(
-            command(threads, name),
+            command(threads),
             cwd=ROOT,
             env={**env, "PATH": path, "PGAPPNAME": _NAME},
             stdout=output,

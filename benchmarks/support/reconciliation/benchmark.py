@@ -49,11 +49,11 @@ class Benchmark:
     def _measure_ours(self, sandbox: Server, size: int) -> float:
         """Reconcile while some differ, and while none does; return the first time."""
         drifted = range(1, size, limits.DRIFTED_EVERY)
-        with measure.running(os.environ, self._log) as worker:
+        with measure.running_worker(os.environ, self._log):
             seed.set_quantity(sandbox.url, self._template, drifted, 3)
             measure.set_latency(sandbox, limits.LATENCY)
-            first = measure.reconcile(worker, sandbox)
-            second = measure.reconcile(worker, sandbox)
+            first = measure.reconcile(sandbox)
+            second = measure.reconcile(sandbox)
         measure.set_latency(sandbox, 0)
         left = measure.drifted_at(sandbox)
         self._record(size, first, second, left=left)

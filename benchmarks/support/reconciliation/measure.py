@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from benchmarks.support import worker
 from benchmarks.support.memory import MEGABYTE
 from benchmarks.support.server import Server
-from benchmarks.support.worker import ROOT, Worker
 from billing.models import ReconciliationRun, SubscriptionSync
 from billing.services.reconciliation.reconcile import begin_run
 from tenants.models import Tenant
 
+ROOT = Path(__file__).resolve().parents[3]
 #: Seconds to wait for a run and the syncs after it.
 TIMEOUT = 900.0
 _POLL = 0.05
@@ -47,18 +47,32 @@ class Command:
 
 
 @contextmanager
-def running(env: Mapping[str, str], log: Path) -> Iterator[Worker]:
-    """Run production's worker, after its first run: it connects, and imports."""
-    with worker.running(env, log=log, name="worker") as running_worker:
-        _run(running_worker)
-        yield running_worker
+def running_worker(env: Mapping[str, str], log: Path) -> Iterator[None]:
+    """Run the Procfile's worker; it has connected, and made a reconciliation."""
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("worker:")]
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", *shlex.split(line.partition(":")[2])],
+            cwd=ROOT,
+            env=dict(env),
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            _run()
+            yield
+        finally:
+            process.terminate()
 
 
-def reconcile(running_worker: Worker, sandbox: Server) -> Measurement:
+def reconcile(sandbox: Server) -> Measurement:
     """Measure from the message to the worker until no tenant needs a sync."""
     _clear_requests(sandbox)
     cpu, started = cpu_of(sandbox.process.pid), time.perf_counter()
-    run = _run(running_worker)
+    run = _run()
     seconds = time.perf_counter() - started
     return Measurement(
         seconds=seconds,
@@ -68,12 +82,11 @@ def reconcile(running_worker: Worker, sandbox: Server) -> Measurement:
     )
 
 
-def _run(running_worker: Worker) -> ReconciliationRun:
+def _run() -> ReconciliationRun:
     run = begin_run()
     deadline = time.monotonic() + TIMEOUT
     unfinished = ReconciliationRun.objects.filter(pk=run.pk).unfinished()
     while unfinished.exists() or SubscriptionSync.objects.stale().exists():
-        running_worker.watch()
         if time.monotonic() > deadline:
             raise RuntimeError("the reconciliation does not end")
         time.sleep(_POLL)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 
 from benchmarks.support.report import plots
-from benchmarks.support.report.figures import Figures, parse
+from benchmarks.support.report.figures import Figures, names, parse
 from benchmarks.support.results import ROOT, Figure, format_number
 
 PATH = ROOT / "docs" / "performance.md"
@@ -41,7 +41,7 @@ def _render(kind: str, arguments: list[str], figures: Figures) -> str:
     match kind, arguments:
         case "figure", [path]:
             name, _, key = path.partition(".")
-            return _amount(_find(figures, name, key))
+            return _value(figures, name, key)
         case "figures", [name, *patterns]:
             return _benchmark(figures, name, patterns)
         case "missed", []:
@@ -51,15 +51,24 @@ def _render(kind: str, arguments: list[str], figures: Figures) -> str:
     raise UnknownFigure(f"<!-- {kind} {' '.join(arguments)} --> is not understood.")
 
 
-def _find(figures: Figures, name: str, key: str) -> Figure:
-    if key not in figures.get(name, {"figures": {}})["figures"]:
-        raise UnknownFigure(f"No benchmark makes the figure {name}.{key}.")
-    return parse(figures[name])[key]
+def _value(figures: Figures, name: str, key: str) -> str:
+    if not _is_measured(figures, name):
+        return "?"
+    if key not in figures[name]["figures"]:
+        raise UnknownFigure(f"{name} makes no figure {key}.")
+    return _amount(parse(figures[name])[key])
+
+
+def _is_measured(figures: Figures, name: str) -> bool:
+    """Return whether there are figures of a benchmark. Raises UnknownFigure."""
+    if name not in names():
+        raise UnknownFigure(f"There is no benchmark {name}.")
+    return name in figures
 
 
 def _benchmark(figures: Figures, name: str, patterns: list[str]) -> str:
-    if name not in figures:
-        raise UnknownFigure(f"No figures of a benchmark {name}.")
+    if not _is_measured(figures, name):
+        return "\nNot measured yet.\n"
     chosen = [
         figure
         for key, figure in parse(figures[name]).items()

@@ -105,6 +105,18 @@ def test_check_fails_for_a_file_that_was_edited(docs, monkeypatch, capsys, name)
     assert name in capsys.readouterr().err
 
 
+def test_benchmark_without_a_run_is_named_as_not_measured(docs, monkeypatch):
+    page.PATH.write_text(
+        "<!-- figure attacks.rate --><!-- end -->\n<!-- figures attacks --><!-- end -->"
+    )
+
+    assert run_report(monkeypatch) == 0
+
+    text = page.PATH.read_text()
+    assert "<!-- figure attacks.rate -->?<!-- end -->" in text
+    assert "Not measured yet." in text
+
+
 def test_plot_that_is_no_longer_made_is_removed(docs, monkeypatch):
     run_benchmark(rate=30)
     (docs / "attacks-2.svg").write_text("<svg/>")
