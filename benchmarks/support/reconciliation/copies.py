@@ -1,6 +1,5 @@
 """Copies of the template: rows in PostgreSQL, and records of the sandbox Stripe."""
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,7 +7,12 @@ from pathlib import Path
 
 from django.db import connection
 
-from benchmarks.support.reconciliation.template import DIGITS, INTERVAL, Template
+from benchmarks.support.reconciliation.names import (
+    DIGITS,
+    INTERVAL,
+    Template,
+    rename,
+)
 
 #: The tables of a tenant in sync, with the column of its key.
 _TABLES = {
@@ -101,11 +105,3 @@ def _records(
         (body,) = database.execute(query, (kind, id)).fetchone()
         for number in range(first, last + 1):
             yield kind, template.names(number)[id], rename(template, body, number)
-
-
-def rename(template: Template, text: str, number: int) -> str:
-    """Return a JSON text of the template as that of a copy."""
-    for old, new in template.names(number).items():
-        text = text.replace(old, new)
-    created = f'"created":{template.created_at(number)}'
-    return re.sub(r'"created": ?\d+', created, text)

@@ -12,8 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from benchmarks.support.reconciliation.copies import rename
-from benchmarks.support.reconciliation.template import INTERVAL, Template
+from benchmarks.support.reconciliation.names import INTERVAL, Template, rename
 from benchmarks.support.wire import Wire
 from sandbox.common import command
 from sandbox.common.http import Request, Response, Steps

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from django.db import connection
 
-from benchmarks.support.reconciliation.template import Template
+from benchmarks.support.reconciliation.names import Template
 from benchmarks.support.wire import Wire
 
 _TENANT = "SELECT stripe_subscription_id FROM tenants_tenant WHERE pubkey = %s"

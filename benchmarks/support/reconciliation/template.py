@@ -3,53 +3,20 @@
 Needs django.setup().
 """
 
-from dataclasses import dataclass
-
 from django.core.management import call_command
 from django.utils import timezone
 
+from benchmarks.support.reconciliation.names import INTERVAL, Template
 from billing.models import InvoiceCollection
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
 from relays.models import Plan, Relay
 from tenants.models import Tenant
 
-#: All numbers of copies have this many digits.
-DIGITS = 14
 _PUBKEY = "f" * 64
 _SUBDOMAIN = "template"
-#: Seconds between the creations of two subscriptions.
-INTERVAL = 60
-#: Copies are older than the template: so many intervals for the first.
+#: Copies are older than the template: the first by so many intervals.
 OLDEST = 250_000
-
-
-@dataclass(frozen=True)
-class Template:
-    """The names that differ between the copies."""
-
-    pubkey: str
-    relay: str
-    subdomain: str
-    customer: str
-    subscription: str
-    invoice: str
-    #: When the first copy was created, in Unix seconds.
-    created: int
-
-    def names(self, number: int) -> dict[str, str]:
-        """Return the names of a copy by those of the template."""
-        digits = f"{number:0{DIGITS}}"
-        return {
-            self.pubkey: f"{number:064x}",
-            self.customer: f"cus_{digits}",
-            self.subscription: f"sub_{digits}",
-            self.invoice: f"in_{digits}",
-        }
-
-    def created_at(self, number: int) -> int:
-        """Return when a copy was created, in Unix seconds."""
-        return self.created + number * INTERVAL
 
 
 def create() -> Template:

@@ -3,8 +3,9 @@
 Each stands between two comments, the first of which names it:
 
     <!-- figure NAME.KEY -->12 ms<!-- end -->
-    <!-- figures NAME --> a table and the plots of a benchmark <!-- end -->
+    <!-- figures NAME --> a table of a benchmark <!-- end -->
     <!-- figures NAME PATTERN… --> a table of the keys that match <!-- end -->
+    <!-- plots NAME --> its plots <!-- end -->
     <!-- missed --> a table of all limits that are not kept <!-- end -->
     <!-- machines --> a list of the machines <!-- end -->
 """
@@ -19,7 +20,7 @@ from benchmarks.support.results import ROOT, Figure, format_number
 
 PATH = ROOT / "docs" / "performance.md"
 _BLOCK = re.compile(
-    r"(<!-- (figures?|missed|machines)( [^>]*)? -->).*?(<!-- end -->)", re.S
+    r"(<!-- (figures?|plots|missed|machines)( [^>]*)? -->).*?(<!-- end -->)", re.S
 )
 
 
@@ -44,6 +45,8 @@ def _render(kind: str, arguments: list[str], figures: Figures) -> str:
             return _value(figures, name, key)
         case "figures", [name, *patterns]:
             return _benchmark(figures, name, patterns)
+        case "plots", [name]:
+            return _plots(figures, name)
         case "missed", []:
             return _missed(figures)
         case "machines", []:
@@ -77,13 +80,16 @@ def _benchmark(figures: Figures, name: str, patterns: list[str]) -> str:
     if not chosen:
         raise UnknownFigure(f"No figure of {name} matches {' '.join(patterns)}.")
     rows = ((each.label, _amount(each), _limit(each)) for each in chosen)
-    blocks = [_table(("measured", "value", "limit"), rows)]
-    if not patterns:
-        blocks += [
-            f"![{title}](performance/{path.name})\n"
-            for title, path in plots.paths(name, figures[name]["plots"])
-        ]
-    return "\n" + "\n".join(blocks)
+    return "\n" + _table(("measured", "value", "limit"), rows)
+
+
+def _plots(figures: Figures, name: str) -> str:
+    titles = figures[name]["plots"] if _is_measured(figures, name) else {}
+    images = (
+        f"![{title}](performance/{path.name})\n"
+        for title, path in plots.paths(name, titles)
+    )
+    return "\n" + "".join(images)
 
 
 def _missed(figures: Figures) -> str:

@@ -25,7 +25,8 @@ def docs(tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "merge", lambda: merge(tmp_path / "runs"))
     page.PATH.write_text(
         "Payments: <!-- figure attacks.rate -->?<!-- end -->.\n"
-        "<!-- figures attacks --><!-- end -->\n<!-- missed --><!-- end -->\n"
+        "<!-- figures attacks --><!-- end -->\n<!-- plots attacks --><!-- end -->\n"
+        "<!-- missed --><!-- end -->\n"
         "<!-- machines --><!-- end -->\n"
     )
     return tmp_path
