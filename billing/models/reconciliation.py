@@ -95,9 +95,7 @@ class ReconciliationRun(LeasedItem):
 class ReconciliationWindow(models.Model):
     """Part of Stripe's list: the subscriptions created in a time, in Unix seconds."""
 
-    run = models.ForeignKey(
-        ReconciliationRun, models.CASCADE, related_name="windows"
-    )
+    run = models.ForeignKey(ReconciliationRun, models.CASCADE, related_name="windows")
     created_gte = models.BigIntegerField(null=True, blank=True)
     created_lt = models.BigIntegerField(null=True, blank=True)
     starting_after = models.CharField(

@@ -22,6 +22,9 @@ from billing.clients.stripe.types import (
     read_subscription,
 )
 
+#: The most that Stripe returns: https://docs.stripe.com/api/pagination
+PAGE_SIZE = 100
+
 
 @dataclass(frozen=True)
 class SubscriptionPage:
@@ -85,12 +88,12 @@ class Subscriptions:
     def list_page(
         self, *, created: Mapping[str, int], starting_after: str = ""
     ) -> SubscriptionPage:
-        """Return a hundred subscriptions of all customers, newest first.
+        """Return a page of the subscriptions of all customers, newest first.
 
-        Like `list`, without ended ones. Raises StripeRefused with the param
+        As `list`, without ended ones. Raises StripeRefused with the param
         `starting_after` if the cursor's subscription was deleted.
         """
-        params: dict[str, Any] = {"limit": 100}
+        params: dict[str, Any] = {"limit": PAGE_SIZE}
         if created:
             params["created"] = dict(created)
         if starting_after:

@@ -33,9 +33,10 @@ class Chunk:
 
 
 def mark_drifted(chunk: Chunk, *, listed_since: datetime) -> tuple[int, dict[str, int]]:
-    """Make a sync due for each tenant that it would change, in the caller's transaction.
+    """Make a sync due for each tenant that it would change.
 
-    Returns the number of these tenants, in total and by reason.
+    Belongs into the caller's transaction. Returns the number of these tenants, in total
+    and by reason.
     """
     add_missing(Tenant.objects.filter(**chunk.filters("pk")))
     now = timezone.now()
@@ -88,9 +89,9 @@ def _wanted(chunk: Chunk) -> QuerySet[Relay, Any]:
     )
 
 
+_DRIFT = "SELECT '{reason}' AS reason, pubkey FROM ({query}) tenants"
 _DRIFTS = " UNION ALL ".join(
-    f"SELECT '{reason}' AS reason, pubkey FROM ({query}) tenants"
-    for reason, query in REASONS.items()
+    _DRIFT.format(reason=reason, query=query) for reason, query in REASONS.items()
 )
 _SQL = """
 WITH settings (listed_since, email_end) AS (SELECT %s::timestamptz, %s::text),
@@ -110,14 +111,18 @@ checked AS MATERIALIZED (
     WHERE sync.version = sync.synced_version
         AND (sync.synced_at IS NULL OR sync.synced_at < listed_since)
 ),
-wanted AS MATERIALIZED (SELECT all_wanted.* FROM all_wanted JOIN checked USING (pubkey)),
+wanted AS MATERIALIZED (
+    SELECT all_wanted.* FROM all_wanted JOIN checked USING (pubkey)
+),
 listed AS MATERIALIZED (
-    SELECT checked.pubkey, staged.*, staged.id IS NOT DISTINCT FROM current_id AS is_kept,
+    SELECT checked.pubkey, staged.*,
+        staged.id IS NOT DISTINCT FROM current_id AS is_kept,
         staged.status IN ('active', 'trialing', 'past_due') AS is_live,
         staged.tenant_pubkey = checked.pubkey
         OR staged.id IS NOT DISTINCT FROM current_id
         OR EXISTS (
-            SELECT FROM billing_stripeintent write WHERE write.tenant_id = checked.pubkey
+            SELECT FROM billing_stripeintent write
+            WHERE write.tenant_id = checked.pubkey
                 AND staged.id IN (write.stripe_id, write.subject)
         )
         OR EXISTS (

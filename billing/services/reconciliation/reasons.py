@@ -31,7 +31,8 @@ REASONS = {
     "surplus": """
         SELECT pubkey FROM own
         LEFT JOIN current USING (pubkey) LEFT JOIN goal USING (pubkey)
-        WHERE own.is_live AND (own.id IS DISTINCT FROM current.id OR goal.pubkey IS NULL)
+        WHERE own.is_live
+            AND (own.id IS DISTINCT FROM current.id OR goal.pubkey IS NULL)
     """,
     "unpaid": "SELECT pubkey FROM own WHERE status IN ('unpaid', 'incomplete')",
     "unreadable": "SELECT pubkey FROM listed WHERE status = 'unreadable'",
@@ -129,8 +130,11 @@ REASONS = {
     "pending_write": """
         SELECT pubkey FROM checked
         JOIN billing_stripeintent write ON write.tenant_id = pubkey
-        WHERE write.state = 'pending' AND write.kind IN (
-            'customer.create', 'subscription.create', 'subscription.cancel'
+        LEFT JOIN wanted USING (pubkey)
+        WHERE write.state = 'pending' AND (
+            write.kind = 'subscription.cancel'
+            OR write.kind IN ('customer.create', 'subscription.create')
+            AND (write.tried_at IS NOT NULL OR wanted.price IS NULL)
         )
     """,
     "changed_end": """

@@ -10,20 +10,26 @@ from billing.models import (
     ReconciliationWindow,
     StagedSubscription,
 )
+from caravel.core.exceptions import LeaseLost
 
 #: At least this many subscriptions: the last page of a window is seldom full.
 _MIN_SUBSCRIPTIONS = 1_000
 _MAX_WINDOWS = 64
-_LISTED_BEFORE = "SELECT created FROM billing_stagedsubscription"
-_TENANTS = """
-    SELECT extract(epoch FROM created_at)::bigint AS created FROM tenants_tenant
-    WHERE stripe_subscription_id IS NOT NULL
-"""
+#: Times that divide our subscriptions into equal parts: by the last list, or else by
+#: the age of the tenants that have one.
 _QUANTILES = """
+    WITH times AS (
+        SELECT created FROM billing_stagedsubscription
+        UNION ALL
+        SELECT extract(epoch FROM created_at)::bigint FROM tenants_tenant
+        WHERE stripe_subscription_id IS NOT NULL
+            AND NOT EXISTS (SELECT FROM billing_stagedsubscription)
+    ),
+    parts AS (SELECT least(count(*) / %s, %s) AS number FROM times)
     SELECT DISTINCT unnest(percentile_disc(
-        ARRAY(SELECT n::float / %s FROM generate_series(1, %s) n)
+        ARRAY(SELECT n::float / number FROM parts, generate_series(1, number - 1) n)
     ) WITHIN GROUP (ORDER BY created)) AS quantile
-    FROM ({source}) source ORDER BY quantile
+    FROM times ORDER BY quantile
 """
 
 
@@ -64,28 +70,12 @@ def _listed(run: ReconciliationRun) -> int:
 
 
 def _create_windows(run: ReconciliationRun) -> None:
-    """Divide the time by the subscriptions that were created in it."""
-    bounds = _quantiles()
     with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {StagedSubscription._meta.db_table}")
-    edges = [None, *bounds, None]
+        cursor.execute(_QUANTILES, [_MIN_SUBSCRIPTIONS, _MAX_WINDOWS])
+        quantiles = [created for (created,) in cursor.fetchall()]
+        cursor.execute("TRUNCATE billing_stagedsubscription")
+    # Without bounds at both ends: Stripe's clock may differ from ours.
     ReconciliationWindow.objects.bulk_create(
         ReconciliationWindow(run=run, created_gte=start, created_lt=end)
-        for start, end in pairwise(edges)
+        for start, end in pairwise([None, *quantiles, None])
     )
-
-
-def _quantiles() -> list[int]:
-    """Return times that divide our subscriptions into equal parts, in Unix seconds.
-
-    By the last list, or else by the age of the tenants that have one.
-    """
-    with connection.cursor() as cursor:
-        for source in (_LISTED_BEFORE, _TENANTS):
-            cursor.execute(f"SELECT count(*) FROM ({source}) source")
-            count = cursor.fetchone()[0]
-            if count:
-                parts = min(max(count // _MIN_SUBSCRIPTIONS, 1), _MAX_WINDOWS)
-                cursor.execute(_QUANTILES.format(source=source), [parts, parts - 1])
-                return [created for (created,) in cursor.fetchall()]
-    return []
