@@ -55,7 +55,7 @@ def add_tenants(template: Template, first: int, last: int) -> None:
                 replaced=_replaced(template),
                 changed=_CREATED if table == "tenants_tenant" else "'{}'::jsonb",
             )
-            values = {
+            values: dict[str, str | int] = {
                 "first": first,
                 "last": last,
                 "pubkey": template.pubkey,

@@ -9,10 +9,16 @@ takes little time for a page.
 import json
 import sys
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from benchmarks.support.reconciliation.names import INTERVAL, Template, rename
+from benchmarks.support.reconciliation.names import (
+    INTERVAL,
+    NEWEST,
+    Template,
+    rename,
+)
 from benchmarks.support.wire import Wire
 from sandbox.common import command
 from sandbox.common.http import Request, Response, Steps
@@ -40,8 +46,8 @@ class Lists:
         content = json.loads(path.read_text())
         self._template = Template(**content["template"])
         self._account: str = content["account"]
-        self._body: str = content["subscription"]
-        self._number = number
+        self._subscription: str = content["subscription"]
+        self._copies = number - 1
         self._seconds = seconds
 
     def respond(self, request: Request) -> Steps:
@@ -54,20 +60,32 @@ class Lists:
     def _page(self, query: str) -> str:
         """Return a page, newest first."""
         values = {name: text[0] for name, text in parse_qs(query).items()}
-        first, last = 1, self._number
+        first, last, limit = 1, NEWEST, int(values["limit"])
         if "created[gte]" in values:
             first = max(first, self._at(values["created[gte]"]))
         if "created[lt]" in values:
             last = min(last, self._at(values["created[lt]"]) - 1)
         if "starting_after" in values:
-            last = int(values["starting_after"].removeprefix("sub_")) - 1
-        chosen = range(last, first - 1, -1)[: int(values["limit"])]
-        bodies = (rename(self._template, self._body, number) for number in chosen)
-        has_more = "true" if last - first + 1 > len(chosen) else "false"
+            last = self._number_of(values["starting_after"]) - 1
+        newest = [NEWEST] if first <= NEWEST <= last else []
+        others = range(min(last, self._copies), first - 1, -1)
+        chosen = list(islice(chain(newest, others), limit + 1))
+        bodies = ",".join(map(self._body, chosen[:limit]))
+        has_more = "true" if len(chosen) > limit else "false"
         return (
             '{"object":"list","url":"/v1/subscriptions",'
-            f'"has_more":{has_more},"data":[{",".join(bodies)}]}}'
+            f'"has_more":{has_more},"data":[{bodies}]}}'
         )
+
+    def _body(self, number: int) -> str:
+        if number == NEWEST:
+            return self._subscription
+        return rename(self._template, self._subscription, number)
+
+    def _number_of(self, subscription: str) -> int:
+        if subscription == self._template.subscription:
+            return NEWEST
+        return int(subscription.removeprefix("sub_"))
 
     def _at(self, created: str) -> int:
         """Return the number of the first copy created then or later."""

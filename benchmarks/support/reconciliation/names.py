@@ -7,6 +7,8 @@ from dataclasses import dataclass
 DIGITS = 14
 #: Seconds between the creations of two subscriptions.
 INTERVAL = 60
+#: Copies are older than the template, which is the newest as if it had this number.
+NEWEST = 250_000
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Needs django.setup().
 from django.core.management import call_command
 from django.utils import timezone
 
-from benchmarks.support.reconciliation.names import INTERVAL, Template
+from benchmarks.support.reconciliation.names import INTERVAL, NEWEST, Template
 from billing.models import InvoiceCollection
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
@@ -15,8 +15,6 @@ from tenants.models import Tenant
 
 _PUBKEY = "f" * 64
 _SUBDOMAIN = "template"
-#: Copies are older than the template: the first by so many intervals.
-OLDEST = 250_000
 
 
 def create() -> Template:
@@ -44,5 +42,5 @@ def create() -> Template:
         customer=str(tenant.stripe_customer_id),
         subscription=str(tenant.stripe_subscription_id),
         invoice=InvoiceCollection.objects.get(tenant=tenant).stripe_invoice_id,
-        created=int(now.timestamp()) - OLDEST * INTERVAL,
+        created=int(now.timestamp()) - NEWEST * INTERVAL,
     )

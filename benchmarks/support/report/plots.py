@@ -78,11 +78,9 @@ def _draw(title: str, lines: Mapping[str, Points]) -> str:
 
 def _labelled(points: Points, name: str) -> list[dict[str, object]]:
     """Name the line at its last point."""
-    *others, last = points
-    return [
-        *({"value": tuple(each)} for each in others),
-        {"value": tuple(last), "label": name},
-    ]
+    values: list[dict[str, object]] = [{"value": tuple(point)} for point in points]
+    values[-1]["label"] = name
+    return values
 
 
 def _is_wide(lines: Mapping[str, Points]) -> bool:
