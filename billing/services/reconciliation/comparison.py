@@ -10,7 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import BooleanField, Count, ExpressionWrapper, QuerySet
+from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.utils import timezone
 
 from billing.services.dunning.payment_block import blocked_q, on_hold_q
@@ -53,7 +54,7 @@ def mark_drifted(chunk: Chunk, *, listed_since: datetime) -> tuple[int, dict[str
 
 
 def _tenants(chunk: Chunk, now: datetime) -> QuerySet[Tenant, Any]:
-    def is_true(condition: Any) -> ExpressionWrapper:
+    def is_true(condition: Q) -> Combinable:
         return ExpressionWrapper(condition, output_field=BooleanField())
 
     return (

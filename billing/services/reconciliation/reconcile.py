@@ -51,8 +51,7 @@ def begin_due_run() -> ReconciliationRun | None:
 
     Returns None if none is due.
     """
-    schedule = settings.CELERY_BEAT_SCHEDULE["reconcile-subscriptions"]
-    period = timedelta(seconds=schedule["schedule"])
+    period = timedelta(seconds=settings.RECONCILIATION_PERIOD)
     now = timezone.now()
     unfinished = ReconciliationRun.objects.unfinished().first()
     if unfinished and unfinished.started_at < now - _STUCK * period:

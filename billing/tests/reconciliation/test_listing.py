@@ -1,6 +1,7 @@
 """Listing all subscriptions: windows, pages, interruptions and Stripe's failures."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import time_machine
@@ -239,8 +240,8 @@ def test_text_in_metadata_that_is_no_key_is_not_stored(sandbox, listed):
 
 def test_requests_are_spaced_evenly(monkeypatch):
     slept: list[float] = []
-    monkeypatch.setattr(listing.time, "monotonic", lambda: 100.0)
-    monkeypatch.setattr(listing.time, "sleep", slept.append)
+    clock = SimpleNamespace(monotonic=lambda: 100.0, sleep=slept.append)
+    monkeypatch.setattr(listing, "time", clock)
     pacer = Pacer(rate=4)
 
     for _ in range(3):
@@ -252,7 +253,12 @@ def test_requests_are_spaced_evenly(monkeypatch):
 def test_three_quarters_of_the_rate_limit_are_used(sandbox, settings, monkeypatch):
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100
     rates: list[float] = []
-    monkeypatch.setattr(listing, "Pacer", lambda rate: rates.append(rate) or Pacer(1e6))
+
+    def pacer(rate: float) -> Pacer:
+        rates.append(rate)
+        return Pacer(1e6)
+
+    monkeypatch.setattr(listing, "Pacer", pacer)
 
     reconcile()
 

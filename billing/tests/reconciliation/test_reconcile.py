@@ -205,6 +205,7 @@ def test_subscription_of_another_customer_that_names_a_tenant_is_told_once(
 def test_failed_sync_is_left_to_its_own_retry(sandbox, tenant):
     add_relay(tenant)
     lease = Lease.acquire(SubscriptionSync, tenant.pk)
+    assert lease
     lease.release_failed(ValueError("no"))
     before = SubscriptionSync.objects.values().get(pk=tenant.pk)
 
@@ -258,12 +259,15 @@ def test_subscription_that_ended_since_it_was_listed_is_not_missed(
 def test_run_begins_once_a_period(sandbox, sent, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
         run = begin_due_run()
+    assert run
     assert sent == [run.pk]
     continue_run(run_id=run.pk)
 
     assert begin_due_run() is None
     with time_machine.travel(timezone.now() + PERIOD - timedelta(seconds=1)):
-        assert begin_due_run().pk != run.pk
+        next_run = begin_due_run()
+    assert next_run
+    assert next_run != run
 
 
 def test_unfinished_run_is_joined(sandbox, sent, django_capture_on_commit_callbacks):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import stripe
 from django.db.models import F
@@ -50,7 +50,7 @@ class Subject:
         rewrite_subscription(self.sandbox, self.subscription, **fields)
 
     def update(self, **params: Any) -> None:
-        self.api.subscriptions.update(self.subscription, params)
+        self.api.subscriptions.update(self.subscription, cast(Any, params))
 
     def set(self, **columns: Any) -> None:
         Tenant.objects.filter(pk=self.tenant.pk).update(**columns)
@@ -118,6 +118,20 @@ Drift = Callable[[Subject], object]
 
 def _relays(subject: Subject, **columns: Any) -> None:
     Relay.objects.filter(tenant=subject.tenant).update(**columns)
+
+
+def _overdue(subject: Subject) -> None:
+    subject.set_invoices(
+        stripe_status="open",
+        amount_remaining_cents=500,
+        suspend_at=timezone.now() - timedelta(days=1),
+    )
+
+
+def _overdue_and_a_relay(subject: Subject) -> None:
+    subject.set(payment_overdue_since=timezone.now())
+    _overdue(subject)
+    add_relay(subject.tenant)
 
 
 def _end_with_changes(subject: Subject) -> None:
@@ -246,25 +260,10 @@ DRIFTS: dict[str, tuple[Drift, set[str]]] = {
         {"missing", "customer_missing", "other_customer"},
     ),
     "overdue": (
-        lambda s: s.set_invoices(
-            stripe_status="open",
-            amount_remaining_cents=500,
-            suspend_at=timezone.now() - timedelta(days=1),
-        ),
+        _overdue,
         {"payment_block"},
     ),
-    "overdue and a relay": (
-        lambda s: (
-            s.set(payment_overdue_since=timezone.now()),
-            s.set_invoices(
-                stripe_status="open",
-                amount_remaining_cents=500,
-                suspend_at=timezone.now() - timedelta(days=1),
-            ),
-            add_relay(s.tenant),
-        ),
-        set(),
-    ),
+    "overdue and a relay": (_overdue_and_a_relay, set()),
     "block stored": (
         lambda s: s.set(payment_overdue_since=timezone.now()),
         {"payment_block"},
