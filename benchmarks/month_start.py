@@ -33,6 +33,8 @@ QUICK, DEFAULT, FULL = 150, 2_000, 10_000
 #: Seconds within which 10,000 invoices must be collected.
 LIMIT = 3_600.0
 API_LIMIT = 0.3
+#: Requests per second that Stripe allows.
+STRIPE_RATE = 100
 #: On a machine that does other things, too.
 QUICK_API_LIMIT = 5.0
 
@@ -97,6 +99,9 @@ def _add_costs(results: Results, month: "Month") -> None:
     }
     for key, (name, count) in counts.items():
         results.add(key, f"{name}, per invoice", count / number)
+    minutes = FULL * requests / number / STRIPE_RATE / 60
+    label = f"{FULL:,} invoices, if only Stripe's rate counts"
+    results.add("stripe_limit", label, minutes, "min")
     for name, seconds in month.cpu.items():
         label = f"CPU time of {name}, per invoice"
         results.add(f"cpu_{name}", label, 1_000 * seconds / number, "ms")
