@@ -22,8 +22,13 @@ _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 def environment(system: System) -> dict[str, str]:
     """Return the environment of production's processes, with the test's secrets."""
-    bin_path = f"{_BIN}:{system.env['PATH']}"
-    changes = {"CARAVEL_ENV": "test", "DEBUG": "false", "PATH": bin_path}
+    changes = {
+        "CARAVEL_ENV": "test",
+        "DEBUG": "false",
+        "PATH": f"{_BIN}:{system.env['PATH']}",
+        # The default with a live key.
+        "STRIPE_MAX_REQUESTS_PER_SECOND": "40",
+    }
     return {**system.env, **changes}
 
 
