@@ -93,6 +93,8 @@ def _plots(figures: Figures, name: str) -> str:
 
 
 def _missed(figures: Figures) -> str:
+    if not figures:
+        return "\nNot measured yet.\n"
     rows = [
         (name, figure.label, _amount(figure), figure.limit)
         for name, measured in figures.items()
