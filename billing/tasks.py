@@ -12,7 +12,7 @@ from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import endpoint, process
+from billing.services.events import drain, endpoint, process
 from billing.services.pull import events as pulled_events
 from billing.services.pull import objects
 from billing.services.reconciliation import reconcile
@@ -29,6 +29,11 @@ def process_stripe_event(event_id: str) -> None:
     process.process_event(event_id=event_id)
 
 
+@shared_task(queue="stripe")
+def process_due_events() -> None:
+    drain.process_due_events()
+
+
 # Not in the queue of syncs and webhooks: it may wait for a wallet that never answers.
 @shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
@@ -37,8 +42,9 @@ def collect_invoice(invoice_id: str) -> None:
 
 @shared_task
 def sweep_collections() -> None:
-    for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
-        collect_invoice.delay(invoice_id)
+    collect_invoice.delay_many(
+        InvoiceCollection.objects.working().claim(now=timezone.now())
+    )
 
 
 @shared_task(queue="stripe")
@@ -48,20 +54,22 @@ def post_credit(credit_id: int) -> None:
 
 @shared_task
 def sweep_stale_tenants() -> None:
-    for tenant_id in SubscriptionSync.objects.stale().claim(now=timezone.now()):
-        sync_subscription.delay(tenant_id)
+    sync_subscription.delay_many(
+        SubscriptionSync.objects.stale().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_stripe_events() -> None:
-    for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
-        process_stripe_event.delay(event_id)
+    process_due_events.delay()
+    process_stripe_event.delay_many(
+        StripeEvent.objects.lost().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_credits() -> None:
-    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
-        post_credit.delay(credit_id)
+    post_credit.delay_many(Credit.objects.owed().claim(now=timezone.now()))
 
 
 @shared_task
@@ -115,8 +123,7 @@ def remind_of_debt(tenant_id: str) -> None:
 
 @shared_task
 def review_dunning() -> None:
-    for tenant_id in suspension.tenants_to_review(timezone.now()):
-        review_tenant.delay(tenant_id)
+    review_tenant.delay_many(suspension.tenants_to_review(timezone.now()))
 
 
 @shared_task(queue="lightning")
@@ -126,5 +133,4 @@ def check_wallet(invoice_id: str) -> None:
 
 @shared_task
 def check_wallets() -> None:
-    for invoice_id in wallet_check.claim_due_checks(now=timezone.now()):
-        check_wallet.delay(invoice_id)
+    check_wallet.delay_many(wallet_check.claim_due_checks(now=timezone.now()))

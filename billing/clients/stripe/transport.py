@@ -98,7 +98,9 @@ class StripeTransport:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _try(self, call: Callable[[], Any], read: Callable[[Any], T]) -> T:
-        acquire(sleep=self._sleep)
+        # Before the wait for our turn, which takes longer than the call.
+        release_connection()
+        acquire(interactive=_is_interactive.get(), sleep=self._sleep)
         self._before_try()
         release_connection()
         try:
