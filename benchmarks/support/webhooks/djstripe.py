@@ -7,6 +7,7 @@ middleware than one that keeps the connections.
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import django
 from django.apps import apps
@@ -39,7 +40,8 @@ def content_length(
 def prepare() -> None:
     """Create the tables and the endpoint, and print its path."""
     call_command("migrate", run_syncdb=True, verbosity=0)
-    endpoint = apps.get_model("djstripe", "WebhookEndpoint").objects.create(
+    model = apps.get_app_config("djstripe").get_model("WebhookEndpoint")
+    endpoint: Any = model._default_manager.create(
         id="we_1",
         livemode=False,
         url="https://caravel.example",
