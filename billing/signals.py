@@ -3,6 +3,7 @@ from typing import Any
 
 import structlog
 from celery.signals import beat_init, worker_init, worker_ready
+from django.db import connection
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
@@ -87,6 +88,8 @@ def collect_on_lightning_outcome(
     is_state_saved = update_fields is None or "state" in update_fields
     if raw or created or not is_state_saved:
         return
+    if instance.state in (NwcPayment.State.PAID, NwcPayment.State.FAILED):
+        return  # its bolt11, saved in the same transaction, has ended, too
     if not enqueue_collection(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
 
@@ -158,6 +161,8 @@ def refuse_other_account(**kwargs: Any) -> None:
         if message.is_serious():
             # Not an Exception: Celery only logs those of receivers.
             raise SystemExit(message.msg)
+    # This process runs no task, but its children would inherit the connection.
+    connection.close()
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

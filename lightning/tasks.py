@@ -1,13 +1,11 @@
 from celery import shared_task
-from django.utils import timezone
 
-from lightning.models import NwcPayment
 from lightning.services import invoice_status, payments, wallet_proofs
 
 
 @shared_task(queue="lightning")
-def run_nwc_payment(payment_id: int) -> None:
-    payments.run_payment(payment_id=payment_id)
+def run_nwc_payment(*payment_ids: int) -> None:
+    payments.run_payments(payment_ids=payment_ids)
 
 
 # Not in the payments' queue, where tenants' slow wallets may occupy every thread.
@@ -23,8 +21,7 @@ def check_payment_hashes(payment_hashes: list[str]) -> None:
 
 @shared_task
 def watch_invoices() -> None:
-    for pubkey in invoice_status.wallets_to_poll():
-        poll_wallet.delay(pubkey)
+    poll_wallet.delay_many(invoice_status.wallets_to_poll())
 
 
 @shared_task
@@ -39,12 +36,11 @@ def prove_wallet(pubkey: str) -> None:
 
 @shared_task
 def prove_wallets() -> None:
-    for pubkey in wallet_proofs.due_wallets():
-        prove_wallet.delay(pubkey)
+    prove_wallet.delay_many(wallet_proofs.due_wallets())
 
 
 @shared_task
 def resolve_payments() -> None:
     """Enqueue attempts that need their wallet; polling resolves the others."""
-    for payment_id in NwcPayment.objects.unfinished().claim(now=timezone.now()):
-        run_nwc_payment.delay(payment_id)
+    for payment_ids in payments.claim_unfinished():
+        run_nwc_payment.delay(*payment_ids)

@@ -6,11 +6,11 @@ from unittest.mock import patch
 import pytest
 import time_machine
 
+from caravel.tests.support.celery_tasks import run_each
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, outcomes
 from lightning.services.live_payments import live_payment
-from lightning.services.payments import run_payment
 from lightning.tasks import poll_wallet, watch_invoices
 from lightning.tests.support.answers import (
     ERROR,
@@ -19,7 +19,11 @@ from lightning.tests.support.answers import (
     SILENCE,
     answer_lookups,
 )
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.wallets.behaviour import ListBehaviour, refuses, settles_late
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
@@ -44,7 +48,7 @@ def after_refusal(payment, seconds):
 
 def beat():
     """Run the task of a beat, and the tasks that it enqueues."""
-    with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
+    with patch.object(poll_wallet, "delay_many", side_effect=run_each(poll_wallet)):
         watch_invoices()
 
 
