@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: Turns of each server, and deliveries of each turn.
 TURNS, DELIVERIES = 10, 1_000
-QUICK_TURNS, QUICK_DELIVERIES = 3, 250
+QUICK_TURNS, QUICK_DELIVERIES = 2, 200
 #: Events of the storm without and with a handler.
 STORM, HANDLED = 50_000, 1_000
 QUICK_STORM, QUICK_HANDLED = 2_000, 60

@@ -137,7 +137,7 @@ def test_event_that_fails_unexpectedly_does_not_hold_up_the_others(
 
 def test_event_of_a_worker_that_died_gets_a_task_of_its_own(wake_ups, monkeypatch):
     sent: list[str] = []
-    monkeypatch.setattr(process_stripe_event, "delay", sent.append)
+    monkeypatch.setattr(process_stripe_event, "delay_many", sent.extend)
     monkeypatch.setattr(process_due_events, "delay", lambda: None)
     lost, other = events(2)
     StripeEvent.objects.claim_due(now=timezone.now(), limit=1)
