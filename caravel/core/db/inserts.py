@@ -7,6 +7,9 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connection, models
 from psycopg import sql
 
+# Typed loosely: its type lacks the attribute.
+_wrapper: Any = connection
+
 
 def insert_if_new(model: type[models.Model], values: Mapping[str, object]) -> bool:
     """Insert a row unless there is one with its key; return whether there was none.
@@ -18,18 +21,19 @@ def insert_if_new(model: type[models.Model], values: Mapping[str, object]) -> bo
     """
     statement, defaults = _statement(model, tuple(values))
     parameters = [*values.values(), *(default() for default in defaults)]
-    connection.health_check_done = True
+    was_connected = connection.connection is not None
+    _wrapper.health_check_done = True
     try:
         return _execute(statement, parameters)
     except (OperationalError, InterfaceError):
         connection.close_if_unusable_or_obsolete()
-        if connection.connection is not None:
+        if connection.connection is not None or not was_connected:
             raise
         # The first try may have succeeded; a second changes nothing then.
         return _execute(statement, parameters)
 
 
-def _execute(statement: str, parameters: list[object]) -> bool:
+def _execute(statement: str, parameters: list[Any]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return bool(cursor.rowcount)
@@ -49,15 +53,17 @@ def _statement(model: type[models.Model], names: tuple[str, ...]) -> tuple[str, 
         if field.has_default() and callable(field.default)
     ]
     constant = [field for field in fields.values() if field not in computed]
-    columns = [field.column for field in (*given, *computed, *constant)]
-    values = [
+    columns: list[sql.Composable] = [
+        sql.Identifier(str(field.column)) for field in (*given, *computed, *constant)
+    ]
+    values: list[sql.Composable] = [
         *[sql.Placeholder()] * len((*given, *computed)),
         *(sql.Literal(field.get_prep_value(field.get_default())) for field in constant),
     ]
     statement = sql.SQL("INSERT INTO {} ({}) VALUES ({}) ON CONFLICT DO NOTHING")
     text = statement.format(
         sql.Identifier(model._meta.db_table),
-        sql.SQL(", ").join(map(sql.Identifier, columns)),
+        sql.SQL(", ").join(columns),
         sql.SQL(", ").join(values),
     ).as_string()
     return text, [field.default for field in computed]
