@@ -45,7 +45,7 @@ def collect_invoice(*, invoice_id: str) -> str:
     An expected failure is recorded on the collection and retried by the sweep; an
     unexpected one is recorded and raised.
     """
-    rows = InvoiceCollection.objects.filter(pk=invoice_id)
+    rows = _with_tenant().filter(pk=invoice_id)
     # Before the invoice is read: `_if_not_requeued` notices a message sent since.
     rows.update(enqueued_at=None)
     collection = rows.get()
@@ -62,17 +62,21 @@ def collect_invoice(*, invoice_id: str) -> str:
             raise
 
 
+def _with_tenant() -> InvoiceCollectionQuerySet:
+    return InvoiceCollection.objects.select_related("tenant")
+
+
 def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
     for _ in range(_MAX_STEPS):
         # Never gone: https://docs.stripe.com/api/invoices/delete is for drafts that
         # belong to no subscription.
         invoice = read_invoice(stripe, collection.pk, collection.tenant)
-        collection.refresh_from_db()
+        collection.refresh_from_db(from_queryset=_with_tenant())
         wait = _run_first_applicable_step(stripe, collection, invoice)
         if wait is not None:
             _record_wait(collection, wait)
             # The invoice may have been paid, or become overdue.
-            suspension.review_tenant(tenant_id=collection.tenant_id)
+            suspension.review_if_needed(tenant_id=collection.tenant_id)
             return wait.reason
     raise AssertionError(f"{collection.pk} took more than {_MAX_STEPS} steps")
 
