@@ -111,6 +111,14 @@ class StripeWriteQuerySet(models.QuerySet["StripeWrite"]):
     def pending(self) -> Self:
         return self.filter(state=StripeWrite.State.PENDING)
 
+    def unresolved(self) -> Self:
+        """Pending writes, and cancellations whose credits may have to be corrected."""
+        credited = Q(
+            kind=StripeWrite.Kind.CANCEL_SUBSCRIPTION,
+            params__has_key=StripeWrite.CHANGES,
+        )
+        return self.filter(Q(state=StripeWrite.State.PENDING) | credited)
+
     def of(self, kind: str, subject: str) -> Self:
         return self.filter(kind=kind, subject=subject)
 
@@ -133,6 +141,9 @@ class StripeWrite(models.Model):
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         ABANDONED = "abandoned", "abandoned (no answer, and nothing at Stripe)"
+
+    #: Parameter of a cancellation: the number of changes since the end.
+    CHANGES = "changes"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="stripe_writes")
     kind = models.CharField(max_length=32, choices=Kind.choices)

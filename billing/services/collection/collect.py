@@ -51,7 +51,7 @@ def collect_invoice(*, invoice_id: str) -> str:
     An expected failure is recorded on the collection and retried by the sweep; an
     unexpected one is recorded and raised.
     """
-    rows = InvoiceCollection.objects.filter(pk=invoice_id)
+    rows = _with_tenant().filter(pk=invoice_id)
     # Before the invoice is read: `_if_not_requeued` notices a message sent since.
     rows.update(enqueued_at=None)
     collection = rows.get()
@@ -68,6 +68,10 @@ def collect_invoice(*, invoice_id: str) -> str:
             raise
 
 
+def _with_tenant() -> InvoiceCollectionQuerySet:
+    return InvoiceCollection.objects.select_related("tenant")
+
+
 def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
     result: Step = REREAD
     for _ in range(_MAX_STEPS):
@@ -75,12 +79,12 @@ def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
             # Never gone: https://docs.stripe.com/api/invoices/delete is for drafts that
             # belong to no subscription.
             invoice = read_invoice(stripe, collection.pk, collection.tenant)
-        collection.refresh_from_db()
+        collection.refresh_from_db(from_queryset=_with_tenant())
         result = _run_first_applicable_step(stripe, collection, invoice)
         if isinstance(result, Wait):
             _record_wait(collection, result)
             # The invoice may have been paid, or become overdue.
-            suspension.review_tenant(tenant_id=collection.tenant_id)
+            suspension.review_if_needed(tenant_id=collection.tenant_id)
             return result.reason
     raise AssertionError(f"{collection.pk} took more than {_MAX_STEPS} steps")
 

@@ -9,17 +9,17 @@ review is idempotent: it makes a tenant's relays, flags and notices match its in
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Exists, Min, OuterRef, Q
+from django.db import models, transaction
+from django.db.models import Exists, Min, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from billing.exceptions import GraceLimitExceeded
 from billing.models import Credit, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
-from billing.models.credits import CreditQuerySet
 from billing.services.customers.closing import erase_unused_wallet, unused_wallet_q
 from billing.services.customers.stripe_account import check_account
 from billing.services.dunning import notices, payment_block
@@ -29,10 +29,11 @@ from billing.services.dunning.reminders import (
     send_due_reminders,
 )
 from billing.services.invoices import locks
+from caravel.core.db.prepared import PreparedQuery
 from relays.models import Relay, RelayQuerySet
 from relays.services.end_of_life.review import review_relay
 from relays.services.lifecycle import mark_relay_delinquent, reactivate_relay
-from tenants.models import Tenant
+from tenants.models import Notice, Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -70,6 +71,50 @@ def review_tenant(*, tenant_id: str) -> Review:
     if outcome != Review.UNCHANGED:
         logger.info("tenant_reviewed", tenant=tenant_id, outcome=outcome.name)
     return outcome
+
+
+def review_if_needed(*, tenant_id: str) -> None:
+    """Review a tenant, unless one statement shows that nothing would change."""
+    rows = _STATE.fetch(tenant_id, timezone.now())
+    if not rows or _may_change(*rows[0]):
+        review_tenant(tenant_id=tenant_id)
+
+
+def _state(tenant_id: str, now: datetime) -> models.QuerySet[Tenant, Any]:
+    """Return what a review depends on; `switches`: relays, notices and reminders."""
+    manual = _needs_manual_payment().filter(tenant=OuterRef("pk"))
+    switches = (
+        payment_block.suspended_q(now)
+        | payment_block.paused_q()
+        | _has(Relay.objects.delinquent())
+        | _has(Notice.objects.unsent())
+        | _has(invoices_to_remind_of(now))
+        | unused_wallet_q()
+    )
+    rows = Tenant.objects.filter(pk=tenant_id).annotate(
+        switches=switches,
+        blocked=payment_block.blocked_q(now),
+        on_hold=payment_block.on_hold_q(),
+        since=Subquery(manual.order_by("finalized_at").values("finalized_at")[:1]),
+    )
+    flags = ("payment_overdue_since", "billing_on_hold_since", "past_due_at")
+    return rows.values_list("switches", "blocked", "on_hold", "since", *flags)
+
+
+_STATE = PreparedQuery(_state)
+
+
+def _may_change(
+    switches: bool,
+    blocked: bool,
+    on_hold: bool,
+    since: datetime | None,
+    blocked_since: datetime | None,
+    on_hold_since: datetime | None,
+    past_due_at: datetime | None,
+) -> bool:
+    flags = (bool(blocked_since), bool(on_hold_since), past_due_at)
+    return switches or flags != (blocked, on_hold, since)
 
 
 def tenants_to_review(now: datetime) -> list[str]:
@@ -258,5 +303,5 @@ def _owed_credit_q() -> Q:
     return Q(_has(Credit.objects.unblocked()), stripe_customer_id__isnull=False)
 
 
-def _has(rows: RelayQuerySet | InvoiceCollectionQuerySet | CreditQuerySet) -> Q:
+def _has(rows: models.QuerySet[Any, Any]) -> Q:
     return Q(Exists(rows.filter(tenant=OuterRef("pk"))))

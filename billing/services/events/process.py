@@ -37,6 +37,7 @@ _MAX_READS = 3
 UNKNOWN_FOR = timedelta(hours=1)
 
 Status = StripeEvent.Status
+_NO_ERROR = {"last_error": "", "last_error_code": ""}
 Handler = Callable[[Stripe, StripeEvent, Tenant], Effect]
 
 HANDLERS: dict[str, Handler] = {
@@ -137,7 +138,7 @@ def _process(event: StripeEvent) -> None:
         return _finish(event, None, account_handler(Stripe(), event))
     handler = HANDLERS.get(event.type)
     if handler is None:
-        return _finish(event, None, no_effect("no handler for this type"))
+        return _close(event, "no handler for this type")
     customer = _customer_id(event)
     tenant = _find_tenant(event, customer)
     if tenant is None:
@@ -192,18 +193,34 @@ def _may_have_tenant(customer: str) -> bool:
         return True
 
 
+def _close(event: StripeEvent, outcome: str) -> None:
+    """Mark an event that has no effect as processed, in one statement."""
+    columns = {**_processed(outcome), **_NO_ERROR}
+    if StripeEvent.objects.received().filter(pk=event.pk).update(**columns):
+        _log_processed(event, outcome)
+
+
 def _finish(event: StripeEvent, tenant: Tenant | None, effect: Effect) -> None:
+    rows = StripeEvent.objects.filter(pk=event.pk)
     with transaction.atomic():
-        locked = StripeEvent.objects.select_for_update().get(pk=event.pk)
-        if locked.status != Status.RECEIVED:
+        # Not the whole row: its body is large.
+        if not rows.received().select_for_update().values_list("pk").first():
             return
-        locked.outcome = effect()[:200]
-        locked.tenant = tenant
-        locked.status = Status.PROCESSED
-        locked.processed_at = timezone.now()
-        locked.last_error = locked.last_error_code = ""
-        locked.save()
-    logger.info("event_processed", type=event.type, outcome=locked.outcome)
+        outcome = effect()
+        rows.update(tenant=tenant, **_processed(outcome), **_NO_ERROR)
+    _log_processed(event, outcome)
+
+
+def _processed(outcome: str) -> dict[str, object]:
+    return {
+        "outcome": outcome[:200],
+        "status": Status.PROCESSED,
+        "processed_at": timezone.now(),
+    }
+
+
+def _log_processed(event: StripeEvent, outcome: str) -> None:
+    logger.info("event_processed", type=event.type, outcome=outcome[:200])
 
 
 def _park(event: StripeEvent) -> None:

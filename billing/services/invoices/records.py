@@ -74,10 +74,7 @@ def record_invoice(
         _invalidate_on_commit(invoice.customer, invoice.id)
         return None
     with transaction.atomic(savepoint=False):
-        rows = InvoiceCollection.objects
-        # Insert if missing, then lock: two workers may see the invoice first.
-        rows.bulk_create([_new(invoice, tenant)], ignore_conflicts=True)
-        collection: InvoiceCollection = rows.select_for_update().get(pk=invoice.id)
+        collection = _lock_or_create(invoice, tenant)
         # An older answer from Stripe cannot undo a final state.
         is_newer = (
             invoice.status in InvoiceCollection.FINAL_STATUSES
@@ -86,6 +83,18 @@ def record_invoice(
         if is_newer and not collection.is_final:
             _update(collection, _columns(invoice, collection))
         return collection
+
+
+def _lock_or_create(invoice: Invoice, tenant: Tenant) -> InvoiceCollection:
+    rows = InvoiceCollection.objects.select_for_update()
+    locked: InvoiceCollection | None = rows.filter(pk=invoice.id).first()
+    if locked is None:
+        # Then lock it again: two workers may see the invoice first.
+        InvoiceCollection.objects.bulk_create(
+            [_new(invoice, tenant)], ignore_conflicts=True
+        )
+        locked = rows.get(pk=invoice.id)
+    return locked
 
 
 def enqueue_collection(*, invoice_id: str, force: bool = False) -> bool:
@@ -100,12 +109,16 @@ def enqueue_collection(*, invoice_id: str, force: bool = False) -> bool:
         collection = rows.filter(pk=invoice_id).first()
         if collection is None:
             return False
-        if collection.state == State.CLOSED:
-            collection.state, collection.closed_at = State.COLLECTING, None
-            collection.save(update_fields=["state", "closed_at"])
-        if force or not collection.is_enqueued(timezone.now()):
-            collection.enqueue()
+        _enqueue_locked(collection, force=force)
     return True
+
+
+def _enqueue_locked(collection: InvoiceCollection, *, force: bool = False) -> None:
+    if collection.state == State.CLOSED:
+        collection.state, collection.closed_at = State.COLLECTING, None
+        collection.save(update_fields=["state", "closed_at"])
+    if force or not collection.is_enqueued(timezone.now()):
+        collection.enqueue()
 
 
 def is_collected(invoice_id: str) -> bool:
@@ -144,10 +157,10 @@ def record_and_enqueue(
     invoice: Invoice, tenant: Tenant, *, since: int = 0
 ) -> InvoiceCollection | None:
     """Like `record_invoice`; also enqueues the collection."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         collection = record_invoice(invoice=invoice, tenant=tenant, since=since)
         if collection is not None:
-            enqueue_collection(invoice_id=collection.pk)
+            _enqueue_locked(collection)
     return collection
 
 

@@ -1,5 +1,7 @@
 """Cards that are not charged any more, because their bank may take the money back."""
 
+from django.db.models import Q
+
 from billing.models import Reversal
 
 State = Reversal.State
@@ -15,12 +17,14 @@ def blocked_cards(tenant_id: str) -> tuple[frozenset[str], frozenset[str]]:
     again has another id, but the same fingerprint.
     """
     rows = Reversal.objects.filter(tenant=tenant_id)
-    disputes = rows.filter(kind=Reversal.Kind.DISPUTE)
-    cleared = disputes.filter(state__in=_CLEARED_STATES).values("charge_id")
-    blocking = [
-        *disputes.exclude(state__in=_CLEARED_STATES),
-        *rows.filter(kind=Reversal.Kind.FRAUD_WARNING).exclude(charge_id__in=cleared),
-    ]
+    dispute, warning = Reversal.Kind.DISPUTE, Reversal.Kind.FRAUD_WARNING
+    is_cleared = Q(state__in=_CLEARED_STATES)
+    cleared = rows.filter(is_cleared, kind=dispute).values("charge_id")
+    blocking: list[Reversal] = list(
+        rows.filter(
+            Q(~is_cleared, kind=dispute) | Q(~Q(charge_id__in=cleared), kind=warning)
+        )
+    )
     ids = frozenset(row.payment_method for row in blocking)
     fingerprints = frozenset(row.card_fingerprint for row in blocking)
     return ids - {""}, fingerprints - {""}

@@ -25,7 +25,7 @@ _DELETES = "deletes"
 #: Parameter with the terms of an end that was credited.
 _TERMS = "terms"
 #: Parameters that count the changes after an end, and those that were credited.
-_CHANGES, _CREDITED_CHANGES = "changes", "credited_changes"
+_CHANGES, _CREDITED_CHANGES = StripeWrite.CHANGES, "credited_changes"
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ Notes = frozenset[tuple[int, str]]
 
 def recredit_changed_ends(stripe: Stripe, tenant_id: str) -> None:
     """Correct the credits for all ends of a tenant for which this was requested."""
-    tenant = Tenant.objects.get(pk=tenant_id)
     for subscription_id in cancellations.changed_subscriptions(tenant_id):
+        tenant = Tenant.objects.get(pk=tenant_id)
         try:
             recredit_end(stripe, tenant, subscription_id)
         except CreditPending as exc:

@@ -40,6 +40,17 @@ def record_pauses(*, tenant_id: str, subscription: Subscription) -> None:
         _switch_relays(tenant, before=stored, paused_at=columns["paused_at"])
 
 
+def are_recorded(tenant_id: str, subscription: Subscription) -> bool:
+    """Return whether `record_pauses` would change nothing.
+
+    Only for a subscription whose status is not `paused`.
+    """
+    rows = SubscriptionSync.objects.filter(
+        pk=tenant_id, tenant__stripe_subscription_id=subscription.id
+    )
+    return rows.filter(**_columns(subscription, SubscriptionSync())).exists()
+
+
 def _columns(subscription: Subscription, stored: SubscriptionSync) -> dict[str, Any]:
     return {
         "paused_at": _paused_at(subscription, stored),

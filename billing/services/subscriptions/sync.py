@@ -8,7 +8,7 @@ import structlog
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.exceptions import CreditPending, CustomerGone
-from billing.models import SubscriptionSync
+from billing.models import StripeWrite, SubscriptionSync
 from billing.services.credits.posting import post_credits
 from billing.services.customers.catalog import refresh_prices
 from billing.services.customers.customer import (
@@ -21,7 +21,7 @@ from billing.services.customers.customer import (
 )
 from billing.services.dunning.payment_block import (
     paused_since,
-    refresh_payment_block,
+    read_payment_block,
 )
 from billing.services.invoices.ownership import own_subscriptions
 from billing.services.invoices.records import discover_invoices
@@ -47,12 +47,12 @@ from billing.services.subscriptions.ended import (
     is_inactive,
     record_unnoticed_ends,
 )
-from billing.services.subscriptions.pauses import record_pauses
+from billing.services.subscriptions.pauses import are_recorded, record_pauses
 from billing.services.subscriptions.refusals import (
     alert_if_stuck,
     require_all_billed,
 )
-from billing.services.subscriptions.terms import read_terms, store_terms
+from billing.services.subscriptions.terms import refresh_terms
 from billing.services.subscriptions.update import SubscriptionUpdate
 from billing.services.sync.queue import mark_stale
 from caravel.core.alerts import alert_support
@@ -143,8 +143,9 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
     # in between, the id read here is still the old one, `_find_ended` notices, and the
     # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
-    resume_cancellations(stripe, tenant_id)
-    recredit_changed_ends(stripe, tenant_id)
+    if StripeWrite.objects.unresolved().filter(tenant=tenant).exists():
+        resume_cancellations(stripe, tenant_id)
+        recredit_changed_ends(stripe, tenant_id)
     reconciliation = _compare(stripe, tenant)
     refusals = _apply(stripe, reconciliation) if reconciliation else {}
     if refusals:
@@ -171,7 +172,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     subscriptions = own_subscriptions(tenant, listed)
     discover_invoices(stripe, tenant, subscriptions)
     if current := find_current(subscriptions, current_id):
-        store_terms(tenant.pk, read_terms(stripe, tenant.pk, current))
+        refresh_terms(stripe, tenant.pk, current)
     if ended := _find_ended(stripe, current_id, subscriptions):
         discover_invoices(stripe, tenant, [ended])
         _handle_missed_end(stripe, tenant.pk, customer, ended)
@@ -185,7 +186,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
     # them off, the earlier answer stands: the subscription must not be cancelled.
     desired = desired_items(tenant.pk) or desired
     desired = sellable_items(desired, subscriptions, current_id)
-    if refresh_payment_block(tenant_id=tenant.pk):
+    if read_payment_block(tenant_id=tenant.pk):
         desired = cap_to_current(desired, subscriptions, current_id=current_id)
     return Reconciliation(tenant, customer, current_id, desired, subscriptions)
 
@@ -197,6 +198,8 @@ def _resolve_pending_creates(
 
     Returns the id of the tenant's current subscription.
     """
+    if not StripeWrite.objects.pending().filter(tenant=tenant).exists():
+        return tenant.stripe_subscription_id
     wanted = bool(desired)
     CreateCustomer(stripe, tenant).resolve_pending(wanted=wanted)
     created = None
@@ -228,6 +231,8 @@ def _find_paused(
     """Record the pauses of the current subscription; return it if it is paused."""
     current = find_current(subscriptions, current_id)
     if current is None:
+        return None
+    if current.status != PAUSED and are_recorded(tenant.pk, current):
         return None
     if (current.status == PAUSED) != bool(paused_since(tenant)):
         # An event may have been processed since the list was read: it is not undone.
@@ -302,5 +307,5 @@ def _create(stripe: Stripe, reconciliation: Reconciliation) -> dict[str, str]:
         mark_stale(tenant_id=tenant.pk)
         return {}
     # Its first invoice may have used a discount up: not to be carried over again.
-    store_terms(tenant.pk, read_terms(stripe, tenant.pk, created))
+    refresh_terms(stripe, tenant.pk, created)
     return SubscriptionUpdate(stripe, tenant, created).run(desired)

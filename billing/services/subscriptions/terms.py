@@ -22,12 +22,23 @@ _COPY_OF, _UNTIL = "caravel_copy_of", "caravel_until"
 Terms = dict[str, Any]
 
 
+def refresh_terms(stripe: Stripe, tenant_id: str, live: Subscription) -> None:
+    """Store the discounts and taxes of a live subscription, unless they are known."""
+    stored = stored_terms(tenant_id)
+    terms = _read_terms(stripe, stored, live)
+    if terms != stored:
+        store_terms(tenant_id, terms)
+
+
 def read_terms(stripe: Stripe, tenant_id: str, live: Subscription) -> Terms:
     """Return the discounts and taxes of a live subscription.
 
     Reads from Stripe only if the discounts are others than those stored.
     """
-    stored = stored_terms(tenant_id)
+    return _read_terms(stripe, stored_terms(tenant_id), live)
+
+
+def _read_terms(stripe: Stripe, stored: Terms, live: Subscription) -> Terms:
     discounts: list[Terms] = stored.get("discounts", [])
     if [each["id"] for each in discounts] != list(live.discounts):
         found = stripe.subscriptions.list_discounts(live.id)

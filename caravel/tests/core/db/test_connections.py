@@ -8,21 +8,16 @@ from celery.signals import task_postrun, task_prerun
 from django.db import OperationalError, connection, connections, transaction
 
 from caravel.celery import app
-from caravel.core.celery_fixup import WorkerFixup
 from caravel.core.db.transactions import NetworkInTransaction, release_connection
+from caravel.tests.support.celery_tasks import worker_fixup
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
 def fixup():
-    """Receivers that a worker has, while the test runs."""
-    fixup = WorkerFixup(app)
-    task_prerun.connect(fixup.on_task_prerun)
-    task_postrun.connect(fixup.on_task_postrun)
-    yield fixup
-    task_prerun.disconnect(fixup.on_task_prerun)
-    task_postrun.disconnect(fixup.on_task_postrun)
+    with worker_fixup() as fixup:
+        yield fixup
 
 
 @pytest.fixture
