@@ -116,7 +116,7 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_invoice_id__startswith",
         "tenant__pubkey__startswith",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     search_help_text = "Payment hash, bolt11, Stripe invoice or public key"
     actions = ("poll_now",)
     actions_detail = ("resolve",)
@@ -245,7 +245,7 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "invoice__payment_hash__startswith",
         "request_event_id__startswith",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     actions = ("resume",)
 
     @admin.display(description="the wallet's own words (not to be trusted)")

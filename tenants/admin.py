@@ -178,7 +178,7 @@ class ActivityAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("created_at", "type", "tenant", "subject", "snapshot")
     list_filter = ("type",)
     search_fields = ("tenant__pubkey__startswith", "subject_id__exact")
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
 
     @admin.display(ordering="subject_id")
     def subject(self, activity: Activity) -> str:
@@ -204,7 +204,7 @@ class EmailConfirmationAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "mailbox__startswith",
         "tenant__pubkey__startswith",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
 
 
 @admin.register(Notice)
@@ -240,7 +240,7 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "tenant__pubkey__startswith",
         "message_id__exact",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     actions = ("send_again",)
 
     @admin.display(description="text")

@@ -48,7 +48,7 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_customer_id__startswith",
         "stripe_subscription_id__startswith",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     # Whoever has the link can see and pay the invoice at Stripe.
     exclude = ("hosted_invoice_url",)
     readonly_fields = ("payment_page",)
@@ -164,7 +164,7 @@ class CardAttemptAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "payment_method__exact",
         "idempotency_key__exact",
     )
-    list_select_related = ("collection",)
+    list_prefetch_related = ("collection",)
 
 
 @admin.register(Settlement)
@@ -185,4 +185,4 @@ class SettlementAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "collection__stripe_invoice_id__startswith",
         "collection__tenant__pubkey__startswith",
     )
-    list_select_related = ("invoice", "collection")
+    list_prefetch_related = ("invoice", "collection")

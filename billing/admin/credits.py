@@ -26,7 +26,7 @@ class CreditAdmin(NpubSearchAdmin, WorkAdmin):
         "error_summary",
     )
     list_filter = ("state", "reason", "last_error_code")
-    list_select_related = ("tenant", "collection")
+    list_prefetch_related = ("tenant", "collection")
     search_fields = (
         "source__exact",
         "collection__stripe_invoice_id__startswith",

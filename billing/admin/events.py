@@ -23,7 +23,7 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     list_filter = ("status", "type", ("received_at", admin.DateFieldListFilter))
     search_fields = ("id__startswith", "tenant__pubkey__startswith")
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     exclude = ("body",)
     readonly_fields = ("body_without_links",)
     actions = ("process_again",)

@@ -69,7 +69,7 @@ class ReversalAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "collection__number__startswith",
         "tenant__pubkey__startswith",
     )
-    list_select_related = ("tenant", "collection")
+    list_prefetch_related = ("tenant", "collection")
     actions = ("write_off",)
 
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:

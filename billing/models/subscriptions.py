@@ -85,12 +85,18 @@ class SubscriptionSync(LeasedItem):
                 condition=~Q(version=F("synced_version")),
             ),
             models.Index(
+                fields=["stale_since"],
+                name="billing_stale_since",
+                condition=Q(stale_since__isnull=False),
+            ),
+            models.Index(
                 fields=["paused_at"],
                 name="billing_paused_tenants",
                 condition=Q(paused_at__isnull=False),
             ),
             unusual("collection_pause", "", "billing_paused_collections"),
             unusual("last_error_code", "", "billing_syncs_by_error"),
+            unusual("failures", 0, "billing_failing_tenants"),
         ]
 
     def __str__(self) -> str:

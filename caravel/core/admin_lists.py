@@ -4,19 +4,21 @@ They count no further than `COUNTED` rows, find the values of a filter in an ind
 search each column by itself: one index answers no OR over several tables.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.db import connection, models
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from psycopg import sql
 from unfold.admin import ModelAdmin
 
-#: Rows of a list that are counted and paged; a search or a filter finds the others.
-COUNTED = 10_000
+#: Rows of a list that are counted and paged, and finds of a search in each column. A
+#: filter or a longer word finds the others.
+COUNTED = 1_000
 #: A word that is too short for an index of trigrams has to be the start of a text.
 _TRIGRAM = 3
 #: Steps from each value of an indexed column to the next one:
@@ -70,31 +72,43 @@ class ListAdmin(ModelAdmin):
     `search_fields` name a lookup, such as `id__startswith`, that an index supports.
     """
 
+    #: Relations of which the list shows something: read by a query of their own, for
+    #: the rows of the page only. A join might be made before these are chosen.
+    list_prefetch_related: tuple[str, ...] = ()
+
     paginator = LimitedPaginator
     show_full_result_count = False
     # Each facet counts the whole table.
     show_facets = admin.ShowFacets.NEVER
+    # Not False, with which Django joins whatever the list shows.
+    list_select_related = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.prefetch_related(*self.list_prefetch_related)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        lookups = self.get_search_fields(request)
-        for word in search_term.replace("\0", "").split() if lookups else ():
-            queryset = queryset.filter(pk__in=self._found(lookups, word))
-        return queryset, False
+        """Find the rows of which one column has all words."""
+        lookups, words = self.get_search_fields(request), search_term.split()
+        if not lookups or not words:
+            return queryset, False
+        first, *others = (self._found(name, words) for name in lookups)
+        found = first.union(*others, all=True) if others else first
+        return queryset.filter(pk__in=found), False
 
-    def _found(self, lookups: Any, word: str) -> QuerySet[Any]:
+    def _found(self, lookup: str, words: Sequence[str]) -> QuerySet[Any]:
         rows = self.model._default_manager.order_by()
-        first, *others = (
-            rows.filter(**{_lookup(name, word): word}).values("pk") for name in lookups
-        )
-        return first.union(*others, all=True) if others else first
+        for word in words:
+            rows = rows.filter(_matches(lookup, word))
+        return rows.values("pk")[:COUNTED]
 
 
-def _lookup(name: str, word: str) -> str:
-    if name.endswith("__icontains") and len(word) < _TRIGRAM:
-        return f"{name.removesuffix('__icontains')}__istartswith"
-    return name
+def _matches(lookup: str, word: str) -> Q:
+    if lookup.endswith("__icontains") and len(word) < _TRIGRAM:
+        lookup = f"{lookup.removesuffix('__icontains')}__istartswith"
+    return Q((lookup, word))
 
 
 def _stored_values(field: models.Field[Any, Any]) -> list[str]:

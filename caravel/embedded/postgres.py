@@ -165,6 +165,9 @@ def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
         # Four processes less, for which one machine's few data have no work.
         "io_method": "sync",
         "max_logical_replication_workers": "0",
+        # Of an SSD, or of memory. By its default, of a hard disk, PostgreSQL reads
+        # whole tables to find a few hundred rows.
+        "random_page_cost": "1.1",
         **({} if durable else _NOT_DURABLE),
     }
     settings = [f"--{name}={value}" for name, value in options.items()]

@@ -31,7 +31,7 @@ class RelayExportAdmin(WorkAdmin):
         "relay__subdomain__icontains",
         "relay__tenant__pubkey__startswith",
     )
-    list_select_related = ("relay",)
+    list_prefetch_related = ("relay",)
     # Without the private name: whoever knows it can find the relay while it is off.
     fields = (
         "relay",

@@ -264,6 +264,16 @@ class Relay(models.Model):
                 name="relays_never_served",
                 condition=Q(status="active", first_served_at=None),
             ),
+            models.Index(
+                fields=["created_at"],
+                name="relays_unsynced",
+                condition=Q(synced=False),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="relays_deleted",
+                condition=Q(deleted_at__isnull=False),
+            ),
             # For `icontains`: the admin finds any part of a name.
             GinIndex(
                 OpClass(Upper("subdomain"), name="gin_trgm_ops"),

@@ -39,6 +39,7 @@ def _insert_stripe(tenants: int) -> None:
         "THEN 'stripe-unavailable' ELSE '' END",
         next_attempt_at=_ago(tenants, "60 days"),
         synced_at="now()",
+        stale_since="CASE WHEN pg_temp.pick(i, 1, 500) THEN now() END",
         paused_subscription_id="CASE WHEN pg_temp.pick(i, 2, 2000) "
         "THEN 'sub_' || i ELSE '' END",
         paused_at="CASE WHEN pg_temp.pick(i, 2, 2000) THEN now() END",
@@ -102,8 +103,8 @@ def _insert_collections(tenants: int, number: int) -> None:
         total_cents="1000",
         amount_due_cents="1000",
         amount_remaining_cents=f"CASE WHEN {unpaid} THEN 1000 ELSE 0 END",
-        period_start=f"{_ago(number, '180 days')} - interval '30 days'",
-        period_end=f"{_ago(number, '180 days')} + interval '1 day'",
+        period_start=_ago(number, "180 days"),
+        period_end=f"{_ago(number, '180 days')} + interval '30 days'",
         created_at=_ago(number, "180 days"),
         finalized_at=_ago(number, "180 days"),
         suspend_at=f"{_ago(number, '180 days')} + interval '7 days'",

@@ -1,5 +1,6 @@
 """Each list of the admin and of the API, with its filters, orders and searches."""
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from tenants.models import Tenant
 
 #: Searched for in each list; nothing matches.
 _NOTHING = "nothing-is-called-this"
+_LOOKUP = re.compile(r"__(startswith|icontains|exact)$")
 _RATES = ("API_RATE_PER_ADDRESS", "API_RATE_PER_KEY", "API_RATE_COSTLY")
 
 
@@ -85,7 +87,7 @@ def _searches(model: type[models.Model], page: Any) -> dict[str, str]:
     """Return a search for a value of each field that is searched, and for nothing."""
     texts = {_NOTHING: ", search for nothing"}
     for name in page.search_fields:
-        path = name.lstrip("^=@").removesuffix("__startswith").removesuffix("__exact")
+        path = _LOOKUP.sub("", name)
         rows = model._default_manager.exclude(**{path: None}).order_by("-pk")
         text = rows.values_list(path, flat=True).first()
         if text:

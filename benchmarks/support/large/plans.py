@@ -1,20 +1,12 @@
 """Plans as PostgreSQL executed them: the rows that each scan has read and kept."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-#: A table below this number of rows may be read whole: no index is cheaper.
-SMALL = 20_000
-#: Rows that a statement may read of one table, whatever it returns.
-_FREE_ROWS = 2_500
-#: Most rows that a statement may read of one table: the largest batch of a sweep is
-#: 10,000 rows, and it writes them, too.
-_MAX_ROWS = 25_000
-#: Share of a table that a statement may read, and rows read for each one kept.
-_MAX_SHARE, _MAX_WASTE = 0.3, 20
 _LITERAL = re.compile(r"'(?:[^']|'')*'(::\w+)?|\b\d+(?:\.\d+)?\b")
 _LIST = re.compile(r"\(\?(?:, \?)+\)")
 
@@ -28,6 +20,8 @@ class Scan:
     index: str
     read: float
     kept: float
+    #: Times that it was executed: once for each row of an outer scan.
+    loops: float
 
     def __str__(self) -> str:
         place = self.index or self.table
@@ -61,23 +55,33 @@ class Statement:
         """The plan in one line, innermost last."""
         return " ← ".join(_nodes(self.plan))
 
-    def faults(self, sizes: Mapping[str, float]) -> list[str]:
-        """Describe the scans that read too much of a table of the given sizes."""
-        faults = []
-        read: dict[str, float] = {}
+    def faults(self, limits: "Limits") -> list[str]:
+        """Describe the scans that read too much of a table that grows."""
+        read: Counter[str] = Counter()
+        kept: Counter[str] = Counter()
         for scan in self.scans:
-            size = sizes.get(scan.table, 0.0)
-            read[scan.table] = read.get(scan.table, 0.0) + scan.read
-            is_wasteful = scan.read > _FREE_ROWS + _MAX_WASTE * scan.kept
-            if scan.kind == "Seq Scan" and size >= SMALL:
-                faults.append(f"reads all of {scan.table}")
-            elif size and is_wasteful:
-                faults.append(f"discards most of what it reads of {scan.table}")
-        for table, rows in read.items():
-            limit = max(_FREE_ROWS, min(_MAX_ROWS, _MAX_SHARE * sizes.get(table, 0.0)))
-            if table in sizes and rows > limit:
-                faults.append(f"reads {rows:,.0f} rows of {table}")
-        return faults
+            read[scan.table] += round(scan.read)
+            # A look at one row is no waste, whatever is found.
+            kept[scan.table] += round(max(scan.kept, scan.loops - 1))
+        return [
+            f"reads {rows:,} rows of {table}, keeps {kept[table]:,}"
+            for table, rows in read.items()
+            if table in limits.growing and not limits.allow(rows, kept[table])
+        ]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Rows that a statement may read of one table that grows."""
+
+    growing: frozenset[str]
+    #: Whatever it returns: the largest batch, and all that a list counts.
+    most: int
+    #: For each one kept, once it reads more than a tenth of `most`.
+    waste: int = 20
+
+    def allow(self, read: int, kept: int) -> bool:
+        return read <= self.most and read <= self.most / 10 + self.waste * kept
 
 
 def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
@@ -89,7 +93,8 @@ def _scans(node: Mapping[str, Any]) -> Iterator[Scan]:
             + node.get("Rows Removed by Index Recheck", 0)
         ) * loops
         if node["Node Type"] != "ModifyTable":
-            yield Scan(table, node["Node Type"], _index(node), kept + removed, kept)
+            kind = node["Node Type"]
+            yield Scan(table, kind, _index(node), kept + removed, kept, loops)
     for child in node.get("Plans", ()):
         yield from _scans(child)
 
