@@ -1,16 +1,22 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.models import (
+    Credit,
+    InvoiceCollection,
+    ReconciliationRun,
+    StripeEvent,
+    SubscriptionSync,
+)
 from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import endpoint, process
+from billing.services.events import drain, endpoint, process
 from billing.services.pull import events as pulled_events
 from billing.services.pull import objects
+from billing.services.reconciliation import reconcile
 from billing.services.subscriptions import sync
-from billing.services.sync import queue
 
 
 @shared_task(queue="stripe")
@@ -23,6 +29,11 @@ def process_stripe_event(event_id: str) -> None:
     process.process_event(event_id=event_id)
 
 
+@shared_task(queue="stripe")
+def process_due_events() -> None:
+    drain.process_due_events()
+
+
 # Not in the queue of syncs and webhooks: it may wait for a wallet that never answers.
 @shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
@@ -31,8 +42,9 @@ def collect_invoice(invoice_id: str) -> None:
 
 @shared_task
 def sweep_collections() -> None:
-    for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
-        collect_invoice.delay(invoice_id)
+    collect_invoice.delay_many(
+        InvoiceCollection.objects.working().claim(now=timezone.now())
+    )
 
 
 @shared_task(queue="stripe")
@@ -42,28 +54,41 @@ def post_credit(credit_id: int) -> None:
 
 @shared_task
 def sweep_stale_tenants() -> None:
-    for tenant_id in SubscriptionSync.objects.stale().claim(now=timezone.now()):
-        sync_subscription.delay(tenant_id)
+    sync_subscription.delay_many(
+        SubscriptionSync.objects.stale().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_stripe_events() -> None:
-    for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
-        process_stripe_event.delay(event_id)
+    process_due_events.delay()
+    process_stripe_event.delay_many(
+        StripeEvent.objects.lost().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_credits() -> None:
-    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
-        post_credit.delay(credit_id)
+    post_credit.delay_many(Credit.objects.owed().claim(now=timezone.now()))
 
 
 @shared_task
 def reconcile_subscriptions() -> None:
-    queue.mark_all_stale()
-    sweep_stale_tenants.delay()
+    reconcile.begin_due_run()
     discover_objects.delay()
     complete_webhook_events.delay()
+
+
+@shared_task(queue="stripe")
+def run_reconciliation(run_id: int) -> None:
+    reconcile.continue_run(run_id=run_id)
+    sweep_stale_tenants.delay_on_commit()
+
+
+@shared_task
+def sweep_reconciliations() -> None:
+    for run_id in ReconciliationRun.objects.stale().claim(now=timezone.now()):
+        run_reconciliation.delay(run_id)
 
 
 @shared_task(queue="stripe")
@@ -98,8 +123,7 @@ def remind_of_debt(tenant_id: str) -> None:
 
 @shared_task
 def review_dunning() -> None:
-    for tenant_id in suspension.tenants_to_review(timezone.now()):
-        review_tenant.delay(tenant_id)
+    review_tenant.delay_many(suspension.tenants_to_review(timezone.now()))
 
 
 @shared_task(queue="lightning")
@@ -109,5 +133,4 @@ def check_wallet(invoice_id: str) -> None:
 
 @shared_task
 def check_wallets() -> None:
-    for invoice_id in wallet_check.claim_due_checks(now=timezone.now()):
-        check_wallet.delay(invoice_id)
+    check_wallet.delay_many(wallet_check.claim_due_checks(now=timezone.now()))
