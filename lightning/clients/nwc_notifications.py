@@ -34,7 +34,7 @@ class Listener:
     `callback` runs in the listener's own thread and gets each hash once, although most
     wallets notify in both encryptions and relays repeat events after a reconnect.
     Notifications that arrive together are passed together. Of all processes that
-    listen, one passes each on.
+    listen, usually one passes each on.
     """
 
     def __init__(self, uri: NwcUri, callback: Callable[[list[str]], None]) -> None:

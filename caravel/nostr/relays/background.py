@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from websockets.exceptions import ConnectionClosed
 
+from caravel.core.exceptions import CaravelError
 from caravel.nostr.relays.dial import RelayUnreachable
 
 T = TypeVar("T")
@@ -50,24 +51,31 @@ def run_each(
     functions: Sequence[Callable[[], Coroutine[Any, Any, T]]],
     loop: asyncio.AbstractEventLoop,
     timeout: float,
-) -> Iterator[list[tuple[int, T | BaseException]]]:
+    late: CaravelError,
+) -> Iterator[list[tuple[int, T | CaravelError]]]:
     """Run functions at once in another thread's loop; yield results as they arrive.
 
-    Each group has all results since the previous one, with their positions. Raises
-    TimeoutError.
+    Each group has all results since the previous one, with their positions. After the
+    timeout the result of the others is `late`.
     """
     ended: SimpleQueue[tuple[int, asyncio.Task[T]]] = SimpleQueue()
     running = asyncio.run_coroutine_threadsafe(_run_all(functions, ended), loop)
-    deadline, missing = time.monotonic() + timeout, len(functions)
+    deadline, missing = time.monotonic() + timeout, {*range(len(functions))}
     try:
         while missing:
-            group = _drain(ended, deadline)
-            missing -= len(group)
-            if any(task.cancelled() for _, task in group):
-                raise TimeoutError  # the loop is stopping
-            yield [(i, task.exception() or task.result()) for i, task in group]
+            group = _drain(ended, deadline) or [(i, None) for i in missing]
+            missing.difference_update(i for i, _ in group)
+            yield [(i, _result_of(task, late)) for i, task in group]
     finally:
         running.cancel()  # without effect if it is done
+
+
+def _result_of(task: asyncio.Task[T] | None, late: CaravelError) -> T | CaravelError:
+    """Return a task's result or its CaravelError; raises others."""
+    if task is None or task.cancelled():  # the loop is stopping
+        return late
+    error = task.exception()
+    return error if isinstance(error, CaravelError) else task.result()
 
 
 async def _run_all(
@@ -91,12 +99,11 @@ def _put(
 
 def _drain(
     ended: SimpleQueue[tuple[int, asyncio.Task[T]]], deadline: float
-) -> list[tuple[int, asyncio.Task[T]]]:
-    """Wait for the first result; return all that are there. Raises TimeoutError."""
-    try:
-        group = [ended.get(timeout=max(0.0, deadline - time.monotonic()))]
-        while not ended.empty():
-            group.append(ended.get())
-    except Empty as exc:
-        raise TimeoutError from exc
+) -> list[tuple[int, asyncio.Task[T] | None]]:
+    """Wait for the first task to end; return all that have, none at the deadline."""
+    group: list[tuple[int, asyncio.Task[T] | None]] = []
+    with suppress(Empty):
+        group.append(ended.get(timeout=max(0.0, deadline - time.monotonic())))
+        while True:
+            group.append(ended.get_nowait())
     return group

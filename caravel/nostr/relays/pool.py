@@ -248,13 +248,7 @@ class RelayPool:
     ) -> Iterator[list[tuple[int, T | CaravelError]]]:
         """Run them at once; yield results as they arrive, `late` without one."""
         self._require_other_thread()
-        missing = set(range(len(functions)))
-        try:
-            for group in run_each(functions, self._loop, timeout + _CALL_GRACE):
-                missing.difference_update(i for i, _ in group)
-                yield [(i, _require_known(result)) for i, result in group]
-        except TimeoutError:
-            yield [(i, late) for i in missing]
+        return run_each(functions, self._loop, timeout + _CALL_GRACE, late)
 
     def close(self) -> None:
         """Close all connections and stop the thread."""
@@ -272,12 +266,6 @@ class RelayPool:
         await self._connections.close()
         current = asyncio.current_task()
         await cancel([task for task in asyncio.all_tasks() if task is not current])
-
-
-def _require_known(result: T | BaseException) -> T | CaravelError:
-    if isinstance(result, BaseException) and not isinstance(result, CaravelError):
-        raise result
-    return result
 
 
 #: The pool of strangers (False) and ours (True).
