@@ -6,7 +6,8 @@ The whole system runs as `make run` starts it, with durable servers. Measured ar
 relay's new plan until the subscription at Stripe has it, a webhook until its effect, a
 click on the payment page until it shows a bolt11, and a settled payment until Stripe
 has the invoice as paid, by hand and from a connected wallet. The load is ten webhooks
-and ten signed API requests a second; the share of the machine that is busy is printed.
+and ten signed API requests a second, fewer if 16 wait; its rate and the share of the
+machine that is busy are printed.
 
 Exits with 1 if an effect does not come, or if on the idle system a 95th percentile is
 above its limit. `--quick` measures each twice, without limits.

@@ -31,7 +31,7 @@ from sandbox.demo.supervisor import free_ports
 from sandbox.demo.system import PORTS, ROOT
 
 #: Of the idle system: processes, MB, and percent of one core.
-MAX_PROCESSES, MAX_MEMORY, MAX_CPU = 36, 850.0, 4.0
+MAX_PROCESSES, MAX_MEMORY, MAX_CPU = 34, 800.0, 4.0
 SETTLE, QUICK_SETTLE = 60.0, 4.0
 
 

@@ -19,7 +19,7 @@ from sandbox.demo.scenario import ANONYMOUS_WALLET, Demo, DemoTenant
 from sandbox.demo.tenant_client import PaymentPage, request
 
 #: Seconds between two looks, and after which an effect counts as missing.
-POLL, TIMEOUT = 0.01, 60.0
+POLL, TIMEOUT = 0.01, 120.0
 _SATS = 200_000
 _numbers = count(1)
 

@@ -53,16 +53,17 @@ def main(*, quick: bool) -> int:
     demo = Demo()
     accounts = [Account(demo) for _ in range(4 * samples)]
     _sign_up(demo, accounts)
-    events = [account.fetch_event() for account in accounts[:samples]]
+    events = [account.fetch_event() for account in accounts]
     keys = [account.tenant.secret_key for account in accounts]
     for name in ("idle", "loaded"):
         batch = [accounts.pop() for _ in range(2 * samples)]
         is_loaded = name == "loaded"
-        beside = load.running(keys, events) if is_loaded else nullcontext()
-        with beside, _busy() as busy:
-            times = _measure(batch, events)
+        beside = load.running(keys, events) if is_loaded else nullcontext(load.Load())
+        with beside as sent, _busy() as busy:
+            times = _measure(batch, events[:samples])
         _report(results, name, times, is_limited=not quick and not is_loaded)
         results.add(f"{name}_busy", f"{name}: machine busy", busy[0] * 100, "%")
+        results.add(f"{name}_load", f"{name}: requests beside it", sent.rate, "/s")
     return results.finish()
 
 
