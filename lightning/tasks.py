@@ -23,8 +23,7 @@ def check_payment_hashes(payment_hashes: list[str]) -> None:
 
 @shared_task
 def watch_invoices() -> None:
-    for pubkey in invoice_status.wallets_to_poll():
-        poll_wallet.delay(pubkey)
+    poll_wallet.delay_many(invoice_status.wallets_to_poll())
 
 
 @shared_task
@@ -39,12 +38,12 @@ def prove_wallet(pubkey: str) -> None:
 
 @shared_task
 def prove_wallets() -> None:
-    for pubkey in wallet_proofs.due_wallets():
-        prove_wallet.delay(pubkey)
+    prove_wallet.delay_many(wallet_proofs.due_wallets())
 
 
 @shared_task
 def resolve_payments() -> None:
     """Enqueue attempts that need their wallet; polling resolves the others."""
-    for payment_id in NwcPayment.objects.unfinished().claim(now=timezone.now()):
-        run_nwc_payment.delay(payment_id)
+    run_nwc_payment.delay_many(
+        NwcPayment.objects.unfinished().claim(now=timezone.now())
+    )

@@ -88,11 +88,11 @@ class SubscriptionSync(LeasedItem):
     def __str__(self) -> str:
         return f"{self.tenant_id[:8]} {'stale' if self.is_stale else 'in sync'}"
 
-    def set_synced(self, now: datetime) -> None:
-        self.synced_at = now
-        self.stale_since = now if self.is_stale else None
-        if not self.is_stale:
-            self.quoted = {}
+    @classmethod
+    def synced_columns(cls, now: datetime, *, is_stale: bool) -> dict[str, object]:
+        if is_stale:
+            return {"synced_at": now, "stale_since": now}
+        return {"synced_at": now, "stale_since": None, "quoted": {}}
 
     def get_countdown(self) -> int:
         """Return the delay that combines successive changes into one sync."""

@@ -217,7 +217,7 @@ def test_outage_of_stripe_is_recorded_and_retried_by_the_sweep(
     assert event.last_error_code == "stripe-unavailable"
     settings.STRIPE_API_BASE = reachable
     sent: list[str] = []
-    monkeypatch.setattr(process_stripe_event, "delay", sent.append)
+    monkeypatch.setattr(process_stripe_event, "delay_many", sent.extend)
 
     sweep_stripe_events()
     assert sent == []
