@@ -13,7 +13,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test search contract interop bench check lint style types imports clients deploy-check shell manage lock reset clean
+.PHONY: help setup run demo test search contract interop bench figures check lint style types imports clients deploy-check shell manage lock reset clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,13 +68,14 @@ $(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/no
 	  ci --prefix interop --loglevel=error
 	@touch $@
 
-bench: $(READY) ## measure wallet payments, relays provisioned, the web under attack, the sandbox Stripe
-	@status=0; for name in $(BENCHMARKS); do \
-	  $(BIN)/python -m benchmarks.$$name $(ARGS) || status=1; done; exit $$status
+bench: $(READY) ## run all benchmarks; ARGS="--quick NAME" measures less, or only some
+	@$(BIN)/python -m benchmarks $(ARGS)
 
-BENCHMARKS := wallet_payments hostile_relays attacks provisioning sandbox_stripe
+figures: $(READY) ## write the figures of `make bench` to docs/performance.md
+	@$(BIN)/python -m benchmarks.report
 
-check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
+check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients, figures
+	@$(BIN)/python -m benchmarks.report --check
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run
 
 lint: $(READY)

@@ -33,6 +33,8 @@ QUICK, DEFAULT, FULL = 150, 2_000, 10_000
 #: Seconds within which 10,000 invoices must be collected.
 LIMIT = 3_600.0
 API_LIMIT = 0.3
+#: Requests per second that Stripe allows.
+STRIPE_RATE = 100
 #: On a machine that does other things, too.
 QUICK_API_LIMIT = 5.0
 
@@ -68,6 +70,7 @@ def _report(month: "Month", *, quick: bool) -> int:
     results.add("api_p50", "API: half of the answers within", month.api_p50, "ms")
     results.add("api_p95", "API: 95 % within", month.api_p95, "ms", at_most=limit)
     _add_costs(results, month)
+    _add_growth(results, month)
     results.add("faults", "not collected exactly once", len(month.faults), at_most=0)
     for line in month.faults[:10]:
         print(f"  {line}")
@@ -96,9 +99,23 @@ def _add_costs(results: Results, month: "Month") -> None:
     }
     for key, (name, count) in counts.items():
         results.add(key, f"{name}, per invoice", count / number)
+    minutes = FULL * requests / number / STRIPE_RATE / 60
+    label = f"{FULL:,} invoices, if only Stripe's rate counts"
+    results.add("stripe_limit", label, minutes, "min")
     for name, seconds in month.cpu.items():
         label = f"CPU time of {name}, per invoice"
         results.add(f"cpu_{name}", label, 1_000 * seconds / number, "ms")
+
+
+def _add_growth(results: Results, month: "Month") -> None:
+    number = 1_024 * month.invoices
+    tenant = sum(month.tenants_bytes.values()) / number
+    results.add("tenant_kb", "PostgreSQL, per tenant", tenant, "kB")
+    grown = sum(month.month_bytes.values()) / number
+    results.add("month_kb", "PostgreSQL, per tenant-month", grown, "kB")
+    for table, size in sorted(month.month_bytes.items()):
+        results.add(f"month_kb_{table}", f"of these {table}", size / number, "kB")
+    results.add("valkey_kb", "Valkey, per tenant", month.valkey_bytes / number, "kB")
 
 
 def _print_logs(logs: Path) -> None:

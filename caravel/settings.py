@@ -64,6 +64,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "caravel.core.web.health.ProbeMiddleware",
     "caravel.core.web.body_limit.BodyLimitMiddleware",
+    "billing.views.webhooks.StripeWebhookMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -272,8 +273,13 @@ def _every(task: str, seconds: int) -> dict[str, object]:
     return {"task": task, "schedule": period, "options": {"expires": period}}
 
 
+#: Seconds from one reconciliation to the next, however often beat or a worker starts.
+RECONCILIATION_PERIOD = env.integer("BEAT_RECONCILE_SUBSCRIPTIONS", 3600, minimum=1)
 CELERY_BEAT_SCHEDULE = {
-    "reconcile-subscriptions": _every("billing.tasks.reconcile_subscriptions", 3600),
+    "reconcile-subscriptions": _every(
+        "billing.tasks.reconcile_subscriptions", RECONCILIATION_PERIOD
+    ),
+    "sweep-reconciliations": _every("billing.tasks.sweep_reconciliations", 60),
     "pull-stripe-events": _every("billing.tasks.pull_stripe_events", 300),
     "check-prices": _every("billing.tasks.check_prices", 3600),
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),

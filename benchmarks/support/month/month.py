@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import QuerySet
 
+from benchmarks.support import stores
 from benchmarks.support.month import processes
 from benchmarks.support.month.callers import calling
 from benchmarks.support.month.checks import find_faults
@@ -53,11 +54,17 @@ class Month:
     #: Invoices collected by each second.
     progress: list[tuple[float, float]]
     faults: list[str]
+    #: Bytes of each table for all tenants, and for all that happened in their month.
+    tenants_bytes: dict[str, int]
+    month_bytes: dict[str, int]
+    valkey_bytes: int
 
 
 def measure(system: System, number: int, *, timeout: float) -> Month:
     """Have the invoices of so many tenants renewed, finalized and collected."""
+    empty = stores.measure()
     payers, renewal_at = create(system, number)
+    created = stores.measure()
     with processes.running(system, system.var / "logs") as running:
         wait_until_ready(f"{settings.APP_URL}/readyz")
         stripe = _Stripe()
@@ -72,6 +79,7 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
             settled = time.monotonic() - started
             cpu = running.cpu_seconds()
         after = _database_counts()
+    ended = stores.measure()
     faults = [*callers.faults, *find_faults(system, payers)]
     return Month(
         invoices=number,
@@ -86,6 +94,9 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
         cpu=cpu,
         progress=progress,
         faults=faults,
+        tenants_bytes=created.growth(empty),
+        month_bytes=ended.growth(created),
+        valkey_bytes=ended.valkey - created.valkey,
     )
 
 
