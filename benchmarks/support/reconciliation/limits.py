@@ -6,7 +6,7 @@ SIZES = (1_000, 10_000)
 DRIFTED_EVERY = 100
 MIN_SPEEDUP = {1_000: 5.0, 10_000: 50.0}
 #: Tenants compared in the seed's way, by the number of all.
-SAMPLE = {1_000: 50, 10_000: 200}
+SAMPLE = {1_000: 40, 10_000: 200}
 #: Tenants at the server that only lists, and how much more memory the most of them may
 #: need than the fewest, in megabytes.
 LISTED = (1_000, 50_000, 200_000)
