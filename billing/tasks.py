@@ -12,7 +12,7 @@ from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import endpoint, process
+from billing.services.events import drain, endpoint, process
 from billing.services.pull import events as pulled_events
 from billing.services.pull import objects
 from billing.services.reconciliation import reconcile
@@ -27,6 +27,11 @@ def sync_subscription(tenant_id: str) -> None:
 @shared_task(queue="stripe")
 def process_stripe_event(event_id: str) -> None:
     process.process_event(event_id=event_id)
+
+
+@shared_task(queue="stripe")
+def process_due_events() -> None:
+    drain.process_due_events()
 
 
 # Not in the queue of syncs and webhooks: it may wait for a wallet that never answers.
@@ -54,7 +59,8 @@ def sweep_stale_tenants() -> None:
 
 @shared_task
 def sweep_stripe_events() -> None:
-    for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
+    process_due_events.delay()
+    for event_id in StripeEvent.objects.lost().claim(now=timezone.now()):
         process_stripe_event.delay(event_id)
 
 

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "caravel.core.web.health.ProbeMiddleware",
     "caravel.core.web.body_limit.BodyLimitMiddleware",
+    "billing.views.webhooks.StripeWebhookMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

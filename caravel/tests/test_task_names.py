@@ -10,6 +10,7 @@ NAMES = {
     "billing.tasks.discover_objects",
     "billing.tasks.complete_webhook_events",
     "billing.tasks.post_credit",
+    "billing.tasks.process_due_events",
     "billing.tasks.process_stripe_event",
     "billing.tasks.pull_stripe_events",
     "billing.tasks.reconcile_subscriptions",
