@@ -3,6 +3,7 @@ from typing import Any
 
 import structlog
 from celery.signals import beat_init, worker_init, worker_ready
+from django.db import connection
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
@@ -160,6 +161,8 @@ def refuse_other_account(**kwargs: Any) -> None:
         if message.is_serious():
             # Not an Exception: Celery only logs those of receivers.
             raise SystemExit(message.msg)
+    # This process runs no task, but its children would inherit the connection.
+    connection.close()
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

@@ -42,8 +42,9 @@ def collect_invoice(invoice_id: str) -> None:
 
 @shared_task
 def sweep_collections() -> None:
-    for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
-        collect_invoice.delay(invoice_id)
+    collect_invoice.delay_many(
+        InvoiceCollection.objects.working().claim(now=timezone.now())
+    )
 
 
 @shared_task(queue="stripe")
@@ -53,21 +54,22 @@ def post_credit(credit_id: int) -> None:
 
 @shared_task
 def sweep_stale_tenants() -> None:
-    for tenant_id in SubscriptionSync.objects.stale().claim(now=timezone.now()):
-        sync_subscription.delay(tenant_id)
+    sync_subscription.delay_many(
+        SubscriptionSync.objects.stale().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_stripe_events() -> None:
     process_due_events.delay()
-    for event_id in StripeEvent.objects.lost().claim(now=timezone.now()):
-        process_stripe_event.delay(event_id)
+    process_stripe_event.delay_many(
+        StripeEvent.objects.lost().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_credits() -> None:
-    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
-        post_credit.delay(credit_id)
+    post_credit.delay_many(Credit.objects.owed().claim(now=timezone.now()))
 
 
 @shared_task
@@ -121,8 +123,7 @@ def remind_of_debt(tenant_id: str) -> None:
 
 @shared_task
 def review_dunning() -> None:
-    for tenant_id in suspension.tenants_to_review(timezone.now()):
-        review_tenant.delay(tenant_id)
+    review_tenant.delay_many(suspension.tenants_to_review(timezone.now()))
 
 
 @shared_task(queue="lightning")
@@ -132,5 +133,4 @@ def check_wallet(invoice_id: str) -> None:
 
 @shared_task
 def check_wallets() -> None:
-    for invoice_id in wallet_check.claim_due_checks(now=timezone.now()):
-        check_wallet.delay(invoice_id)
+    check_wallet.delay_many(wallet_check.claim_due_checks(now=timezone.now()))

@@ -22,7 +22,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 os.environ.setdefault("CELERY_SKIP_CHECKS", "true")
 
 broker.use_for_redis()
-app = Celery("caravel", task_cls="caravel.core.celery_task:CaravelTask")
+app = Celery(
+    "caravel",
+    task_cls="caravel.core.celery_task:CaravelTask",
+    fixups=["caravel.core.celery_fixup:fixup"],
+)
 # Only these: whatever shows Celery's configuration must not show Django's secrets.
 app.config_from_object("caravel.settings:CELERY")
 app.autodiscover_tasks()

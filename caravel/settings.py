@@ -212,13 +212,20 @@ if DATABASE_URL and not re.match(r"(postgres|postgresql|pgsql)://", DATABASE_URL
 DATABASES = {
     "default": {
         **environ.Env.db_url_config(DATABASE_URL or "postgres://"),
+        "ENGINE": "caravel.core.db.postgresql",
         "CONN_MAX_AGE": env.integer("DATABASE_CONN_MAX_AGE", 60),
         "CONN_HEALTH_CHECKS": True,
     }
 }
 DATABASES["default"].setdefault("OPTIONS", {}).update(
     connect_timeout=5,
-    options="-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
+    # A connection that is kept notices within a minute that its server is gone.
+    keepalives_idle=30,
+    keepalives_interval=10,
+    keepalives_count=3,
+    # With Django's time zone from the start: else it is set by a statement.
+    options="-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s "
+    "-c TimeZone=UTC",
 )
 #: Maximum number of connections that a process's threads share; 0: one per thread.
 DATABASE_POOL = env.integer("DATABASE_POOL", 0)

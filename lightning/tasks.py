@@ -21,8 +21,7 @@ def check_payment_hashes(payment_hashes: list[str]) -> None:
 
 @shared_task
 def watch_invoices() -> None:
-    for pubkey in invoice_status.wallets_to_poll():
-        poll_wallet.delay(pubkey)
+    poll_wallet.delay_many(invoice_status.wallets_to_poll())
 
 
 @shared_task
@@ -37,8 +36,7 @@ def prove_wallet(pubkey: str) -> None:
 
 @shared_task
 def prove_wallets() -> None:
-    for pubkey in wallet_proofs.due_wallets():
-        prove_wallet.delay(pubkey)
+    prove_wallet.delay_many(wallet_proofs.due_wallets())
 
 
 @shared_task

@@ -22,8 +22,8 @@ def sync_relay(relay_id: str) -> None:
 def sweep_relay_syncs() -> None:
     now = timezone.now()
     queue.try_server_again(now=now)
-    for relay_id in RelaySync.objects.stale().claim(now=now):
-        sync_relay.delay(str(relay_id))
+    claimed = RelaySync.objects.stale().claim(now=now)
+    sync_relay.delay_many([str(relay_id) for relay_id in claimed])
 
 
 @shared_task
@@ -43,8 +43,9 @@ def probe_relay_batch(relay_ids: Sequence[str]) -> None:
 
 @shared_task
 def count_people() -> None:
-    for relay_id in members.due_counts(now=timezone.now()):
-        count_people_of_relay.delay(str(relay_id))
+    count_people_of_relay.delay_many(
+        [str(pk) for pk in members.due_counts(now=timezone.now())]
+    )
 
 
 # Expected while zooid is away, or if the relay is deleted meanwhile. The next sweep
@@ -56,8 +57,9 @@ def count_people_of_relay(relay_id: str) -> None:
 
 @shared_task
 def review_suspended_relays() -> None:
-    for relay_id in review.due_relays(now=timezone.now()):
-        review_suspended_relay.delay(str(relay_id))
+    review_suspended_relay.delay_many(
+        [str(pk) for pk in review.due_relays(now=timezone.now())]
+    )
 
 
 @shared_task
@@ -72,6 +74,5 @@ def export_relay(export_id: int) -> None:
 
 @shared_task
 def sweep_relay_exports() -> None:
-    for export_id in RelayExport.objects.unfinished().claim(now=timezone.now()):
-        export_relay.delay(export_id)
+    export_relay.delay_many(RelayExport.objects.unfinished().claim(now=timezone.now()))
     endings.expire_exports(now=timezone.now())

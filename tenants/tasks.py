@@ -20,16 +20,14 @@ def send_confirmation(confirmation_id: int) -> None:
 
 @shared_task
 def sweep_confirmations() -> None:
-    for confirmation_id in EmailConfirmation.objects.waiting().claim(
-        now=timezone.now()
-    ):
-        send_confirmation.delay(confirmation_id)
+    send_confirmation.delay_many(
+        EmailConfirmation.objects.waiting().claim(now=timezone.now())
+    )
 
 
 @shared_task
 def sweep_notices() -> None:
-    for notice_id in Notice.objects.waiting().claim(now=timezone.now()):
-        send_notice.delay(notice_id)
+    send_notice.delay_many(Notice.objects.waiting().claim(now=timezone.now()))
 
 
 # Relays may start later than the worker. After the last retry beat tries again daily.
@@ -47,8 +45,7 @@ def fill_in_name(tenant_id: str) -> None:
 
 @shared_task
 def look_up_names() -> None:
-    for tenant_id in names.tenants_without_name():
-        fill_in_name.delay(tenant_id)
+    fill_in_name.delay_many(names.tenants_without_name())
 
 
 @shared_task

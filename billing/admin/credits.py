@@ -27,7 +27,11 @@ class CreditAdmin(NpubSearchAdmin, WorkAdmin):
     )
     list_filter = ("state", "reason", "last_error_code")
     list_select_related = ("tenant", "collection")
-    search_fields = ("source", "collection__pk", "tenant__pubkey")
+    search_fields = (
+        "source__exact",
+        "collection__stripe_invoice_id__startswith",
+        "tenant__pubkey__startswith",
+    )
     actions = ("post_now",)
 
     @admin.action(description="Post to Stripe now", permissions=["operate"])

@@ -62,7 +62,10 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     readonly_fields = fields
     list_filter = (StaleFilter, "collection_pause", "last_error_code")
     list_select_related = ("tenant",)
-    search_fields = ("tenant__pubkey", "tenant__stripe_customer_id")
+    search_fields = (
+        "tenant__pubkey__startswith",
+        "tenant__stripe_customer_id__startswith",
+    )
     actions = ("sync_now",)
 
     @admin.display(description="in sync", boolean=True)
@@ -86,5 +89,9 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
 class StripeWriteAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("kind", "state", "tenant", "stripe_id", "created_at", "resolved_at")
     list_filter = ("state", "kind")
-    search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")
+    search_fields = (
+        "idempotency_key__startswith",
+        "stripe_id__exact",
+        "tenant__pubkey__startswith",
+    )
     list_select_related = ("tenant",)

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
 
@@ -92,7 +93,10 @@ class StripeEvent(WorkItem):
                 name="billing_received_events",
                 condition=Q(status="received"),
             ),
-            models.Index(fields=["status", "-received_at"]),
+            unusual("status", "processed", "billing_events_not_processed"),
+            models.Index(fields=["received_at"], name="billing_events_by_age"),
+            models.Index(fields=["type"], name="billing_events_by_type"),
+            unusual("last_error_code", "", "billing_events_by_error"),
         ]
 
     def __str__(self) -> str:

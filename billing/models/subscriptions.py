@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from caravel.core.db.indexes import unusual
 from caravel.core.db.leases import LeasedItem, LeasedQuerySet
 from tenants.models import Tenant
 
@@ -83,16 +84,23 @@ class SubscriptionSync(LeasedItem):
                 name="billing_stale_tenants",
                 condition=~Q(version=F("synced_version")),
             ),
+            models.Index(
+                fields=["paused_at"],
+                name="billing_paused_tenants",
+                condition=Q(paused_at__isnull=False),
+            ),
+            unusual("collection_pause", "", "billing_paused_collections"),
+            unusual("last_error_code", "", "billing_syncs_by_error"),
         ]
 
     def __str__(self) -> str:
         return f"{self.tenant_id[:8]} {'stale' if self.is_stale else 'in sync'}"
 
-    def set_synced(self, now: datetime) -> None:
-        self.synced_at = now
-        self.stale_since = now if self.is_stale else None
-        if not self.is_stale:
-            self.quoted = {}
+    @classmethod
+    def synced_columns(cls, now: datetime, *, is_stale: bool) -> dict[str, object]:
+        if is_stale:
+            return {"synced_at": now, "stale_since": now}
+        return {"synced_at": now, "stale_since": None, "quoted": {}}
 
     def get_countdown(self) -> int:
         """Return the delay that combines successive changes into one sync."""
@@ -165,6 +173,10 @@ class StripeWrite(models.Model):
                 condition=Q(state="pending") ^ Q(resolved_at__isnull=False),
                 name="stripe_intent_resolved_iff_not_pending",
             ),
+        ]
+        indexes = [
+            unusual("state", "succeeded", "billing_writes_not_succeeded"),
+            unusual("stripe_id", "", "billing_writes_by_stripe_id"),
         ]
 
     def __str__(self) -> str:

@@ -1,9 +1,17 @@
 """Base class of all Celery tasks."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import structlog
 from celery.contrib.django.task import DjangoTask
 from django.db import transaction
+from kombu.exceptions import BatchPublishError, OperationalError
+
+logger = structlog.get_logger(__name__)
+
+#: Messages of a batch that are sent in one round trip to the broker.
+_BATCH = 200
 
 
 class CaravelTask(DjangoTask):
@@ -29,3 +37,18 @@ class CaravelTask(DjangoTask):
             self.apply_async(args, kwargs, **options)
 
         transaction.on_commit(enqueue, robust=True)
+
+    def delay_many(self, keys: Iterable[str | int]) -> None:
+        """Enqueue one task for each key, in few round trips to the broker.
+
+        If the broker is down, the error is logged: a later sweep finds the rows again.
+        """
+        try:
+            with (
+                self.app.producer_pool.acquire(block=True) as producer,
+                producer.batch(max_size=_BATCH),
+            ):
+                for key in keys:
+                    self.apply_async((key,), producer=producer)
+        except (OperationalError, BatchPublishError) as exc:
+            logger.warning("messages_not_sent", task=self.name, error=str(exc))

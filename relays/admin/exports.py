@@ -27,7 +27,10 @@ class RelayExportAdmin(WorkAdmin):
         "error_summary",
     )
     list_filter = ("state",)
-    search_fields = ("relay__subdomain", "relay__tenant__pubkey")
+    search_fields = (
+        "relay__subdomain__icontains",
+        "relay__tenant__pubkey__startswith",
+    )
     list_select_related = ("relay",)
     # Without the private name: whoever knows it can find the relay while it is off.
     fields = (

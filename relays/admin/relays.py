@@ -81,7 +81,12 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         "plan",
         ("deleted_at", admin.EmptyFieldListFilter),
     )
-    search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
+    search_fields = (
+        "subdomain__icontains",
+        "name__icontains",
+        "tenant__pubkey__startswith",
+        "tenant__display_name__icontains",
+    )
     list_select_related = ("tenant", "plan", "sync")
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}

@@ -82,6 +82,16 @@ class RelaySync(LeasedItem):
                 condition=~Q(version=F("synced_version")),
             ),
             models.Index(fields=["probed_at"], name="relays_probed_at"),
+            models.Index(
+                fields=["failures"],
+                name="relays_failed_syncs",
+                condition=Q(failures__gt=0),
+            ),
+            models.Index(
+                fields=["probe_failures"],
+                name="relays_failed_probes",
+                condition=Q(probe_failures__gt=0),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -260,10 +260,10 @@ def test_relay_deleted_while_zooid_answers_is_left_alone(zooid):
 def test_sweep_enqueues_each_due_relay_by_its_id(zooid):
     relay = served_relay(zooid, 1)
 
-    with patch.object(tasks.count_people_of_relay, "delay") as delay:
+    with patch.object(tasks.count_people_of_relay, "delay_many") as delay_many:
         tasks.count_people()
 
-    delay.assert_called_once_with(str(relay.pk))
+    delay_many.assert_called_once_with([str(relay.pk)])
     tasks.count_people_of_relay(str(relay.pk))
     assert Relay.objects.get(pk=relay.pk).people == 1
 

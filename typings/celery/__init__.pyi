@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 P = ParamSpec("P")
@@ -15,6 +15,7 @@ class Task(Generic[P, R]):
     def apply_async_on_commit(
         self, args: Any = ..., kwargs: Any = ..., **options: Any
     ) -> None: ...
+    def delay_many(self, keys: Iterable[str | int]) -> None: ...
 
 class Celery:
     tasks: dict[str, Task[..., Any]]

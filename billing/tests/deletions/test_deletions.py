@@ -13,6 +13,7 @@ from billing.services.dunning.suspension import Review, review_tenant
 from billing.tests.deletions.conftest import NOW, read_events
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.threads import in_threads
+from caravel.tests.support.celery_tasks import run_each
 from caravel.tests.support.waiting import join, wait_until
 from lightning.tests.factories import make_invoice
 from relays.models import RelayExport
@@ -217,7 +218,8 @@ def test_error_of_a_receiver_keeps_the_relay(relay):
 
 
 def test_beat_has_each_due_relay_reviewed(relay, monkeypatch):
-    monkeypatch.setattr(review_suspended_relay, "delay", review_suspended_relay)
+    run = run_each(review_suspended_relay)
+    monkeypatch.setattr(review_suspended_relay, "delay_many", run)
     relay.review(59)
 
     review_suspended_relays()

@@ -17,6 +17,7 @@ from billing.tests.deletions.conftest import (
     accept_notices,
     read_events,
 )
+from caravel.tests.support.celery_tasks import run_each
 from caravel.tests.support.search import examples
 from relays.models import Relay
 from relays.services import lifecycle
@@ -153,7 +154,8 @@ class World:
 
 @pytest.mark.search
 def test_no_relay_is_deleted_before_its_announced_date(clock, monkeypatch):
-    monkeypatch.setattr(review_suspended_relay, "delay", review_suspended_relay)
+    run = run_each(review_suspended_relay)
+    monkeypatch.setattr(review_suspended_relay, "delay_many", run)
     world = World(clock, seed=1)
 
     world.run()

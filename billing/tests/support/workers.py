@@ -18,7 +18,6 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from caravel.core.celery_task import CaravelTask
-from caravel.core.db import transactions
 from caravel.nostr.relays.pool import RelayPool
 
 #: Far more tasks than any action of the tests causes.
@@ -29,16 +28,6 @@ _MAX_DEPTH = 3
 
 class Killed(BaseException):
     """Stands for SIGKILL; a BaseException, so that no handler catches it."""
-
-
-class PooledConnection:
-    """The database connection with a `close` that keeps it open, as a pool does."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(connection, name)
-
-    def close(self) -> None:
-        """Do nothing: reconnecting before each call would be slow."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +117,6 @@ class Workers:
         """Capture enqueued tasks and intercept external calls within the block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(CaravelTask, "apply_async", self._enqueuing())
-            patch.setattr(transactions, "connection", PooledConnection())
             for owner, name in (
                 (stripe.RequestsClient, "request"),
                 (RelayPool, "request_all"),

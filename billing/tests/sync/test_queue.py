@@ -18,15 +18,22 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("priced_plans")]
 
 
 @pytest.fixture
-def enqueued_ids(monkeypatch):
-    """The tenants whose sync was enqueued, in order."""
-    sent: list[str] = []
-    monkeypatch.setattr(
-        sync_subscription,
-        "apply_async",
-        lambda args=(), kwargs=None, **options: sent.append(args[0]),
-    )
-    return sent
+def enqueued(monkeypatch):
+    """The tenants whose sync was enqueued, in order, and the delays of their tasks."""
+    ids: list[str] = []
+    delays: list[int] = []
+
+    def send(args=(), kwargs=None, *, countdown=0):
+        ids.append(args[0])
+        delays.append(countdown)
+
+    monkeypatch.setattr(sync_subscription, "apply_async", send)
+    return ids, delays
+
+
+@pytest.fixture
+def enqueued_ids(enqueued):
+    return enqueued[0]
 
 
 @pytest.fixture
@@ -113,7 +120,7 @@ def test_sweep_enqueues_the_sync_when_the_broker_was_down(
     assert sync_of(tenant).is_stale
     monkeypatch.undo()
     sent: list[str] = []
-    monkeypatch.setattr(sync_subscription, "delay", sent.append)
+    monkeypatch.setattr(sync_subscription, "delay_many", sent.extend)
 
     sweep_stale_tenants()
     assert sent == []
@@ -257,7 +264,7 @@ def test_lost_lease_stops_calls_and_leaves_the_tenant_stale():
     assert row.failures == 0
 
 
-def test_change_during_a_sync_leaves_the_tenant_stale_and_enqueued(
+def test_change_during_a_sync_leaves_the_tenant_stale_with_one_message(
     enqueued_ids, on_commit
 ):
     tenant = RelayFactory().tenant
@@ -268,8 +275,45 @@ def test_change_during_a_sync_leaves_the_tenant_stale_and_enqueued(
     with on_commit():
         assert lease.release() is False
 
-    assert sync_of(tenant).is_stale
-    assert enqueued_ids == [tenant.pk, tenant.pk]
+    row = sync_of(tenant)
+    assert row.is_stale
+    assert row.enqueued_at
+    assert enqueued_ids == [tenant.pk]
+
+
+def test_message_that_comes_during_a_sync_is_sent_again_without_a_delay(
+    enqueued, on_commit, settings
+):
+    tenant = RelayFactory().tenant
+    lease = acquire(tenant)
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+    assert Lease.acquire(SubscriptionSync, tenant.pk) is None
+
+    with on_commit():
+        assert lease.release() is False
+
+    ids, delays = enqueued
+    assert ids == [tenant.pk, tenant.pk]
+    assert delays == [settings.BILLING_SYNC_DELAY, 0]
+    assert sync_of(tenant).enqueued_at
+
+
+def test_message_that_comes_as_the_lease_is_released_takes_it(monkeypatch):
+    tenant = RelayFactory().tenant
+    lease = acquire(tenant)
+    mark_stale(tenant_id=tenant.pk)
+    take = Lease._take
+
+    def take_late(late, rows):
+        monkeypatch.setattr(Lease, "_take", take)
+        taken = take(late, rows)
+        lease.release()
+        return taken
+
+    monkeypatch.setattr(Lease, "_take", take_late)
+
+    assert Lease.acquire(SubscriptionSync, tenant.pk)
 
 
 def test_change_is_enqueued_after_a_message_that_found_the_lease_taken(

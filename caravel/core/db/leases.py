@@ -15,6 +15,7 @@ from django.db import models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from caravel.core.db.updates import update_returning
 from caravel.core.db.work_items import (
     NO_FAILURE,
     WorkItem,
@@ -24,6 +25,7 @@ from caravel.core.db.work_items import (
 from caravel.core.exceptions import LeaseLost
 
 DURATION = timedelta(seconds=60)
+_RELEASED: dict[str, object] = {"lease_token": None, "lease_until": None}
 #: More than one call can take: its timeout, connecting included, is 22 seconds.
 MIN_REMAINING = timedelta(seconds=25)
 
@@ -53,8 +55,10 @@ class LeasedItem(WorkItem):
     def is_stale(self) -> bool:
         return self.version != self.synced_version
 
-    def set_synced(self, now: datetime) -> None:
-        """Set further columns at the end of a sync; the caller saves them."""
+    @classmethod
+    def synced_columns(cls, now: datetime, *, is_stale: bool) -> dict[str, object]:
+        """Return further columns to set at the end of a sync."""
+        return {}
 
 
 class Lease:
@@ -75,21 +79,31 @@ class Lease:
         Returns None otherwise, and if another worker holds the lease. Clears
         `enqueued_at`: this sync serves all messages sent so far.
         """
-        now = timezone.now()
         lease = cls(model, pk)
+        now = timezone.now()
         free = Q(lease_until=None) | Q(lease_until__lte=now)
         due = Q(failures=0) | Q(next_attempt_at__lte=now)
         rows = model._default_manager.filter(pk=pk)
         stale = rows.exclude(version=F("synced_version"))
-        taken = stale.filter(free, due).update(
-            lease_token=lease._token, lease_until=lease._until, enqueued_at=None
+        while True:
+            if lease._take(stale.filter(free, due)):
+                return lease
+            # This message is consumed: the next change, or the end of the sync that
+            # holds the lease, has to send another. If it ended just now, try again.
+            is_consumed = stale.filter(~(free & due)).update(enqueued_at=None)
+            if is_consumed or not stale.exists():
+                return None
+
+    def _take(self, rows: models.QuerySet[LeasedItem]) -> bool:
+        versions = update_returning(
+            rows,
+            "version",
+            lease_token=self._token,
+            lease_until=self._until,
+            enqueued_at=None,
         )
-        if not taken:
-            # This message is consumed: the next change has to send another.
-            stale.filter(~due).update(enqueued_at=None)
-            return None
-        lease.version = lease.row().values_list("version", flat=True).get()
-        return lease
+        self.version = versions[0] if versions else 0
+        return bool(versions)
 
     def renew(self) -> None:
         """Check that the lease is held, and extend it if too short for one call.
@@ -111,18 +125,29 @@ class Lease:
 
         It stays stale if it changed in the meantime, or the lease was lost.
         """
+        now = timezone.now()
+        columns = {
+            "synced_version": self.version,
+            **self._model.synced_columns(now, is_stale=False),
+            **_RELEASED,
+            **NO_FAILURE,
+        }
+        unchanged = self.row().filter(version=self.version)
+        if unchanged.update(enqueued_at=None, **columns):
+            return True
         with transaction.atomic():
             item = self.row().select_for_update().first()
-            if item is None:
-                return False
-            item.synced_version = self.version
-            item.enqueued_at = None
-            item.set_synced(timezone.now())
-            self._release(item, NO_FAILURE)
-            if item.is_stale:
-                # A message sent meanwhile found the lease taken: send another.
-                item.enqueue()
-        return not item.is_stale
+            if item is not None:
+                self._release_stale(item, now)
+        return False
+
+    def _release_stale(self, item: LeasedItem, now: datetime) -> None:
+        item.synced_version = self.version
+        columns = self._model.synced_columns(now, is_stale=True)
+        self._release(item, {**columns, **NO_FAILURE})
+        if item.enqueued_at is None:
+            # The change's message has found the lease taken. Its delay is over.
+            item.enqueue(countdown=0)
 
     def release_failed(self, error: Exception) -> None:
         """Release the lease and record the error; the sweep retries later.

@@ -1,4 +1,4 @@
-"""Guard against network calls inside database transactions."""
+"""Database connections, and a guard against network calls inside transactions."""
 
 from django.db import connection
 
@@ -8,9 +8,11 @@ class NetworkInTransaction(RuntimeError):
 
 
 def release_connection() -> None:
-    """Close the database connection, or return it to the pool, before a network call.
+    """Return the database connection to the pool, if there is one, before a call.
 
-    Raises NetworkInTransaction inside `atomic()`.
+    Without a pool it is kept, unless DATABASE_CONN_MAX_AGE is 0: to connect again costs
+    more than ten statements. Its next use finds out whether it still works. Raises
+    NetworkInTransaction inside `atomic()`.
     """
     # The transaction that Django's TestCase wraps around each test does not count.
     if any(
@@ -18,5 +20,9 @@ def release_connection() -> None:
         for block in connection.atomic_blocks
     ):
         raise NetworkInTransaction("Commit before calling the network.")
-    if not connection.in_atomic_block:
+    if connection.in_atomic_block:
+        return
+    if connection.settings_dict["CONN_MAX_AGE"] == 0:
         connection.close()
+    else:
+        connection.health_check_done = False

@@ -7,6 +7,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from caravel.tests.support.celery_tasks import run_each
 from caravel.tests.support.waiting import LIMIT
 from lightning.clients import nwc
 from lightning.clients.nwc_replies import Lookup, Status
@@ -50,7 +51,7 @@ def fresh(invoice):
 
 def tick():
     """Run the task of a beat and the tasks that it enqueues."""
-    with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
+    with patch.object(poll_wallet, "delay_many", side_effect=run_each(poll_wallet)):
         watch_invoices()
 
 
@@ -327,10 +328,10 @@ def test_one_task_is_enqueued_per_wallet(own_wallet, tenant):
     due = {"next_attempt_at": timezone.now()}
     make_invoices(tenant, own_wallet.pubkey, [due] * 30)
 
-    with patch.object(poll_wallet, "delay") as delay:
+    with patch.object(poll_wallet, "delay_many") as delay_many:
         watch_invoices()
 
-    delay.assert_called_once_with(own_wallet.pubkey)
+    delay_many.assert_called_once_with([own_wallet.pubkey])
 
 
 def test_unknown_payment_hash_is_ignored(own_wallet):

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from caravel.tests.support.celery_tasks import run_each
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Lookup
 from lightning.clients.nwc_uri import parse_nwc_url
@@ -133,7 +134,7 @@ def hundred_open(coinos):
 
 def tick():
     """Run the task of a beat and the tasks that it enqueues."""
-    with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
+    with patch.object(poll_wallet, "delay_many", side_effect=run_each(poll_wallet)):
         watch_invoices()
 
 

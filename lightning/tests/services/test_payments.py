@@ -423,20 +423,21 @@ def test_database_enforces_one_payer_and_one_request(payment_request, tenant):
 
 def test_sweep_enqueues_an_attempt_whose_message_was_lost(alice, payment_request):
     payment = start(payment_request)
+    sent: list[int] = []
 
     with (
-        patch.object(run_nwc_payment, "delay") as delay,
+        patch.object(run_nwc_payment, "delay_many", side_effect=sent.extend),
         time_machine.travel(timezone.now() + timedelta(seconds=299)),
     ):
         resolve_payments()
-    assert not delay.called
+    assert sent == []
     with (
-        patch.object(run_nwc_payment, "delay") as delay,
+        patch.object(run_nwc_payment, "delay_many", side_effect=sent.extend),
         time_machine.travel(timezone.now() + timedelta(seconds=301)),
     ):
         resolve_payments()
         resolve_payments()
-    delay.assert_called_once_with(payment.pk)
+    assert sent == [payment.pk]
 
 
 def test_payment_after_a_refusal_is_recorded(wallets, alice, payment_request):

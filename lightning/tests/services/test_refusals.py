@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 import time_machine
 
+from caravel.tests.support.celery_tasks import run_each
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, outcomes
@@ -47,7 +48,7 @@ def after_refusal(payment, seconds):
 
 def beat():
     """Run the task of a beat, and the tasks that it enqueues."""
-    with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
+    with patch.object(poll_wallet, "delay_many", side_effect=run_each(poll_wallet)):
         watch_invoices()
 
 

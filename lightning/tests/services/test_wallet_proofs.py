@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from io import StringIO
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 import time_machine
@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.utils import timezone
 
+from caravel.tests.support.celery_tasks import run_each
 from lightning.checks import check_proofs_are_required
 from lightning.clients.nwc import Wallet
 from lightning.exceptions import InvoiceMismatch, OwnWalletUnproven
@@ -58,9 +59,10 @@ def prove(clock, pubkey, *, after=4 * MINUTE) -> WalletProof:
 
 def run_beat():
     """Run the beat task, and the tasks that it enqueues."""
-    with patch.object(prove_wallet, "delay", side_effect=prove_wallet) as delay:
+    run = Mock(side_effect=prove_wallet)
+    with patch.object(prove_wallet, "delay_many", side_effect=run_each(run)):
         prove_wallets()
-    return delay.call_count
+    return run.call_count
 
 
 # --- the proof

@@ -485,10 +485,10 @@ def test_sweep_sends_lost_messages_again_and_deletes_old_files(relay, order):
     export = order(relay)
     RelayExport.objects.filter(pk=export.pk).update(enqueued_at=None)
 
-    with patch("relays.tasks.export_relay.delay") as send:
+    with patch("relays.tasks.export_relay.delay_many") as send:
         sweep_relay_exports()
 
-    send.assert_called_once_with(export.pk)
+    send.assert_called_once_with([export.pk])
     old.refresh_from_db()
     assert old.state == State.EXPIRED
 

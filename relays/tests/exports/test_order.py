@@ -144,9 +144,9 @@ def test_files_that_cannot_be_deleted_stop_no_export():
 
     with (
         patch.object(endings, "expire_exports", side_effect=TimeoutError),
-        patch.object(export_relay, "delay") as send,
+        patch.object(export_relay, "delay_many") as send,
         pytest.raises(TimeoutError),
     ):
         sweep_relay_exports()
 
-    send.assert_called_once_with(export.pk)
+    send.assert_called_once_with([export.pk])

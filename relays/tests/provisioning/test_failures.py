@@ -233,7 +233,7 @@ def test_sweep_finds_the_relay_of_a_killed_worker(provisioning, kill, monkeypatc
     with pytest.raises(Killed):
         provisioning.sync(relay)
     sent: list[str] = []
-    monkeypatch.setattr(sync_relay, "delay", sent.append)
+    monkeypatch.setattr(sync_relay, "delay_many", sent.extend)
 
     with time_machine.travel(timezone.now() + DURATION):
         sweep_relay_syncs()

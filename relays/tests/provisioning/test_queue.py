@@ -141,7 +141,7 @@ def test_sweep_enqueues_the_sync_when_the_broker_was_down(on_commit, monkeypatch
         relay = RelayFactory()
     RelaySync.objects.update(enqueued_at=None)
     sent: list[str] = []
-    monkeypatch.setattr(sync_relay, "delay", sent.append)
+    monkeypatch.setattr(sync_relay, "delay_many", sent.extend)
 
     sweep_relay_syncs()
     sweep_relay_syncs()

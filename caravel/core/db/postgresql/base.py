@@ -1,0 +1,30 @@
+"""The database backend; Django looks for `DatabaseWrapper` here."""
+
+import select
+from typing import cast
+
+import psycopg
+from django.db.backends.postgresql import base
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Connection that is asked whether it works only if the server has sent something.
+
+    Between two statements a server is silent, unless it says goodbye or the connection
+    ends (https://www.postgresql.org/docs/current/protocol-flow.html, "Asynchronous
+    Operations" and "Termination"): the socket is readable then.
+    """
+
+    def is_usable(self) -> bool:
+        connection = cast("psycopg.Connection | None", self.connection)
+        if connection is None or connection.closed:
+            return False
+        is_silent = not _is_readable(connection.fileno())
+        return is_silent or bool(super().is_usable())
+
+
+def _is_readable(fd: int) -> bool:
+    # Not select(), which fails for descriptors from 1,024 on.
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
