@@ -11,11 +11,9 @@ SAMPLE = {1_000: 40, 10_000: 200}
 #: need than the fewest, in megabytes.
 LISTED = (1_000, 50_000, 200_000)
 MAX_GROWTH = 64.0
-#: Requests to Stripe per second, its limit in live mode:
+#: Requests to Stripe per second in live mode, and those to one endpoint:
 #: https://docs.stripe.com/rate-limits
-RATE = 100
-#: Share of them that a reconciliation makes.
-RATE_SHARE = 0.75
+RATE, ENDPOINT_RATE = 100, 25
 #: Titles of the plots.
 DURATION = "Duration, s, by tenants"
 MEMORY = "Memory, MB, by tenants"
