@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0017_quoted'),
+        ('billing', '0018_reconciliation'),
         ('lightning', '0005_list_indexes'),
         ('tenants', '0013_list_indexes'),
     ]
