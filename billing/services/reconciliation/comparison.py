@@ -6,12 +6,12 @@ was before. So is a stale one, which has a sync of its own before it.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import BooleanField, Count, ExpressionWrapper, Q, QuerySet
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Q
 from django.db.models.expressions import Combinable
+from django.db.models.sql import Query
 from django.utils import timezone
 
 from billing.services.dunning.payment_block import blocked_q, on_hold_q
@@ -41,53 +41,67 @@ def mark_drifted(chunk: Chunk, *, listed_since: datetime) -> tuple[int, dict[str
     """
     add_missing(Tenant.objects.filter(**chunk.filters("pk")))
     now = timezone.now()
-    tenants, tenant_params = _tenants(chunk, now).query.sql_with_params()
-    wanted, wanted_params = _wanted(chunk).query.sql_with_params()
+    checked, checked_params = _checked(chunk, now, listed_since).sql_with_params()
+    wanted, wanted_params = _wanted(chunk).sql_with_params()
     email_end = f"@{settings.BILLING_EMAIL_DOMAIN}"
-    params = [listed_since, email_end, *tenant_params, *wanted_params, now, now]
+    sql = _SQL.format(checked=checked, wanted=wanted, drifts=_DRIFTS)
     with connection.cursor() as cursor:
-        cursor.execute(
-            _SQL.format(tenants=tenants, wanted=wanted, drifts=_DRIFTS), params
-        )
+        cursor.execute(sql, [email_end, *checked_params, *wanted_params, now, now])
         counts = dict(cursor.fetchall())
     return counts.pop("", 0), counts
 
 
-def _tenants(chunk: Chunk, now: datetime) -> QuerySet[Tenant, Any]:
-    def is_true(condition: Q) -> Combinable:
-        return ExpressionWrapper(condition, output_field=BooleanField())
-
-    return (
-        Tenant.objects.filter(**chunk.filters("pk"))
-        .order_by()
-        .annotate(
-            is_blocked=is_true(blocked_q(now)),
-            is_on_hold=is_true(on_hold_q()),
-        )
-        .values_list(
-            "pk",
-            "stripe_customer_id",
-            "stripe_subscription_id",
-            "display_name",
-            "payment_overdue_since",
-            "billing_on_hold_since",
-            "email",
-            "email_confirmed_at",
-            "is_blocked",
-            "is_on_hold",
-        )
+def _checked(chunk: Chunk, now: datetime, listed_since: datetime) -> Query:
+    """Return the query of the tenants to compare, with the columns of `checked`."""
+    in_time = Q(subscription_sync__synced_at=None) | Q(
+        subscription_sync__synced_at__lt=listed_since
     )
+    # The bounds of both tables, since PostgreSQL does not infer one from the other.
+    tenants = Tenant.objects.filter(
+        in_time,
+        subscription_sync__version=F("subscription_sync__synced_version"),
+        **chunk.filters("pk"),
+        **chunk.filters("subscription_sync__pk"),
+    )
+    columns = (
+        "pk",
+        "stripe_customer_id",
+        "stripe_subscription_id",
+        "display_name",
+        "email",
+        "email_confirmed_at",
+        "payment_overdue_since",
+        "billing_on_hold_since",
+        "subscription_sync__customer_name",
+        "subscription_sync__customer_email",
+        "subscription_sync__paused_subscription_id",
+        "subscription_sync__paused_at",
+        "subscription_sync__collection_pause",
+        "subscription_sync__collection_resumes_at",
+        "subscription_sync__terms",
+        "subscription_sync__foreign_ids",
+    )
+    blocks = {
+        "is_blocked": _is_true(blocked_q(now)),
+        "is_on_hold": _is_true(on_hold_q()),
+    }
+    return tenants.order_by().annotate(**blocks).values_list(*columns, *blocks).query
 
 
-def _wanted(chunk: Chunk) -> QuerySet[Relay, Any]:
-    # A plan without a price is not in `goal`, but `not_billed`.
-    return (
+def _is_true(condition: Q) -> Combinable:
+    return ExpressionWrapper(condition, output_field=BooleanField())
+
+
+def _wanted(chunk: Chunk) -> Query:
+    """Return the query of the relays by tenant and price, which may be missing."""
+    relays = (
         Relay.objects.billable()
         .filter(**chunk.filters("tenant_id"))
         .order_by()
         .values_list("tenant_id", "plan__stripe_price_id", "plan__price_problem")
         .annotate(quantity=Count("pk"))
     )
+    return relays.query
 
 
 _DRIFT = "SELECT '{reason}' AS reason, pubkey FROM ({query}) tenants"
@@ -95,23 +109,13 @@ _DRIFTS = " UNION ALL ".join(
     _DRIFT.format(reason=reason, query=query) for reason, query in REASONS.items()
 )
 _SQL = """
-WITH settings (listed_since, email_end) AS (SELECT %s::timestamptz, %s::text),
-tenant (
-    pubkey, customer, current_id, display_name, overdue_since, on_hold_since,
-    email, email_confirmed_at, is_blocked, is_on_hold
-) AS ({tenants}),
+WITH settings (email_end) AS (SELECT %s::text),
+checked (
+    pubkey, customer, current_id, display_name, email, email_confirmed_at,
+    overdue_since, on_hold_since, given_name, given_email, paused_id, paused_at,
+    collection_pause, collection_resumes_at, terms, foreign_ids, is_blocked, is_on_hold
+) AS MATERIALIZED ({checked}),
 all_wanted (pubkey, price, problem, quantity) AS ({wanted}),
-checked AS MATERIALIZED (
-    SELECT tenant.*,
-        CASE WHEN email_confirmed_at IS NULL THEN '' ELSE email END AS address,
-        sync.customer_name AS given_name, sync.customer_email AS given_email,
-        sync.paused_subscription_id AS paused_id, sync.paused_at,
-        sync.collection_pause, sync.collection_resumes_at, sync.terms, sync.foreign_ids
-    FROM settings, tenant
-    JOIN billing_subscriptionsync sync ON sync.tenant_id = pubkey
-    WHERE sync.version = sync.synced_version
-        AND (sync.synced_at IS NULL OR sync.synced_at < listed_since)
-),
 wanted AS MATERIALIZED (
     SELECT all_wanted.* FROM all_wanted JOIN checked USING (pubkey)
 ),

@@ -20,7 +20,8 @@ REASONS = {
     "customer_details": """
         SELECT pubkey FROM checked, settings
         WHERE customer IS NOT NULL AND NOT (
-            CASE WHEN address <> '' THEN given_email = address
+            CASE WHEN email <> '' AND email_confirmed_at IS NOT NULL
+                THEN given_email = email
                 ELSE given_email LIKE 'npub1%%' AND substr(given_email, 64) = email_end
             END
             AND CASE WHEN display_name <> '' THEN given_name = display_name

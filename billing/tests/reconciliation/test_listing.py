@@ -78,6 +78,25 @@ def test_first_run_lists_each_subscription_once_in_one_window(sandbox, listed):
     assert (run.requests, run.subscriptions, run.windows.count()) == (3, 5, 1)
 
 
+def test_listed_subscriptions_are_read_as_those_of_one_customer(sandbox, subscriber):
+    api = sandbox.client()
+    id = str(subscriber.stripe_subscription_id)
+    pause = {"behavior": "void", "resumes_at": sandbox.now() + builders.DAY}
+    api.v1.subscriptions.update(
+        id,
+        {
+            "discounts": [{"coupon": builders.coupon(api).id}],
+            "default_tax_rates": [builders.tax_rate(api).id],
+            "pause_collection": pause,
+        },
+    )
+
+    page = Stripe().subscriptions.list_page(created={})
+
+    customer = str(subscriber.stripe_customer_id)
+    assert page.subscriptions == Stripe().subscriptions.list(customer=customer)
+
+
 def test_next_run_divides_the_time_by_what_the_last_one_listed(sandbox, listed):
     reconcile()
 
