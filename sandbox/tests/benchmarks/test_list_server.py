@@ -42,7 +42,9 @@ def lists(tmp_path):
 
 def read(lists, **query):
     """Return all subscriptions of a query, and the number of pages."""
-    found, pages, cursor = [], 0, {}
+    found: list[dict[str, object]] = []
+    cursor: dict[str, str] = {}
+    pages = 0
     while True:
         text = urlencode({"limit": 100, **query, **cursor})
         response = run(lists.respond(Request("GET", "/v1/subscriptions", text)))
