@@ -21,4 +21,4 @@ RUN SECRET_KEY=only-to-collect-static-files_signs-nothing_0123456789 ALLOWED_HOS
     python manage.py collectstatic --noinput
 RUN useradd --create-home caravel
 USER caravel
-CMD ["gunicorn", "caravel.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "caravel.web_server.Worker", "--threads", "8"]
+CMD ["gunicorn", "caravel.wsgi", "--preload", "--bind", "0.0.0.0:8000", "--worker-class", "caravel.web_server.Worker", "--threads", "8"]

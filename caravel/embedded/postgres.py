@@ -156,15 +156,15 @@ def _start(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
 
 def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
     options = {
+        # Four processes less, for which one machine's few data have no work.
+        "io_method": "sync",
+        "max_logical_replication_workers": "0",
         "listen_addresses": "",
         "port": str(PORT),
         # A list of names; unquoted, a space would end the name.
         "unix_socket_directories": '"{}"'.format(str(layout.run).replace('"', '""')),
         "unix_socket_permissions": "0700",
         "max_connections": "200",
-        # Four processes less, for which one machine's few data have no work.
-        "io_method": "sync",
-        "max_logical_replication_workers": "0",
         # Of an SSD, or of memory. By its default, of a hard disk, PostgreSQL reads
         # whole tables to find a few hundred rows.
         "random_page_cost": "1.1",
