@@ -34,8 +34,11 @@ from caravel.core.exceptions import LeaseLost
 
 #: Pages that are requested at once: they are also all that is in memory.
 _THREADS = 16
-#: Share of the rate limit that is left to syncs and payments is the rest.
+#: Share of all requests; the rest is left to syncs and payments.
 _RATE_SHARE = 0.75
+#: Pages per second at most. Stripe allows 25 requests to one endpoint, and syncs list
+#: subscriptions, too: https://docs.stripe.com/rate-limits
+_MAX_RATE = 20.0
 #: Seconds after which the lease is renewed if no page has come.
 _MAX_WAIT = 5.0
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
@@ -59,13 +62,18 @@ class Pacer:
         time.sleep(max(0.0, at - time.monotonic()))
 
 
+def pages_per_second() -> float:
+    """Return how many pages may be requested in a second."""
+    return min(settings.STRIPE_MAX_REQUESTS_PER_SECOND * _RATE_SHARE, _MAX_RATE)
+
+
 class Listing:
     """The list of all subscriptions for one run, by the holder of its lease."""
 
     def __init__(self, lease: Lease, *, deadline: float) -> None:
         self._lease = lease
         self._deadline = deadline
-        self._pacer = Pacer(settings.STRIPE_MAX_REQUESTS_PER_SECOND * _RATE_SHARE)
+        self._pacer = Pacer(pages_per_second())
         windows = ReconciliationWindow.objects.filter(run=lease.pk)
         self._waiting = deque(windows.filter(done=False))
 
