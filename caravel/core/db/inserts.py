@@ -7,22 +7,17 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, connection, models
 from psycopg import sql
 
-# Typed loosely: its type lacks the attribute.
-_wrapper: Any = connection
-
 
 def insert_if_new(model: type[models.Model], values: Mapping[str, object]) -> bool:
     """Insert a row unless there is one with its key; return whether there was none.
 
-    Columns without a value get the default of their field. A connection that has died
-    since its last use is replaced. Django would find out with a query before each
-    request (CONN_HEALTH_CHECKS), and its own methods insert within a transaction: four
-    round trips instead of one.
+    Columns without a value get the default of their field. If the connection dies, it
+    is replaced and the statement repeated. Django's own methods insert within a
+    transaction: three round trips instead of one.
     """
     statement, defaults = _statement(model, tuple(values))
     parameters = [*values.values(), *(default() for default in defaults)]
     was_connected = connection.connection is not None
-    _wrapper.health_check_done = True
     try:
         return _execute(statement, parameters)
     except (OperationalError, InterfaceError):

@@ -1,0 +1,1 @@
+"""Tests of what tasks, and their messages, have in common."""
