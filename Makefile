@@ -13,7 +13,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test search contract interop bench check lint style types imports clients deploy-check shell manage lock reset clean
+.PHONY: help setup run demo test search contract interop bench figures check lint style types imports clients deploy-check shell manage lock reset clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -56,10 +56,17 @@ interop: $(READY) $(COUNTERPARTS) $(NODE_MODULES) ## test wallets, wallet client
 	@$(BIN)/python -m pytest interop $(or $(ARGS),-n 2 --dist worksteal)
 
 # One environment for each file: the counterparts' requirements exclude each other.
-interop/venvs/%/.ready: interop/requirements/%.txt | $(READY)
+define VENV_FROM_FILE
 	@$(PYTHON) -m venv --clear $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
+endef
+
+interop/venvs/%/.ready: interop/requirements/%.txt | $(READY)
+	$(VENV_FROM_FILE)
+
+benchmarks/venvs/%/.ready: benchmarks/requirements/%.txt | $(READY)
+	$(VENV_FROM_FILE)
 
 # Node comes from PyPI, with npm.
 $(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/node/.ready
@@ -68,13 +75,14 @@ $(NODE_MODULES): interop/package.json interop/package-lock.json interop/venvs/no
 	  ci --prefix interop --loglevel=error
 	@touch $@
 
-bench: $(READY) ## measure wallet payments, relays provisioned, the web under attack, the sandbox Stripe
-	@status=0; for name in $(BENCHMARKS); do \
-	  $(BIN)/python -m benchmarks.$$name $(ARGS) || status=1; done; exit $$status
+bench: $(READY) benchmarks/venvs/djstripe/.ready ## run all benchmarks; ARGS="--quick NAME" measures less, or only some
+	@$(BIN)/python -m benchmarks $(ARGS)
 
-BENCHMARKS := wallet_payments hostile_relays attacks provisioning sandbox_stripe
+figures: $(READY) ## write the figures of `make bench` to docs/performance.md
+	@$(BIN)/python -m benchmarks.report
 
-check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients
+check: lint style types imports deploy-check clients ## style, prose, types, import rules, migrations, production settings, API clients, figures
+	@$(BIN)/python -m benchmarks.report --check
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run
 
 lint: $(READY)
@@ -118,8 +126,8 @@ lock: $(READY) ## compile the requirements
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
 	$(BIN)/pip-compile $(LOCK) --output-file requirements-dev.txt requirements-dev.in
 	cd tools/api_clients && $(CURDIR)/$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
-	cd interop/requirements && for name in *.in; do \
-	  $(CURDIR)/$(BIN)/pip-compile $(LOCK) --output-file $${name%.in}.txt $$name; done
+	for directory in interop benchmarks; do cd $(CURDIR)/$$directory/requirements && for name in *.in; do \
+	  $(CURDIR)/$(BIN)/pip-compile $(LOCK) --output-file $${name%.in}.txt $$name; done; done
 
 LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
@@ -130,4 +138,4 @@ reset: $(READY) ## delete the data of `make run`
 clean: ## delete the virtual environments and all data
 	@if [ -f var/embedded.lock ] && [ -f $(READY) ]; then \
 	  env CARAVEL_VAR=var $(BIN)/python -m sandbox.demo.reset; fi
-	rm -rf $(VENV) var interop/node_modules interop/venvs
+	rm -rf $(VENV) var interop/node_modules interop/venvs benchmarks/venvs

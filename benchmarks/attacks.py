@@ -30,6 +30,7 @@ from statistics import quantiles
 import stripe
 
 from benchmarks.support.attackers import request
+from benchmarks.support.results import Results
 from caravel import dev_defaults, embedded
 from caravel.tests.support.waiting import read_line
 from caravel.tests.support.web_server import WebServer, command, running
@@ -79,24 +80,19 @@ class Intake:
         self.elapsed += time.perf_counter() - started
         self.cpu += cpu_of_children(web.process.pid) - cpu
 
-    def show(self, label: str) -> None:
-        print(
-            f"  {label:14}p95{self.p95 * 1000:6.0f} ms{self.rate:7.0f} per second"
-            f"{self.work * 1000:7.2f} ms of CPU each"
-        )
-
 
 def main() -> int:
     """Measure and print; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer webhooks")
-    webhooks = 50 if parser.parse_args().quick else 200
+    quick = parser.parse_args().quick
+    results, webhooks = Results("attacks", quick=quick), 50 if quick else 200
     with tempfile.TemporaryDirectory(prefix="caravel-bench-") as directory:
         var = Path(directory)
         with servers(var) as env:
-            fast = compare_servers(env, var, webhooks)
-            calm = measure_attacks(env, var, webhooks)
-    return 0 if fast and calm else 1
+            compare_servers(results, env, var, webhooks)
+            measure_attacks(results, env, var, webhooks)
+    return results.finish()
 
 
 @contextmanager
@@ -120,8 +116,10 @@ def servers(var: Path) -> Iterator[dict[str, str]]:
         yield env
 
 
-def compare_servers(env: dict[str, str], var: Path, webhooks: int) -> bool:
-    """Print the measurements of both servers; return whether ours needs no more."""
+def compare_servers(
+    results: Results, env: dict[str, str], var: Path, webhooks: int
+) -> None:
+    """Record the CPU time of a webhook at both servers."""
     print(f"Webhooks, {CLIENTS} at once, stored by two web processes\n")
     threads = command("caravel.wsgi", "--worker-class", "gthread")
     with (
@@ -134,32 +132,37 @@ def compare_servers(env: dict[str, str], var: Path, webhooks: int) -> bool:
         for _ in range(TURNS):
             gthread.measure(before, webhooks)
             ours.measure(web, webhooks)
-    gthread.show("gthread")
-    ours.show("ours")
+    for name, intake in (("gthread", gthread), ("ours", ours)):
+        results.add(f"{name}_rate", f"Webhooks, {name}", intake.rate, "per second")
+        work = intake.work * 1_000
+        results.add(f"{name}_cpu", f"CPU time of each, {name}", work, "ms")
     ratio = ours.work / gthread.work
-    return report(f"{ratio:.2f} of gthread's CPU time", MAX_WORK, ratio <= MAX_WORK)
+    results.add("work", "CPU time, ours to gthread's", ratio, at_most=MAX_WORK)
 
 
-def measure_attacks(env: dict[str, str], var: Path, webhooks: int) -> bool:
-    """Print the waits under each attack; return whether all are short enough."""
-    print("Webhooks under attack\n")
+def measure_attacks(
+    results: Results, env: dict[str, str], var: Path, webhooks: int
+) -> None:
+    """Record the waits under each attack."""
+    print("\nWebhooks under attack\n")
     with running(command(), env, var / "web.log", seconds=TIMEOUT) as web:
         Intake().measure(web, webhooks)
-        kept = [measure_attack(name, web, webhooks) for name in ATTACKS]
-    return all(kept)
+        for name in ATTACKS:
+            measure_attack(results, name, web, webhooks)
 
 
-def measure_attack(name: str, web: WebServer, webhooks: int) -> bool:
-    """Print the waits with and without an attack."""
+def measure_attack(results: Results, name: str, web: WebServer, webhooks: int) -> None:
+    """Record the waits with and without an attack."""
     calm, attacked = Intake(), Intake()
     for _ in range(TURNS):
         calm.measure(web, webhooks)
         with attack(name, web.port):
             attacked.measure(web, webhooks)
-    calm.show("without")
-    attacked.show(f"under {name}")
+    results.add(f"{name}_calm", f"p95 before {name}", calm.p95 * 1_000, "ms")
+    results.add(f"{name}_p95", f"p95 under {name}", attacked.p95 * 1_000, "ms")
     ratio = attacked.p95 / calm.p95
-    return report(f"{ratio:.1f} times as long", MAX_RATIO, ratio <= MAX_RATIO)
+    label = f"p95 under {name}, times as long"
+    results.add(f"{name}_ratio", label, ratio, at_most=MAX_RATIO)
 
 
 def cpu_of_children(pid: int) -> float:
@@ -171,13 +174,6 @@ def cpu_of_children(pid: int) -> float:
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def report(result: str, limit: float, is_kept: bool) -> bool:
-    """Print a result and its limit; return whether the limit is kept."""
-    kept = "kept" if is_kept else "NOT KEPT"
-    print(f"\n{result}, limit {limit:g}: {kept}\n", flush=True)
-    return is_kept
 
 
 @contextmanager

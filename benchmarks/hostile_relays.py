@@ -11,7 +11,6 @@ Exits with 1 if a payment beside them takes more than twice as long.
 
 import argparse
 import os
-import statistics
 import sys
 import threading
 import time
@@ -19,11 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from importlib import import_module
+from statistics import median
 
 import django
 from django.utils import timezone
 
 from benchmarks.support import counterparts, flooding
+from benchmarks.support.results import Results
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import pool_for
 
@@ -37,7 +38,8 @@ def main() -> int:
     """Measure and print; return 1 if the limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer payments")
-    payments = 10 if parser.parse_args().quick else 40
+    quick = parser.parse_args().quick
+    results = Results("hostile_relays", quick=quick)
     with counterparts.running() as parties:
         os.environ.update(
             parties.environment,
@@ -51,7 +53,8 @@ def main() -> int:
         (url,) = parties.create_wallets(["tenant"], seconds=0.0)
         pay = payer(parties.environment["ROBOT_WALLET"], url)
         with flooding.running(RELAYS) as urls:
-            return compare(pay, urls, payments)
+            compare(results, pay, urls, payments=10 if quick else 40)
+    return results.finish()
 
 
 def payer(own_url: str, url: str) -> Callable[[], None]:
@@ -72,8 +75,10 @@ def payer(own_url: str, url: str) -> Callable[[], None]:
     return pay
 
 
-def compare(pay: Callable[[], None], urls: Sequence[str], payments: int) -> int:
-    """Measure both in turn; return 1 if the limit is missed."""
+def compare(
+    results: Results, pay: Callable[[], None], urls: Sequence[str], *, payments: int
+) -> None:
+    """Measure both in turn."""
     alone: list[float] = []
     beside: list[float] = []
     pay()  # connects, and learns what the wallet can do
@@ -81,20 +86,17 @@ def compare(pay: Callable[[], None], urls: Sequence[str], payments: int) -> int:
         alone += measure(pay, payments)
         with hostile_fetches(urls):
             beside += measure(pay, payments)
-    show("alone", alone)
-    show(f"beside {len(urls)} hostile relays", beside)
-    return 0 if report(alone, beside) else 1
+    report(results, alone, beside)
 
 
-def report(alone: list[float], beside: list[float]) -> bool:
-    """Print and return whether a payment takes short enough beside hostile relays."""
-    ratio = statistics.median(beside) / statistics.median(alone)
-    passed = ratio <= MAX_RATIO
-    print(
-        f"\n{ratio:.2f} times as long, at most {MAX_RATIO:g} allowed: "
-        f"{'reached' if passed else 'NOT REACHED'}\n"
-    )
-    return passed
+def report(results: Results, alone: list[float], beside: list[float]) -> None:
+    """Record both, and how much longer a payment takes beside hostile relays."""
+    others = f"Beside {RELAYS} hostile relays"
+    results.add("alone", "A payment alone, median", 1_000 * median(alone), "ms")
+    results.add("beside", f"{others}, median", 1_000 * median(beside), "ms")
+    results.add("beside_max", f"{others}, longest", 1_000 * max(beside), "ms")
+    ratio = median(beside) / median(alone)
+    results.add("ratio", f"{others}, times as long", ratio, at_most=MAX_RATIO)
 
 
 def measure(pay: Callable[[], None], payments: int) -> list[float]:
@@ -105,16 +107,6 @@ def measure(pay: Callable[[], None], payments: int) -> list[float]:
         pay()
         seconds.append(time.perf_counter() - started_at)
     return seconds
-
-
-def show(name: str, seconds: list[float]) -> None:
-    """Print a line of measurements."""
-    median, largest = statistics.median(seconds), max(seconds)
-    print(
-        f"  {name:28}{1000 * median:7.1f} ms, at most {1000 * largest:7.1f} ms, "
-        f"{len(seconds)} payments",
-        flush=True,
-    )
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.support import slow_zooid
 from benchmarks.support.installation import installed
+from benchmarks.support.results import Results
 from caravel.nostr import generate_secret_key, pubkey_of
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def main() -> int:
     """Measure and print; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a fifth of the relays")
-    share = 5 if parser.parse_args().quick else 1
+    quick = parser.parse_args().quick
+    results, share = Results("provisioning", quick=quick), 5 if quick else 1
     with tempfile.TemporaryDirectory(prefix="caravel-bench-") as directory:
-        return _measure(Path(directory), RELAYS // share, PROBES // share)
+        return _measure(results, Path(directory), RELAYS // share, PROBES // share)
 
 
-def _measure(directory: Path, relays: int, probes: int) -> int:
+def _measure(results: Results, directory: Path, relays: int, probes: int) -> int:
     secret, log = generate_secret_key(), directory / "worker.log"
     environment = {"ROBOT_SECRET": secret, "RELAY_DOMAIN": "relays.example"}
     with installed(directory, environment):
@@ -55,24 +57,24 @@ def _measure(directory: Path, relays: int, probes: int) -> int:
         with slow_zooid.running(pubkey_of(secret), seconds=LATENCY, state=state) as url:
             work.use(url)
             probed = work.probe(os.environ, log)
-    passed = _report(provisioned, RELAYS) and _report(probed, PROBES)
-    if not passed:
+    _report(results, "provisioned", provisioned, RELAYS)
+    _report(results, "probed", probed, PROBES)
+    if status := results.finish():
         lines = log.read_text(errors="replace").splitlines()[-30:]
         print("\n--- last lines of the worker", *lines, sep="\n", file=sys.stderr)
-    return 0 if passed else 1
+    return status
 
 
-def _report(measured: "Measurement", full: int) -> bool:
-    """Print a measurement; return whether the full number stays within the limit."""
+def _report(results: Results, key: str, measured: "Measurement", full: int) -> None:
+    """Record the time of the full number, after the rate of those measured."""
+    name = measured.name
+    results.add(f"{key}_rate", f"Relays {name}", measured.rate, "per second")
+    ratio = measured.rate / measured.single_rate
+    results.add(f"{key}_ratio", f"{name}, times one after the other", ratio)
     seconds = full / measured.rate
-    print(
-        f"  {measured.name:22}{measured.number:6} in {measured.seconds:5.1f} s"
-        f"{measured.rate:7.0f} per second, {measured.rate / measured.single_rate:.1f} "
-        f"times one after the other; {full:,} take {seconds:.0f} s "
-        f"(limit {LIMIT:.0f} s){'; ' if measured.faults else ''}{measured.faults}",
-        flush=True,
-    )
-    return seconds <= LIMIT and not measured.faults
+    label = f"{full:,} relays {name} in"
+    results.add(f"{key}_seconds", label, seconds, "s", at_most=LIMIT)
+    results.add(f"{key}_faults", f"{name} wrongly", measured.faults, at_most=0)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from benchmarks.support import server
 from benchmarks.support.account import Account
+from benchmarks.support.results import Results
 from benchmarks.support.server import Server
 from benchmarks.support.wire import Wire
 from caravel.tests.support.waiting import join
@@ -61,16 +62,19 @@ def main() -> int:
     """Measure and print; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="takes half a minute")
-    scale = Scale(quick=parser.parse_args().quick)
+    quick = parser.parse_args().quick
+    results, scale = Results("sandbox_stripe", quick=quick), Scale(quick=quick)
     with server.running() as sandbox, server.running_bare() as bare:
-        fast = measure_speed(sandbox, bare, scale)
+        measure_speed(results, sandbox, bare, scale)
     with server.running() as sandbox:
-        flat = measure_memory(sandbox, scale)
-    return 0 if fast and flat else 1
+        measure_memory(results, sandbox, scale)
+    return results.finish()
 
 
-def measure_speed(sandbox: Server, bare: Server, scale: Scale) -> bool:
-    """Print the rate of each kind and of the mix; return whether it suffices."""
+def measure_speed(
+    results: Results, sandbox: Server, bare: Server, scale: Scale
+) -> None:
+    """Record the rate of each kind, and of the mix compared with a bare server."""
     print(f"Requests per second over {CONNECTIONS} connections, one sandbox process\n")
     with accounts(sandbox) as clients:
         rates = {
@@ -79,20 +83,12 @@ def measure_speed(sandbox: Server, bare: Server, scale: Scale) -> bool:
         before = rate_of_bare(bare, scale.bare_seconds)
         mix = rate_of_mix(clients, scale.mix_seconds)
         after = rate_of_bare(bare, scale.bare_seconds)
-    for kind, rate in rates.items():
-        print(f"  {kind:10}{rate:8.0f}{rate / rates['retrieve']:8.2f} of retrieve")
-    print(f"  {'mix':10}{mix:8.0f}{mix / rates['retrieve']:8.2f} of retrieve")
-    return report_speed(mix, bare=(before + after) / 2)
-
-
-def report_speed(mix: float, bare: float) -> bool:
-    """Print and return whether the mix is fast enough for this machine."""
-    reached = mix >= MIN_SHARE * bare
-    print(
-        f"\n{mix / bare:.1%} of a server that does nothing ({bare:.0f} per second), "
-        f"{MIN_SHARE:.0%} required: {'reached' if reached else 'NOT REACHED'}\n"
-    )
-    return reached
+    for kind, rate in {**rates, "mix": mix}.items():
+        results.add(f"{kind}_rate", f"Requests, {kind}", rate, "per second")
+    nothing = (before + after) / 2
+    results.add("bare_rate", "A server that does nothing", nothing, "per second")
+    share = 100 * mix / nothing
+    results.add("share", "The mix, share of it", share, "%", at_least=100 * MIN_SHARE)
 
 
 @contextmanager
@@ -176,10 +172,10 @@ def run_concurrently(clients: list[Client], work: Callable[[Client], None]) -> f
     return time.perf_counter() - started
 
 
-def measure_memory(sandbox: Server, scale: Scale) -> bool:
-    """Print resident memory under load; return whether it stays flat."""
+def measure_memory(results: Results, sandbox: Server, scale: Scale) -> None:
+    """Record the growth of resident memory under load."""
     total = scale.step * scale.steps
-    print(f"Resident memory over {total:,} requests that create nothing\n")
+    print(f"\nResident memory over {total:,} requests that create nothing\n")
     with accounts(sandbox) as clients:
         run_concurrently(
             clients,
@@ -194,7 +190,17 @@ def measure_memory(sandbox: Server, scale: Scale) -> bool:
             sizes.append(sandbox.rss())
             print(f"  {(number + 1) * scale.step:>10,}{sizes[-1]:8.1f} MB", flush=True)
         cost = cost_of_customers(sandbox, clients, scale.customers)
-    return report_memory(sizes, cost)
+    report_memory(results, sizes, cost)
+
+
+def report_memory(results: Results, sizes: list[float], cost: float) -> None:
+    """Record the growth after the first third, and the memory of a customer."""
+    results.add("memory", "Memory at the end of the requests", sizes[-1], "MB")
+    growth = 100 * (sizes[-1] / sizes[len(sizes) // 3] - 1)
+    label = "Growth after the first third"
+    results.add("growth", label, growth, "%", at_most=100 * MAX_GROWTH)
+    label = "Memory of each new customer"
+    results.add("customer", label, cost, "kB", at_most=MAX_CUSTOMER_KB)
 
 
 def send_steady_requests(client: Account, total: int) -> None:
@@ -220,21 +226,6 @@ def cost_of_customers(sandbox: Server, clients: list[Account], number: int) -> f
     each = number // CONNECTIONS
     run_concurrently(clients, lambda client: repeat(client, "add_customer", each))
     return (sandbox.rss() - before) * 1024 / number
-
-
-def report_memory(sizes: list[float], cost: float) -> bool:
-    """Print and return whether memory stays within the limits."""
-    growth = sizes[-1] / sizes[len(sizes) // 3] - 1
-    flat, bounded = growth <= MAX_GROWTH, cost <= MAX_CUSTOMER_KB
-    print(
-        f"\nafter the first third {growth:+.1%}, {MAX_GROWTH:.0%} allowed: "
-        f"{'flat' if flat else 'NOT FLAT'}"
-    )
-    print(
-        f"per new customer: {cost:.1f} kB, "
-        f"{MAX_CUSTOMER_KB:.0f} allowed: {'bounded' if bounded else 'NOT BOUNDED'}"
-    )
-    return flat and bounded
 
 
 if __name__ == "__main__":

@@ -88,6 +88,8 @@ def collect_on_lightning_outcome(
     is_state_saved = update_fields is None or "state" in update_fields
     if raw or created or not is_state_saved:
         return
+    if instance.state in (NwcPayment.State.PAID, NwcPayment.State.FAILED):
+        return  # its bolt11, saved in the same transaction, has ended, too
     if not enqueue_collection(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
 

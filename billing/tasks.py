@@ -1,16 +1,22 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.models import (
+    Credit,
+    InvoiceCollection,
+    ReconciliationRun,
+    StripeEvent,
+    SubscriptionSync,
+)
 from billing.services.collection import collect
 from billing.services.credits import posting
 from billing.services.customers import catalog
 from billing.services.dunning import suspension, wallet_check
-from billing.services.events import endpoint, process
+from billing.services.events import drain, endpoint, process
 from billing.services.pull import events as pulled_events
 from billing.services.pull import objects
+from billing.services.reconciliation import reconcile
 from billing.services.subscriptions import sync
-from billing.services.sync import queue
 
 
 @shared_task(queue="stripe")
@@ -21,6 +27,11 @@ def sync_subscription(tenant_id: str) -> None:
 @shared_task(queue="stripe")
 def process_stripe_event(event_id: str) -> None:
     process.process_event(event_id=event_id)
+
+
+@shared_task(queue="stripe")
+def process_due_events() -> None:
+    drain.process_due_events()
 
 
 # Not in the queue of syncs and webhooks: it may wait for a wallet that never answers.
@@ -50,8 +61,9 @@ def sweep_stale_tenants() -> None:
 
 @shared_task
 def sweep_stripe_events() -> None:
+    process_due_events.delay()
     process_stripe_event.delay_many(
-        StripeEvent.objects.received().claim(now=timezone.now())
+        StripeEvent.objects.lost().claim(now=timezone.now())
     )
 
 
@@ -62,10 +74,21 @@ def sweep_credits() -> None:
 
 @shared_task
 def reconcile_subscriptions() -> None:
-    queue.mark_all_stale()
-    sweep_stale_tenants.delay()
+    reconcile.begin_due_run()
     discover_objects.delay()
     complete_webhook_events.delay()
+
+
+@shared_task(queue="stripe")
+def run_reconciliation(run_id: int) -> None:
+    reconcile.continue_run(run_id=run_id)
+    sweep_stale_tenants.delay_on_commit()
+
+
+@shared_task
+def sweep_reconciliations() -> None:
+    for run_id in ReconciliationRun.objects.stale().claim(now=timezone.now()):
+        run_reconciliation.delay(run_id)
 
 
 @shared_task(queue="stripe")

@@ -6,7 +6,7 @@ from billing.views.payment_page import CardView, PaymentPageView
 from billing.views.payment_status import PaymentStatusView
 from billing.views.receipt_files import ReceiptFileView
 from billing.views.relay_payment import RelayPaymentView
-from billing.views.webhooks import StripeWebhookView
+from billing.views.webhooks import PATH, stripe_webhook
 
 urlpatterns = [
     path("", home, name="home"),
@@ -29,5 +29,5 @@ urlpatterns = [
         RelayPaymentView.as_view(),
         name="relay-payment",
     ),
-    path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
+    path(PATH, stripe_webhook, name="stripe-webhook"),
 ]

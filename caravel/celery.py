@@ -1,11 +1,14 @@
 """The Celery application, configured by the dictionary CELERY of the settings."""
 
+import gc
 import os
+from importlib import import_module
 from typing import Any
 
 import structlog
 from celery import Celery
-from celery.signals import beat_init, celeryd_init, setup_logging
+from celery.signals import beat_init, celeryd_init, setup_logging, worker_init
+from django.conf import settings
 from django.dispatch import receiver
 from django_structlog.celery.signals import bind_extra_task_metadata
 from django_structlog.celery.steps import DjangoStructLogInitStep
@@ -47,3 +50,14 @@ def keep_logging_configuration(**kwargs: Any) -> None:
 def start_servers(**kwargs: Any) -> None:
     """Start the embedded servers for a worker or beat that was started by hand."""
     dev_defaults.start_embedded_servers()
+
+
+@worker_init.connect
+def share_memory(**kwargs: Any) -> None:
+    """Load all that tasks need before the processes are forked that run them.
+
+    Links in messages need all views, which each process would load for itself, within
+    its first task. And each would copy what its garbage collector looks through.
+    """
+    import_module(settings.ROOT_URLCONF)
+    gc.freeze()

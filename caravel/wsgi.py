@@ -1,5 +1,6 @@
 """WSGI application for gunicorn."""
 
+import gc
 import os
 
 import django
@@ -44,3 +45,6 @@ check_webhook_secret()
 check_database()
 startup.prepare()
 application = Utf8Handler()
+# With --preload all processes share the memory of what is loaded by now, unless the
+# garbage collector writes to it.
+gc.freeze()

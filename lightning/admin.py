@@ -15,6 +15,8 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
 from caravel.core.admin import ReadOnlyAdmin, counted
 from caravel.core.exceptions import CaravelError
+from lightning.clients.bolt11 import decode
+from lightning.exceptions import InvalidBolt11
 from lightning.models import LightningInvoice, NwcPayment, Resolution, WalletProof
 from lightning.services import resolutions
 from lightning.tasks import check_payment_hashes, run_nwc_payment
@@ -59,6 +61,14 @@ class ResolutionInline(StackedInline):
         return False
 
 
+def _payment_hash(word: str) -> str:
+    """Return the payment hash of a bolt11, and any other word as it is."""
+    try:
+        return decode(word).payment_hash
+    except InvalidBolt11:
+        return word
+
+
 def _payment_of(invoice: LightningInvoice) -> NwcPayment | None:
     return NwcPayment.objects.filter(invoice=invoice).first()
 
@@ -100,10 +110,14 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         ("contradicted_at", admin.EmptyFieldListFilter),
         "state",
         "last_error_code",
-        "currency",
     )
-    search_fields = ("payment_hash", "stripe_invoice_id", "tenant__pubkey", "bolt11")
-    list_select_related = ("tenant",)
+    search_fields = (
+        "payment_hash__startswith",
+        "stripe_invoice_id__startswith",
+        "tenant__pubkey__startswith",
+    )
+    list_prefetch_related = ("tenant",)
+    search_help_text = "Payment hash, bolt11, Stripe invoice or public key"
     actions = ("poll_now",)
     actions_detail = ("resolve",)
 
@@ -112,6 +126,16 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     ) -> list[type[InlineModelAdmin[Any, Any]]]:
         is_decided = obj is not None and obj.resolutions.exists()
         return [ResolutionInline] if is_decided else []
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        """Search also by a bolt11, which contains the payment hash."""
+        words = [_payment_hash(word) for word in search_term.split()]
+        results: tuple[Any, bool] = super().get_search_results(
+            request, queryset, " ".join(words)
+        )
+        return results
 
     @admin.display(description="payment hash", ordering="payment_hash")
     def short_hash(self, invoice: LightningInvoice) -> str:
@@ -216,12 +240,12 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     readonly_fields = fields
     list_filter = ("state", "code")
     search_fields = (
-        "stripe_invoice_id",
-        "tenant__pubkey",
-        "invoice__payment_hash",
-        "request_event_id",
+        "stripe_invoice_id__startswith",
+        "tenant__pubkey__startswith",
+        "invoice__payment_hash__startswith",
+        "request_event_id__startswith",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     actions = ("resume",)
 
     @admin.display(description="the wallet's own words (not to be trusted)")
@@ -274,4 +298,4 @@ class WalletProofAdmin(ReadOnlyAdmin):
     )
     readonly_fields = fields
     list_filter = ("state",)
-    search_fields = ("wallet_pubkey",)
+    search_fields = ("wallet_pubkey__startswith",)

@@ -1,13 +1,11 @@
 from celery import shared_task
-from django.utils import timezone
 
-from lightning.models import NwcPayment
 from lightning.services import invoice_status, payments, wallet_proofs
 
 
 @shared_task(queue="lightning")
-def run_nwc_payment(payment_id: int) -> None:
-    payments.run_payment(payment_id=payment_id)
+def run_nwc_payment(*payment_ids: int) -> None:
+    payments.run_payments(payment_ids=payment_ids)
 
 
 # Not in the payments' queue, where tenants' slow wallets may occupy every thread.
@@ -44,6 +42,5 @@ def prove_wallets() -> None:
 @shared_task
 def resolve_payments() -> None:
     """Enqueue attempts that need their wallet; polling resolves the others."""
-    run_nwc_payment.delay_many(
-        NwcPayment.objects.unfinished().claim(now=timezone.now())
-    )
+    for payment_ids in payments.claim_unfinished():
+        run_nwc_payment.delay(*payment_ids)

@@ -4,23 +4,28 @@ The sandbox Stripe's clock leads: the target of a symbolic link is its offset fr
 time, and each process that knows the link follows it, including the children it forks.
 Durations are unchanged: a five second sleep takes five seconds.
 
-A link, since reading one needs no file descriptor. A forked Celery worker closes the
+A process reads the link when it needs the time, so one that is idle does nothing. A
+link, since reading one needs no file descriptor. A forked Celery worker closes the
 descriptor of the inherited database connection twice: Celery by its number, then libpq.
 In between a thread that opened a file could get that number, and lose the file.
 """
 
 import os
+import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from sandbox.common.state import UnreadableState
 
 #: The environment variable that names the link.
 VARIABLE = "SANDBOX_CLOCK"
-#: Seconds between two reads of the link.
+#: Seconds for which an offset that was read is used.
 POLL_INTERVAL = 0.02
 #: Exit status of a process that cannot follow the clock any more.
 CLOCK_LOST = 70
@@ -60,39 +65,65 @@ def follow_from_environment() -> None:
 
 
 class _Follower:
-    """Keeps the offset of this process's time equal to the link's."""
+    """The time of this process: real time, and the link's offset.
+
+    It replaces time_machine's own traveller, whose offset others must change.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._offset = read_offset(path)
-        # Imported by followers only, as it takes long. Not after the start is computed:
-        # the process would stay behind by the time that takes.
-        import time_machine
+        self._lock = threading.Lock()
+        self._read()
+        # Imported by followers only, as it takes long.
+        with _without("pytest"):
+            import time_machine
 
-        start = datetime.now().astimezone() + self._offset
-        self._travel = time_machine.travel(start).start()
+        self._real = time_machine.travel(datetime.now().astimezone()).start()
         # Time only runs from the first call on: without one, a process that is idle at
         # first would stay behind the others.
         time.time()
-        self._watch()
-        # Threads do not survive a fork: each child needs its own.
-        os.register_at_fork(after_in_child=self._watch)
+        travellers: list[Any] = time_machine.traveller_stack
+        travellers[-1] = self
+        # Another thread may hold the lock during a fork.
+        os.register_at_fork(after_in_child=self._renew_lock)
 
-    def _watch(self) -> None:
-        threading.Thread(target=self._poll, name="clock", daemon=True).start()
-
-    def _poll(self) -> None:
-        try:
-            while True:
+    def time_ns(self) -> int:
+        """Return the time; time_machine calls this for all of Python's functions."""
+        # Without waiting: a signal's handler may interrupt the thread that reads.
+        if time.monotonic() >= self._next_read and self._lock.acquire(blocking=False):
+            try:
                 self._read()
-                time.sleep(POLL_INTERVAL)
-        except BaseException:
-            # A process with a clock of its own would bill other months than the rest.
-            traceback.print_exc()
-            os._exit(CLOCK_LOST)
+            except UnreadableState:
+                # A process with a clock of its own would bill other months than the
+                # rest.
+                traceback.print_exc()
+                os._exit(CLOCK_LOST)
+            finally:
+                self._lock.release()
+        return self._real.time_ns() + self._offset_ns
 
     def _read(self) -> None:
         offset = read_offset(self._path)
-        if offset != self._offset:
-            self._travel.shift(offset - self._offset)
-            self._offset = offset
+        self._offset_ns = offset // timedelta(microseconds=1) * 1_000
+        self._next_read = time.monotonic() + POLL_INTERVAL
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Hide an optional module from the imports in the block, unless it is loaded.
+
+    time_machine imports pytest if that is installed, in an eighth of a second.
+    """
+    modules: dict[str, Any] = sys.modules
+    if module in modules:
+        yield
+        return
+    # https://docs.python.org/3/reference/import.html#the-module-cache
+    modules[module] = None
+    try:
+        yield
+    finally:
+        del modules[module]

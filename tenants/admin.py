@@ -6,7 +6,8 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
@@ -93,7 +94,13 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
         "stripe_customer_id",
         "wallet",
     )
-    search_fields = ("pubkey", "display_name", "email", "stripe_customer_id")
+    search_fields = (
+        "pubkey__startswith",
+        "display_name__icontains",
+        "email__icontains",
+        "stripe_customer_id__startswith",
+        "stripe_subscription_id__startswith",
+    )
     list_filter = ("autopay_paused", "dunning_exempt")
     # The model's order does not apply to a query that counts.
     ordering = ("created_at",)
@@ -123,10 +130,14 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
         return (*editable, *self.readonly_fields) if obj else editable
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
-        # By name: tenants do not import relays, which are an app above.
-        active = Count("relays", filter=Q(relays__status="active"))
+        # By name: tenants do not import relays, which are an app above. A subquery, so
+        # that only the relays of the tenants on the page are counted.
+        relays = Tenant.objects.filter(pk=OuterRef("pk"), relays__status="active")
+        active = relays.order_by().values("pk").annotate(number=Count("relays"))
         tenants: QuerySet[Tenant] = super().get_queryset(request)
-        return tenants.annotate(active_relays=active)
+        return tenants.annotate(
+            active_relays=Coalesce(Subquery(active.values("number")), 0)
+        )
 
     @admin.display(description="active relays", ordering="active_relays")
     def relay_count(self, tenant: Any) -> int:
@@ -166,8 +177,8 @@ class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
 class ActivityAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("created_at", "type", "tenant", "subject", "snapshot")
     list_filter = ("type",)
-    search_fields = ("tenant__pubkey", "subject_id")
-    list_select_related = ("tenant",)
+    search_fields = ("tenant__pubkey__startswith", "subject_id__exact")
+    list_prefetch_related = ("tenant",)
 
     @admin.display(ordering="subject_id")
     def subject(self, activity: Activity) -> str:
@@ -188,8 +199,12 @@ class EmailConfirmationAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     fields = (*list_display, "mailbox", "message_id", "failures")
     readonly_fields = fields
     list_filter = ("state", "last_error_code")
-    search_fields = ("address", "mailbox", "tenant__pubkey")
-    list_select_related = ("tenant",)
+    search_fields = (
+        "address__startswith",
+        "mailbox__startswith",
+        "tenant__pubkey__startswith",
+    )
+    list_prefetch_related = ("tenant",)
 
 
 @admin.register(Notice)
@@ -220,8 +235,12 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     readonly_fields = fields
     list_filter = ("state", "kind", "last_error_code")
-    search_fields = ("subject", "title", "tenant__pubkey", "message_id")
-    list_select_related = ("tenant",)
+    search_fields = (
+        "subject__startswith",
+        "tenant__pubkey__startswith",
+        "message_id__exact",
+    )
+    list_prefetch_related = ("tenant",)
     actions = ("send_again",)
 
     @admin.display(description="text")

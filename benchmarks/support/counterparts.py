@@ -24,12 +24,20 @@ class Counterparts:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.pid = process.pid
         self.environment: dict[str, str] = self._request("environment")
 
     def create_wallets(self, names: Sequence[str], *, seconds: float) -> list[str]:
         """Create wallets that pay after a delay; return their URLs."""
         urls: list[str] = self._request("create", list(names), seconds)
         return urls
+
+    def issue(
+        self, number: int, amount_msat: int, *, expiry: int
+    ) -> list[tuple[str, str]]:
+        """Have our wallet issue invoices; return their bolt11s and payment hashes."""
+        issued = self._request("issue", number, amount_msat, expiry)
+        return [(bolt11, payment_hash) for bolt11, payment_hash in issued]
 
     def debits(self, names: Sequence[str]) -> list[list[int]]:
         """Return the amounts that left each wallet, in msat."""
@@ -95,6 +103,10 @@ def _handle(
             for wallet in created:
                 wallet.behaviour = pays_after(seconds)
             return [wallet.url for wallet in created]
+        case "issue", [number, amount_msat, expiry]:
+            own = wallets["platform"]
+            issued = [own.issue(amount_msat, expiry=expiry) for _ in range(number)]
+            return [(invoice.bolt11, invoice.payment_hash) for invoice in issued]
         case "debits", [names]:
             return [wallets.ledger.debits(name) for name in names]
         case "connections", []:

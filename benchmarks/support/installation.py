@@ -15,9 +15,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def installed(var: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Start the servers, migrate, and configure Django in this process."""
-    with embedded.servers(var, durable=False) as servers:
+def installed(
+    var: Path, environment: Mapping[str, str], *, durable: bool = False
+) -> Iterator[None]:
+    """Start the servers, migrate, and configure Django in this process.
+
+    `durable`: PostgreSQL waits for the disk, as in production.
+    """
+    with embedded.servers(var, durable=durable) as servers:
         os.environ.update(
             environment,
             CARAVEL_ENV="test",

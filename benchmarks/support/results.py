@@ -15,6 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 DIRECTORY = Path(os.environ.get("BENCHMARKS_DIR") or ROOT / "var" / "benchmarks")
 
 
+def format_number(value: float) -> str:
+    """Return a number with three significant digits, large ones as a whole."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Figure:
     """A measurement, and its limit if there is one."""
@@ -32,12 +37,20 @@ class Figure:
         too_small = self.at_least is not None and self.value < self.at_least
         return not too_large and not too_small
 
+    @property
+    def limit(self) -> str:
+        """The limit in words, empty if there is none."""
+        bounds = (("at most", self.at_most), ("at least", self.at_least))
+        return " and ".join(
+            f"{words} {format_number(bound)}"
+            for words, bound in bounds
+            if bound is not None
+        )
+
     def __str__(self) -> str:
-        text = f"{self.label:54}{self.value:>12,.4g} {self.unit:14}"
-        for words, limit in (("at most", self.at_most), ("at least", self.at_least)):
-            if limit is not None:
-                kept = "kept" if self.is_kept else "NOT KEPT"
-                text += f"{words} {limit:,.4g}: {kept}"
+        text = f"{self.label:54}{format_number(self.value):>12} {self.unit:14}"
+        if self.limit:
+            text += f"{self.limit}: {'kept' if self.is_kept else 'NOT KEPT'}"
         return text.rstrip()
 
 
@@ -82,10 +95,14 @@ class Results:
         content = {"machine": machine(), **asdict(self)}
         path = DIRECTORY / f"{self.name}.json"
         path.write_text(json.dumps(content, indent=1) + "\n")
-        missed = [each.label for each in self.figures.values() if not each.is_kept]
-        if missed:
-            print(f"\nMissed: {'; '.join(missed)}", flush=True)
-        return 1 if missed else 0
+        if self.missed:
+            print(f"\nMissed: {', '.join(self.missed)}", flush=True)
+        return 1 if self.missed else 0
+
+    @property
+    def missed(self) -> list[str]:
+        """The keys of the figures that are not within their limits."""
+        return [key for key, figure in self.figures.items() if not figure.is_kept]
 
 
 def machine() -> dict[str, object]:

@@ -26,18 +26,19 @@ class Server:
         return resident(self.process.pid)
 
 
-def running() -> AbstractContextManager[Server]:
-    """Run a sandbox with an empty account on a free port, until the block ends."""
-    return _running("sandbox.stripe", "--port", "0")
+def running(*options: str) -> AbstractContextManager[Server]:
+    """Run a sandbox on a free port until the block ends, by default without a state."""
+    return run_module("sandbox.stripe", "--port", "0", *options)
 
 
 def running_bare() -> AbstractContextManager[Server]:
     """Run a server that does nothing, until the block ends."""
-    return _running("benchmarks.support.bare_server")
+    return run_module("benchmarks.support.bare_server")
 
 
 @contextmanager
-def _running(module: str, *options: str) -> Iterator[Server]:
+def run_module(module: str, *options: str) -> Iterator[Server]:
+    """Run a server that prints its address, until the block ends."""
     with subprocess.Popen(
         [sys.executable, "-m", module, *options],
         stdout=subprocess.PIPE,

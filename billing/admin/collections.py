@@ -39,20 +39,19 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_status",
         "paid_by",
         "last_error_code",
-        "currency",
+        ("created_at", admin.DateFieldListFilter),
     )
     search_fields = (
-        "stripe_invoice_id",
-        "number",
-        "tenant__pubkey",
-        "stripe_customer_id",
-        "stripe_subscription_id",
+        "stripe_invoice_id__startswith",
+        "number__startswith",
+        "tenant__pubkey__startswith",
+        "stripe_customer_id__startswith",
+        "stripe_subscription_id__startswith",
     )
-    list_select_related = ("tenant",)
+    list_prefetch_related = ("tenant",)
     # Whoever has the link can see and pay the invoice at Stripe.
     exclude = ("hosted_invoice_url",)
     readonly_fields = ("payment_page",)
-    date_hierarchy = "created_at"
     actions = (
         "collect",
         "three_days_more",
@@ -160,12 +159,12 @@ class CardAttemptAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     list_filter = ("state", "code")
     search_fields = (
-        "collection__stripe_invoice_id",
-        "collection__tenant__pubkey",
-        "payment_method",
-        "idempotency_key",
+        "collection__stripe_invoice_id__startswith",
+        "collection__tenant__pubkey__startswith",
+        "payment_method__exact",
+        "idempotency_key__exact",
     )
-    list_select_related = ("collection",)
+    list_prefetch_related = ("collection",)
 
 
 @admin.register(Settlement)
@@ -182,8 +181,8 @@ class SettlementAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     )
     list_filter = ("state",)
     search_fields = (
-        "invoice__payment_hash",
-        "collection__stripe_invoice_id",
-        "collection__tenant__pubkey",
+        "invoice__payment_hash__startswith",
+        "collection__stripe_invoice_id__startswith",
+        "collection__tenant__pubkey__startswith",
     )
-    list_select_related = ("invoice", "collection")
+    list_prefetch_related = ("invoice", "collection")

@@ -26,8 +26,12 @@ class CreditAdmin(NpubSearchAdmin, WorkAdmin):
         "error_summary",
     )
     list_filter = ("state", "reason", "last_error_code")
-    list_select_related = ("tenant", "collection")
-    search_fields = ("source", "collection__pk", "tenant__pubkey")
+    list_prefetch_related = ("tenant", "collection")
+    search_fields = (
+        "source__exact",
+        "collection__stripe_invoice_id__startswith",
+        "tenant__pubkey__startswith",
+    )
     actions = ("post_now",)
 
     @admin.action(description="Post to Stripe now", permissions=["operate"])

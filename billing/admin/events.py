@@ -21,10 +21,9 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "outcome",
         "last_error_code",
     )
-    list_filter = ("status", "type", "livemode")
-    search_fields = ("id", "tenant__pubkey")
-    list_select_related = ("tenant",)
-    date_hierarchy = "received_at"
+    list_filter = ("status", "type", ("received_at", admin.DateFieldListFilter))
+    search_fields = ("id__startswith", "tenant__pubkey__startswith")
+    list_prefetch_related = ("tenant",)
     exclude = ("body",)
     readonly_fields = ("body_without_links",)
     actions = ("process_again",)

@@ -55,16 +55,21 @@ class ReversalAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "debt",
         "created_at",
     )
-    list_filter = (ResponseFilter, "kind", "state", "reason")
-    search_fields = (
-        "stripe_id",
-        "charge_id",
-        "collection__stripe_invoice_id",
-        "collection__number",
-        "tenant__pubkey",
+    list_filter = (
+        ResponseFilter,
+        "kind",
+        "state",
+        "reason",
+        ("created_at", admin.DateFieldListFilter),
     )
-    list_select_related = ("tenant", "collection")
-    date_hierarchy = "created_at"
+    search_fields = (
+        "stripe_id__startswith",
+        "charge_id__exact",
+        "collection__stripe_invoice_id__startswith",
+        "collection__number__startswith",
+        "tenant__pubkey__startswith",
+    )
+    list_prefetch_related = ("tenant", "collection")
     actions = ("write_off",)
 
     def get_ordering(self, request: HttpRequest) -> tuple[Any, ...]:

@@ -24,10 +24,11 @@ class StaleFilter(admin.SimpleListFilter):
     def queryset(
         self, request: HttpRequest, queryset: QuerySet[SubscriptionSync]
     ) -> QuerySet[SubscriptionSync]:
-        stale = SubscriptionSync.objects.stale()
+        # Not by its versions: PostgreSQL expects two columns to differ in all rows.
+        stale = queryset.filter(stale_since__isnull=False)
         if self.value() == "failing":
-            return queryset.filter(pk__in=stale.filter(failures__gt=0))
-        return queryset.filter(pk__in=stale) if self.value() else queryset
+            return stale.filter(failures__gt=0)
+        return stale if self.value() else queryset
 
 
 @admin.register(SubscriptionSync)
@@ -61,8 +62,11 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     )
     readonly_fields = fields
     list_filter = (StaleFilter, "collection_pause", "last_error_code")
-    list_select_related = ("tenant",)
-    search_fields = ("tenant__pubkey", "tenant__stripe_customer_id")
+    list_prefetch_related = ("tenant",)
+    search_fields = (
+        "tenant__pubkey__startswith",
+        "tenant__stripe_customer_id__startswith",
+    )
     actions = ("sync_now",)
 
     @admin.display(description="in sync", boolean=True)
@@ -86,5 +90,9 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
 class StripeWriteAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("kind", "state", "tenant", "stripe_id", "created_at", "resolved_at")
     list_filter = ("state", "kind")
-    search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")
-    list_select_related = ("tenant",)
+    search_fields = (
+        "idempotency_key__startswith",
+        "stripe_id__exact",
+        "tenant__pubkey__startswith",
+    )
+    list_prefetch_related = ("tenant",)

@@ -4,6 +4,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from lightning.models import LightningInvoice, LightningInvoiceQuerySet
 from tenants.models import Tenant
@@ -274,6 +275,26 @@ class InvoiceCollection(WorkItem):
                 fields=["tenant", "suspend_at"],
                 name="billing_collections_disputed",
                 condition=Q(dispute_debt_cents__gt=0),
+            ),
+            models.Index(fields=["created_at"], name="billing_collections_by_age"),
+            models.Index(
+                fields=["period_end"],
+                name="billing_wallets_to_check",
+                condition=Q(wallet_checked_at=None),
+            ),
+            unusual("stripe_status", "paid", "billing_collections_not_paid"),
+            unusual("hold", "", "billing_collections_held"),
+            models.Index(fields=["paid_by"], name="billing_collections_by_payer"),
+            unusual("last_error_code", "", "billing_collections_by_error"),
+            models.Index(
+                fields=["number"],
+                name="billing_collections_by_number",
+                opclasses=["varchar_pattern_ops"],
+            ),
+            models.Index(
+                fields=["stripe_customer_id"],
+                name="billing_collections_customers",
+                opclasses=["varchar_pattern_ops"],
             ),
         ]
 

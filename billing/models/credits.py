@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from billing.exceptions import CreditBlocked
 from billing.models.collections import InvoiceCollection
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
 
@@ -93,6 +94,8 @@ class Credit(WorkItem):
                 name="billing_credits_owed",
                 condition=Q(state="owed"),
             ),
+            unusual("last_error_code", "", "billing_credits_by_error"),
+            models.Index(fields=["source"], name="billing_credits_by_source"),
         ]
 
     @property

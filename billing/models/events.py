@@ -1,17 +1,53 @@
 import json
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
+
+# WITH, since PostgreSQL may run a subquery, and lock rows, more than once:
+# https://www.postgresql.org/message-id/16241.1553607341%40sss.pgh.pa.us
+CLAIM_DUE = """
+    WITH due AS MATERIALIZED (
+        SELECT id FROM billing_stripeevent
+        WHERE status = 'received' AND enqueued_at IS NULL AND next_attempt_at <= %(now)s
+        ORDER BY next_attempt_at LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE billing_stripeevent AS event SET enqueued_at = %(now)s
+    FROM due WHERE event.id = due.id
+    RETURNING event.*
+"""
 
 
 class StripeEventQuerySet(WorkQuerySet):
     def received(self) -> Self:
         return self.filter(status=StripeEvent.Status.RECEIVED)
+
+    def lost(self) -> Self:
+        """Return events that a worker was to process, and that it may have lost."""
+        return self.received().exclude(enqueued_at=None)
+
+    def claim_due(self, *, now: datetime, limit: int) -> list["StripeEvent"]:
+        """Mark due events as enqueued; return them, longest due first.
+
+        Lost ones are left to the sweep: one of them may have killed its worker, and
+        gets a task of its own.
+        """
+        claimed = self.raw(CLAIM_DUE, {"now": now, "limit": limit})
+        return sorted(claimed, key=lambda event: event.next_attempt_at)
+
+    def release(self, events: Iterable["StripeEvent"], *, claimed_at: datetime) -> None:
+        """Make events due again that were claimed and not processed."""
+        claimed = self.received().filter(enqueued_at=claimed_at)
+        keys = [event.pk for event in events]
+        claimed.filter(pk__in=keys).update(enqueued_at=None)
 
 
 class StripeEvent(WorkItem):
@@ -57,7 +93,10 @@ class StripeEvent(WorkItem):
                 name="billing_received_events",
                 condition=Q(status="received"),
             ),
-            models.Index(fields=["status", "-received_at"]),
+            unusual("status", "processed", "billing_events_not_processed"),
+            models.Index(fields=["received_at"], name="billing_events_by_age"),
+            models.Index(fields=["type"], name="billing_events_by_type"),
+            unusual("last_error_code", "", "billing_events_by_error"),
         ]
 
     def __str__(self) -> str:

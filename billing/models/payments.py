@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from billing.models.collections import InvoiceCollection
+from caravel.core.db.indexes import unusual
 from lightning.models import LightningInvoice
 
 
@@ -75,7 +76,11 @@ class CardAttempt(models.Model):
                 name="card_resolved_iff_not_pending",
             ),
         ]
-        indexes = [models.Index(fields=["payment_method"])]
+        indexes = [
+            models.Index(fields=["payment_method"]),
+            unusual("state", "paid", "billing_cards_not_paid"),
+            unusual("code", "", "billing_cards_by_code"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.collection_id} {self.state}"
@@ -130,6 +135,10 @@ class Settlement(models.Model):
                 condition=Q(state="marking") ^ Q(resolved_at__isnull=False),
                 name="settlement_resolved_iff_not_marking",
             ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], name="billing_settlements_by_age"),
+            unusual("state", "marked", "billing_settlements_not_marked"),
         ]
 
     def __str__(self) -> str:

@@ -125,6 +125,12 @@ class Reversal(models.Model):
         indexes = [
             models.Index(fields=["tenant", "kind", "state"]),
             models.Index(fields=["charge_id"]),
+            models.Index(
+                fields=["evidence_due_at", "-created_at"],
+                name="billing_reversals_by_due_date",
+            ),
+            models.Index(fields=["kind", "state"], name="billing_reversals_by_state"),
+            models.Index(fields=["reason"], name="billing_reversals_by_reason"),
         ]
 
     def __str__(self) -> str:

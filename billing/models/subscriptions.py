@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from caravel.core.db.indexes import unusual
 from caravel.core.db.leases import LeasedItem, LeasedQuerySet
 from tenants.models import Tenant
 
@@ -83,6 +84,19 @@ class SubscriptionSync(LeasedItem):
                 name="billing_stale_tenants",
                 condition=~Q(version=F("synced_version")),
             ),
+            models.Index(
+                fields=["stale_since"],
+                name="billing_stale_since",
+                condition=Q(stale_since__isnull=False),
+            ),
+            models.Index(
+                fields=["paused_at"],
+                name="billing_paused_tenants",
+                condition=Q(paused_at__isnull=False),
+            ),
+            unusual("collection_pause", "", "billing_paused_collections"),
+            unusual("last_error_code", "", "billing_syncs_by_error"),
+            unusual("failures", 0, "billing_failing_tenants"),
         ]
 
     def __str__(self) -> str:
@@ -176,6 +190,10 @@ class StripeWrite(models.Model):
                 condition=Q(state="pending") ^ Q(resolved_at__isnull=False),
                 name="stripe_intent_resolved_iff_not_pending",
             ),
+        ]
+        indexes = [
+            unusual("state", "succeeded", "billing_writes_not_succeeded"),
+            unusual("stripe_id", "", "billing_writes_by_stripe_id"),
         ]
 
     def __str__(self) -> str:

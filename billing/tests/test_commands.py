@@ -111,18 +111,48 @@ def test_sync_tenant_of_an_unknown_tenant_fails(pubkey, message):
         call("sync_tenant", pubkey)
 
 
-def test_reconcile_marks_all_tenants_stale_and_enqueues_the_sweep(
-    monkeypatch, django_capture_on_commit_callbacks
-):
-    RelayFactory()
-    SubscriptionSync.objects.update(synced_version=1)
-    sent = []
+@pytest.fixture
+def swept(monkeypatch) -> list[int]:
+    """Sweeps of stale tenants that were enqueued."""
+    sent: list[int] = []
     monkeypatch.setattr(
         sweep_stale_tenants, "apply_async", lambda *args, **options: sent.append(1)
     )
+    return sent
+
+
+def test_reconcile_shows_progress_and_the_tenants_that_differ(
+    prices, swept, django_capture_on_commit_callbacks
+):
+    RelayFactory()
+    SubscriptionSync.objects.update(synced_version=1)
 
     with django_capture_on_commit_callbacks(execute=True):
-        assert call("reconcile") == "1 tenants enqueued\n"
+        assert call("reconcile").splitlines() == [
+            "0 subscriptions listed in 1 requests; 1 tenants to sync",
+            "  customer_missing: 1",
+            "  missing: 1",
+        ]
 
     assert SubscriptionSync.objects.stale().count() == 1
-    assert sent == [1]
+    assert swept == [1]
+
+
+def test_reconcile_prints_the_error_that_a_worker_will_retry(sandbox):
+    sandbox.fault("status", method="GET", path="/v1/subscriptions", status=403)
+
+    with pytest.raises(CommandError, match="a worker will try again"):
+        call("reconcile")
+
+
+def test_reconcile_of_every_tenant_marks_all_stale(
+    swept, django_capture_on_commit_callbacks
+):
+    RelayFactory()
+    SubscriptionSync.objects.update(synced_version=1)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        assert call("reconcile", "--every-tenant") == "1 tenants enqueued\n"
+
+    assert SubscriptionSync.objects.stale().count() == 1
+    assert swept == [1]

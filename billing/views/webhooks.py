@@ -1,26 +1,63 @@
 """`POST /stripe/webhook`: receives Stripe's events."""
 
-from rest_framework.permissions import AllowAny
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
+from collections.abc import Callable
 
+import structlog
+from django.db import InterfaceError, OperationalError, transaction
+from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from billing.services.events.drain import wake_up
 from billing.services.events.inbox import record_event
-from billing.tasks import process_stripe_event
-from caravel.core.web.envelope import AlwaysJson, success
+from caravel.core.exceptions import CaravelError
+from caravel.core.web.failures import database_unavailable, plain_failure
+from caravel.core.web.throttling import client_ip
+
+logger = structlog.get_logger(__name__)
+
+PATH = "stripe/webhook"
 
 
-class StripeWebhookView(APIView):
-    """Store the event, respond, and process it in a task."""
+class StripeWebhookMiddleware:
+    """Middleware that answers Stripe before the middleware of pages and of the API.
 
-    permission_classes = [AllowAny]  # the signature is the credential
-    content_negotiation_class = AlwaysJson
+    The signature is the credential: host, cookies and origin mean nothing here.
+    """
 
-    def post(self, request: Request) -> Response:
-        event_id = record_event(
-            body=request.body, signature=request.headers.get("Stripe-Signature", "")
-        )
-        # Also on a redelivery: the first message may have been lost, and the task does
-        # nothing for an event that has been processed.
-        process_stripe_event.delay_on_commit(event_id)
-        return success({"id": event_id})
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+        self._path = f"/{PATH}"
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path_info != self._path:
+            return self._get_response(request)
+        response = stripe_webhook(request)
+        # Without a length, the server closes the connection.
+        response["Content-Length"] = str(len(response.content))
+        return response
+
+
+@csrf_exempt
+def stripe_webhook(request: HttpRequest) -> JsonResponse:
+    """Store the event and respond; a task processes it."""
+    if request.method != "POST":
+        error = {"error": "Only POST is allowed.", "code": "method-not-allowed"}
+        return JsonResponse(error, status=405, headers={"Allow": "POST"})
+    try:
+        event_id = _receive(request)
+    except CaravelError as exc:
+        logger.warning("webhook_refused", code=exc.code, ip=client_ip(request))
+        return plain_failure(exc)
+    except (OperationalError, InterfaceError) as exc:
+        return plain_failure(database_unavailable(exc))
+    return JsonResponse({"data": {"id": event_id}, "code": "ok"})
+
+
+def _receive(request: HttpRequest) -> str:
+    event_id = record_event(
+        body=request.body, signature=request.headers.get("Stripe-Signature", "")
+    )
+    # Also on a redelivery: the message of the first delivery may have been lost.
+    transaction.on_commit(wake_up.request, robust=True)
+    return event_id

@@ -7,8 +7,8 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.text import Truncator
-from unfold.admin import ModelAdmin
 
+from caravel.core.admin_lists import ListAdmin
 from caravel.core.db.work_items import WorkItem
 from caravel.core.exceptions import CaravelError
 from caravel.core.redaction import redact
@@ -27,7 +27,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(ListAdmin):
     """Admin page of rows that only the application writes."""
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
@@ -43,7 +43,6 @@ class ReadOnlyAdmin(ModelAdmin):
                 *self.get_fields(request),
                 *self.get_list_display(request),
                 *self.get_list_filter(request),
-                self.date_hierarchy or "pk",
             ]
         )
         names = {str(each).partition("__")[0] for each in shown}
@@ -73,7 +72,7 @@ class WorkAdmin(ReadOnlyAdmin):
         return Truncator(item.last_error).chars(120)
 
 
-class ServiceAdmin(ModelAdmin):
+class ServiceAdmin(ListAdmin):
     """Admin page that saves through services and shows their errors as messages."""
 
     def before_saving(self, request: HttpRequest, object_id: str | None) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 
+import redis
 import structlog
 from django.conf import settings
 from limits import RateLimitItem
@@ -17,6 +18,25 @@ logger = structlog.get_logger(__name__)
 #: A rate limit and the name that it counts.
 NamedRate = tuple[RateLimitItem, str]
 _MAX_TRIES = 3
+_TIMEOUTS = {"socket_timeout": 2, "socket_connect_timeout": 2}
+#: Turns in this part of a second may be taken at once, if none were taken before.
+_BURST = 0.25
+#: Takes the next turn of a queue, unless it comes too late; returns the microseconds
+#: until then. Redis tells the time, the same for all hosts. A turn that is impossibly
+#: far ahead was taken before its clock was set back.
+_TAKE_TURN = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, burst, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local turn = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now - burst)
+if turn - now > 2 * most + interval then turn = now end
+local wait = math.max(turn - now, 0)
+if wait <= most then
+  local next = string.format('%.0f', turn + interval)
+  redis.call('SET', KEYS[1], next, 'PX', math.ceil((wait + interval) / 1000) + 1000)
+end
+return wait
+"""
 
 
 def delay_after_hit(rate: RateLimitItem, *names: str) -> float:
@@ -34,6 +54,23 @@ def delay_after_hit(rate: RateLimitItem, *names: str) -> float:
         _log_unavailable(exc)
         return 0.0
     return max(window.reset_time - time.time(), 0.001)
+
+
+def take_turn(name: str, *, per_second: float, max_wait: float) -> float:
+    """Take the next turn of those who do something at this rate; return its delay.
+
+    The caller waits for that many seconds, without asking again. If they are more than
+    `max_wait`, no turn was taken.
+    """
+    interval, burst = 1 / per_second, max(0.0, _BURST - 1 / per_second)
+    micros = [int(seconds * 1_000_000) for seconds in (interval, burst, max_wait)]
+    try:
+        client = _client(settings.REDIS_URL)
+        delay = client.eval(_TAKE_TURN, 1, f"caravel-turn:{name}", *map(str, micros))
+    except RedisError as exc:
+        _log_unavailable(exc)
+        return 0.0
+    return int(str(delay)) / 1_000_000
 
 
 def allowed_hits(wanted: int, rates: Sequence[NamedRate]) -> int:
@@ -78,6 +115,10 @@ def _limiter(redis_url: str) -> MovingWindowRateLimiter:
     # The library's form of a Unix socket's URL. The library also imports redis when a
     # storage is created, which is not thread-safe: redis is imported above already.
     url = redis_url.replace("unix://", "redis+unix://", 1)
-    timeouts = {"socket_timeout": 2, "socket_connect_timeout": 2}
-    storage = storage_from_string(url, wrap_exceptions=True, **timeouts)
+    storage = storage_from_string(url, wrap_exceptions=True, **_TIMEOUTS)
     return MovingWindowRateLimiter(storage)
+
+
+@cache
+def _client(redis_url: str) -> redis.Redis:
+    return redis.Redis.from_url(redis_url, **_TIMEOUTS)

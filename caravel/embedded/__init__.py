@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caravel.embedded import postgres, valkey
@@ -44,6 +44,12 @@ class Servers:
     database_url: str
     redis_url: str
     owned: bool
+    processes: tuple[Server, ...] = ()
+
+    def find_ended(self) -> str:
+        """Return the end of the log of a server that we started and that has ended."""
+        ended = (server for server in self.processes if not server.alive)
+        return "\n".join(server.with_output("has ended") for server in ended)
 
 
 @dataclass(frozen=True)
@@ -91,8 +97,8 @@ def servers(
     """
     layout = Layout.of(var)
     with ExitStack() as stack:
-        _start(layout, stack, durable=durable, template=template)
-        yield _servers(layout, owned=True)
+        processes = _start(layout, stack, durable=durable, template=template)
+        yield replace(_servers(layout, owned=True), processes=processes)
 
 
 def ensure_started(var: Path) -> Servers:

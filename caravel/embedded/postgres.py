@@ -162,6 +162,12 @@ def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
         "unix_socket_directories": '"{}"'.format(str(layout.run).replace('"', '""')),
         "unix_socket_permissions": "0700",
         "max_connections": "200",
+        # Four processes less, for which one machine's few data have no work.
+        "io_method": "sync",
+        "max_logical_replication_workers": "0",
+        # Of an SSD, or of memory. By its default, of a hard disk, PostgreSQL reads
+        # whole tables to find a few hundred rows.
+        "random_page_cost": "1.1",
         **({} if durable else _NOT_DURABLE),
     }
     settings = [f"--{name}={value}" for name, value in options.items()]

@@ -143,10 +143,10 @@ class Server:
         deadline = time.monotonic() + timeout
         while not answers():
             if not self.alive:
-                raise EmbeddedError(self._with_output("ended during its start"))
+                raise EmbeddedError(self.with_output("ended during its start"))
             if time.monotonic() > deadline:
                 reason = f"does not answer after {timeout:.0f} s"
-                raise EmbeddedError(self._with_output(reason))
+                raise EmbeddedError(self.with_output(reason))
             time.sleep(_POLL)
 
     def stop(self, *signals: signal.Signals, timeout: float) -> None:
@@ -171,7 +171,8 @@ class Server:
             log.seek(self.log_start)
             return log.read().decode(errors="replace")
 
-    def _with_output(self, reason: str) -> str:
+    def with_output(self, reason: str) -> str:
+        """Return the server's name, a reason, and the end of its log."""
         last_lines = "\n  ".join(self.output().splitlines()[-10:])
         return f"{self.log.stem} {reason}. End of {self.log}:\n  {last_lines}"
 

@@ -18,10 +18,13 @@ from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import AlreadySettled
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_payment_request, tenant_with
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.common.nostr import Scheme
 
 pytestmark = [

@@ -7,12 +7,15 @@ waits. Errors are subclasses of `lightning.exceptions.WalletError`; the class sa
 is known about the outcome.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from django.conf import settings
 
+from lightning.clients import nwc_batches
 from lightning.clients.nwc_listing import find_incoming
 from lightning.clients.nwc_notifications import Listener
 from lightning.clients.nwc_replies import (
@@ -39,7 +42,17 @@ from lightning.clients.nwc_values import read_word
 from lightning.clients.pace import Pace
 from lightning.exceptions import InvalidWalletReply, WalletError
 
-__all__ = ["REQUEST", "RESPONSE", "TIMEOUT", "PreparedRequest", "Wallet"]
+__all__ = [
+    "REQUEST",
+    "RESPONSE",
+    "TIMEOUT",
+    "PreparedRequest",
+    "Wallet",
+    "get_infos",
+    "learn_schemes",
+    "pay_each",
+    "room_for",
+]
 
 #: Seconds to wait for a response, except for payments: those have NWC_TIMEOUT.
 TIMEOUT = 15.0
@@ -67,7 +80,7 @@ class Wallet:
         self._endpoints = uri.endpoints(
             private_allowed=private_allowed, is_ours=is_ours
         )
-        self._client = Client(uri, self._endpoints, pace)
+        self.client = Client(uri, self._endpoints, pace)
 
     def __repr__(self) -> str:
         return f"<Wallet {self.uri!r}>"
@@ -102,7 +115,7 @@ class Wallet:
         Returns, by payment hash, the answer or the error; `timeout` is in seconds and
         defaults to TIMEOUT. Raises RequestNotSent if no relay can be reached.
         """
-        replies = self._client.call(
+        replies = self.client.call(
             "lookup_invoice",
             [{"payment_hash": payment_hash} for payment_hash in payment_hashes],
             TIMEOUT if timeout is None else timeout,
@@ -130,10 +143,10 @@ class Wallet:
         """Build the request to pay an invoice, without sending it.
 
         A wallet that gets it after `expires_at` should ignore it (NIP-40); some do not.
-        Raises RequestNotSent if no relay can be reached.
+        Raises RequestNotSent if no relay can be reached. Learn the wallet's encryption
+        first, by `learn_schemes`.
         """
-        self._client.learn_scheme()
-        return self._client.prepare(
+        return self.client.prepare(
             "pay_invoice",
             {"invoice": bolt11},
             settings.NWC_TIMEOUT,
@@ -146,13 +159,10 @@ class Wallet:
         Never call it twice for one request. Raises WalletRefused or RequestNotSent if
         nothing was spent, any other WalletError if that is unknown.
         """
-        (reply,) = self._client.send([request], settings.NWC_TIMEOUT)
-        preimage = _result_of(reply).get("preimage")
-        if not is_preimage_of(payment_hash, preimage):
-            raise InvalidWalletReply(
-                "The wallet's preimage does not match the payment hash."
-            )
-        return read_word(preimage)
+        ((_, outcome),) = chain.from_iterable(pay_each([(self, request, payment_hash)]))
+        if isinstance(outcome, WalletError):
+            raise outcome
+        return outcome
 
     def on_payment_received(self, callback: Callable[[list[str]], None]) -> None:
         """Call `callback` with the payment hashes in `payment_received` notifications.
@@ -167,11 +177,65 @@ class Wallet:
 
         Raises RequestNotSent if no relay can be reached.
         """
-        return self._client.capabilities.methods
+        return self.client.capabilities.methods
 
     def _call(self, method: str, params: Mapping[str, object]) -> dict[str, Any]:
-        (reply,) = self._client.call(method, [params], TIMEOUT)
+        (reply,) = self.client.call(method, [params], TIMEOUT)
         return _result_of(reply)
+
+
+def room_for(wallets: Sequence[Wallet]) -> AbstractContextManager[None]:
+    """Keep connections free for the relays of a batch of tenants' wallets.
+
+    Entering waits, and raises TooManyConnections.
+    """
+    relays = {relay for wallet in wallets for relay in wallet.uri.relays}
+    return nwc_batches.ROOM.take(len(relays))
+
+
+def learn_schemes(wallets: Sequence[Wallet]) -> list[WalletError | None]:
+    """Have tenants' wallets show their encryption before the only request of a payment.
+
+    Returns RequestNotSent for a wallet if none of its relays can be reached.
+    """
+    return nwc_batches.learn_schemes([wallet.client for wallet in wallets])
+
+
+def pay_each(
+    payments: Sequence[tuple[Wallet, PreparedRequest, str]],
+) -> Iterator[list[tuple[int, str | WalletError]]]:
+    """Send prepared payments, with their payment hashes, to tenants' wallets at once.
+
+    Yields, with the payment's position, the preimage or the error of `pay_invoice`, in
+    groups as the replies arrive. Never call it twice for one request.
+    """
+    messages = [(wallet.client, request) for wallet, request, _ in payments]
+    for replies in nwc_batches.send_each(messages, settings.NWC_TIMEOUT):
+        yield [(i, _preimage_in(reply, payments[i][2])) for i, reply in replies]
+
+
+def get_infos(wallets: Sequence[Wallet]) -> list[Info | WalletError]:
+    """Return the infos of tenants' wallets, or the errors."""
+    clients = [wallet.client for wallet in wallets]
+    replies = nwc_batches.call_each(clients, "get_info", TIMEOUT)
+    return [_info_in(reply) for reply in replies]
+
+
+def _preimage_in(reply: Reply, payment_hash: str) -> str | WalletError:
+    try:
+        preimage = _result_of(reply).get("preimage")
+        if is_preimage_of(payment_hash, preimage):
+            return read_word(preimage)
+    except WalletError as exc:
+        return exc
+    return InvalidWalletReply("The wallet's preimage does not match the payment hash.")
+
+
+def _info_in(reply: Reply) -> Info | WalletError:
+    try:
+        return read_info(_result_of(reply))
+    except WalletError as exc:
+        return exc
 
 
 def _result_of(reply: Reply) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from caravel.core.db.transactions import release_connection
+from caravel.core.exceptions import CaravelError
 from caravel.nostr.encryption import Scheme
 from caravel.nostr.events import Event
-from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import pool_for
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.pool import FetchResult, pool_for
+from caravel.nostr.relays.subscriptions import Filter
 from lightning.clients.nwc_uri import NwcUri
 from lightning.exceptions import RequestNotSent
 
@@ -32,6 +35,8 @@ class Capabilities:
     is_assumed: bool = False
 
 
+#: A wallet and its relays.
+Address = tuple[NwcUri, Sequence[Endpoint]]
 _Key = tuple[str, tuple[str, ...]]
 _cache: dict[_Key, tuple[Capabilities, float]] = {}
 
@@ -41,15 +46,18 @@ def clear_scheme_cache() -> None:
     _cache.clear()
 
 
-def capabilities_of(uri: NwcUri, endpoints: Sequence[Endpoint]) -> Capabilities:
-    """Return the content of a wallet's info event.
+def capabilities_of(wallets: Sequence[Address]) -> list[Capabilities | RequestNotSent]:
+    """Return the contents of wallets' info events, RequestNotSent if no relay answers.
 
-    Raises RequestNotSent if no relay answers.
+    The wallets are all tenants', or all ours.
     """
-    cached = _cache.get(_key(uri))
-    if cached is not None and time.monotonic() <= cached[1]:
-        return cached[0]
-    return _remember(uri, _read(_fetch(uri, endpoints)))
+    found: dict[_Key, Capabilities | RequestNotSent] = {
+        _key(uri): cached for uri, _ in wallets if (cached := _cached(uri))
+    }
+    unknown = [address for address in wallets if _key(address[0]) not in found]
+    if unknown:
+        found |= _fetch(unknown)
+    return [found[_key(uri)] for uri, _ in wallets]
 
 
 def learn_scheme(uri: NwcUri, scheme: Scheme) -> None:
@@ -70,20 +78,46 @@ def _key(uri: NwcUri) -> _Key:
     return uri.pubkey, uri.relays
 
 
-def _fetch(uri: NwcUri, endpoints: Sequence[Endpoint]) -> Event | None:
-    """Return the newest info event, if there is one."""
+def _cached(uri: NwcUri) -> Capabilities | None:
+    capabilities, until = _cache.get(_key(uri), (None, 0.0))
+    return capabilities if time.monotonic() <= until else None
+
+
+def _fetch(wallets: Sequence[Address]) -> dict[_Key, Capabilities | RequestNotSent]:
+    """Fetch info events, with one subscription for all wallets of the same relays."""
+    by_relays: dict[tuple[Endpoint, ...], list[NwcUri]] = {}
+    for uri, endpoints in wallets:
+        by_relays.setdefault(tuple(endpoints), []).append(uri)
     release_connection()
-    filters = [{"kinds": [INFO], "authors": [uri.pubkey], "limit": 1}]
-    try:
-        result = pool_for(endpoints).fetch(
-            endpoints, filters, timeout=_TIMEOUT, secret_key=uri.secret
-        )
-    except RelayUnreachable as exc:
-        raise RequestNotSent(exc.message) from exc
-    if not result.answered and not result.events:
-        raise RequestNotSent("The wallet's relays do not answer.")
+    results = pool_for([*chain.from_iterable(by_relays)]).fetch_each(
+        [
+            (relays, [_filter(uris)], [uri.secret for uri in uris])
+            for relays, uris in by_relays.items()
+        ],
+        timeout=_TIMEOUT,
+    )
+    return {
+        _key(uri): _learn(uri, result)
+        for uris, result in zip(by_relays.values(), results, strict=True)
+        for uri in uris
+    }
+
+
+def _filter(uris: Sequence[NwcUri]) -> Filter:
+    authors = [*dict.fromkeys(uri.pubkey for uri in uris)]
+    return {"kinds": [INFO], "authors": authors, "limit": len(authors)}
+
+
+def _learn(
+    uri: NwcUri, result: FetchResult | CaravelError
+) -> Capabilities | RequestNotSent:
+    if not isinstance(result, FetchResult):
+        return RequestNotSent(result.message)
     infos = [e for e in result.events if e.kind == INFO and e.pubkey == uri.pubkey]
-    return max(infos, key=lambda event: event.created_at, default=None)
+    if not result.answered and not infos:
+        return RequestNotSent("The wallet's relays do not answer.")
+    newest = max(infos, key=lambda event: event.created_at, default=None)
+    return _remember(uri, _read(newest))
 
 
 def _read(info: Event | None) -> Capabilities:

@@ -9,6 +9,7 @@ from queue import Full, Queue
 
 import structlog
 
+from caravel.core import cache
 from caravel.nostr.events import Event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import pool_for
@@ -20,9 +21,11 @@ from lightning.exceptions import InvalidWalletReply
 
 logger = structlog.get_logger(__name__)
 
-KINDS = (23196, 23197)  # NIP-04, NIP-44
+_NIP04, _NIP44 = KINDS = (23196, 23197)
 #: Maximum per call, maximum in the queue, seconds between two calls.
 _MAX_NOTIFICATIONS, _MAX_QUEUED, _PAUSE = 100, 1_000, 0.5
+#: Seconds for which other processes leave a notification to the first that got it.
+_CLAIM_SECONDS = 600
 
 
 class Listener:
@@ -30,13 +33,15 @@ class Listener:
 
     `callback` runs in the listener's own thread and gets each hash once, although most
     wallets notify in both encryptions and relays repeat events after a reconnect.
-    Notifications that arrive together are passed together.
+    Notifications that arrive together are passed together. Of all processes that
+    listen, usually one passes each on.
     """
 
     def __init__(self, uri: NwcUri, callback: Callable[[list[str]], None]) -> None:
         self._uri = uri
         self._callback = callback
         self._events: Queue[Event] = Queue(_MAX_QUEUED)
+        self._notifies_in_nip44 = False
 
     def start(self, endpoints: Sequence[Endpoint]) -> None:
         """Listen for the life of the process."""
@@ -81,13 +86,24 @@ class Listener:
 
     def _received_hash(self, event: Event) -> str | None:
         """Return the payment hash in a `payment_received` notification, else None."""
+        # NIP-47: a wallet that understands NIP-44 sends each notification in both.
+        if event.kind == _NIP04 and self._notifies_in_nip44:
+            return None
+        if not self._claim(event):
+            return None
         try:
             content = decrypt_content(self._uri, event)
         except InvalidWalletReply:
             return None  # for another connection of the wallet
+        self._notifies_in_nip44 |= event.kind == _NIP44
         notification = content.get("notification")
         if not isinstance(notification, dict):
             return None
         payment_hash = notification.get("payment_hash")
         is_received = content.get("notification_type") == "payment_received"
         return str(payment_hash) if is_received and is_hash(payment_hash) else None
+
+    def _claim(self, event: Event) -> bool:
+        """Return whether no other process has the event; true if Redis is down."""
+        key = f"notification:{self._uri.client_pubkey}:{event.id}"
+        return cache.add(key, 1, seconds=_CLAIM_SECONDS)

@@ -6,9 +6,10 @@ https://github.com/nostr-protocol/nips/blob/master/47.md
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from caravel.core.db.transactions import release_connection
@@ -16,6 +17,7 @@ from caravel.core.exceptions import CaravelError
 from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
+from caravel.nostr.relays.exchange import Sending
 from caravel.nostr.relays.pool import EventRefused, pool_for
 from lightning.clients.clock import CLOCK_TOLERANCE
 from lightning.clients.nwc_content import decrypt_content
@@ -24,7 +26,6 @@ from lightning.clients.nwc_replies import read_reply
 from lightning.clients.nwc_uri import NwcUri
 from lightning.clients.pace import Pace
 from lightning.exceptions import (
-    InvalidWalletReply,
     NoWalletReply,
     RelayRefused,
     RequestNotSent,
@@ -33,8 +34,6 @@ from lightning.exceptions import (
 )
 
 REQUEST, RESPONSE = 23194, 23195
-#: Seconds to wait for the reply to a request that only shows how the wallet encrypts.
-_PROBE_TIMEOUT = 5.0
 _OTHER = {Scheme.NIP44: Scheme.NIP04, Scheme.NIP04: Scheme.NIP44}
 #: The result of a request, or its error.
 Reply = dict[str, Any] | WalletError
@@ -59,8 +58,8 @@ class Client:
     def __init__(
         self, uri: NwcUri, endpoints: Sequence[Endpoint], pace: Pace | None
     ) -> None:
-        self._uri = uri
-        self._endpoints = endpoints
+        self.uri = uri
+        self.endpoints = endpoints
         self._pace = pace
 
     @property
@@ -69,7 +68,10 @@ class Client:
 
         Raises RequestNotSent if no relay answers.
         """
-        return capabilities_of(self._uri, self._endpoints)
+        (found,) = capabilities_of([(self.uri, self.endpoints)])
+        if isinstance(found, RequestNotSent):
+            raise found
+        return found
 
     def call(
         self, method: str, calls: Sequence[Mapping[str, object]], timeout: float
@@ -79,28 +81,12 @@ class Client:
         Those that the wallet cannot decrypt are sent again in the other encryption.
         Raises RequestNotSent if no relay can be reached.
         """
-        requests = [self.prepare(method, params, timeout) for params in calls]
-        replies = self.send(requests, timeout)
-        unread = [i for i, reply in enumerate(replies) if _is_unreadable(reply)]
-        if unread:
-            again = [self.prepare(method, calls[i], timeout) for i in unread]
-            for i, reply in zip(unread, self.send(again, timeout), strict=True):
-                replies[i] = reply
-        return replies
 
-    def learn_scheme(self) -> None:
-        """Have a wallet without an info event show its encryption.
+        def send(numbers: Sequence[int]) -> list[Reply]:
+            requests = [self.prepare(method, calls[i], timeout) for i in numbers]
+            return self.send(requests, timeout)
 
-        For a payment, which is sent only once. If the wallet does not answer, it stays
-        with the assumption. Raises RequestNotSent if no relay can be reached.
-        """
-        if not self.capabilities.is_assumed:
-            return
-        (reply,) = self.call("get_info", [{}], _PROBE_TIMEOUT)
-        if isinstance(reply, RequestNotSent):
-            raise reply
-        if not isinstance(reply, NoWalletReply | InvalidWalletReply):
-            learn_scheme(self._uri, self.capabilities.scheme)
+        return repeat_unreadable(send, len(calls))
 
     def prepare(
         self,
@@ -116,13 +102,13 @@ class Client:
         end = expires_at.timestamp() if expires_at else time.time() + timeout
         # Whole seconds, rounded up: the request must not expire early by any clock.
         until = math.ceil(end + CLOCK_TOLERANCE.total_seconds())
-        tags = [("p", self._uri.pubkey), ("expiration", str(until))]
+        tags = [("p", self.uri.pubkey), ("expiration", str(until))]
         if scheme is Scheme.NIP44:
             tags.append(("encryption", scheme.value))
         event = sign_event(
-            self._uri.secret,
+            self.uri.secret,
             kind=REQUEST,
-            content=encrypt(scheme, self._uri.secret, self._uri.pubkey, body),
+            content=encrypt(scheme, self.uri.secret, self.uri.pubkey, body),
             tags=tags,
         )
         return PreparedRequest(method, event, scheme)
@@ -136,21 +122,27 @@ class Client:
         """
         allowed = self._pace.take(len(requests)) if self._pace else len(requests)
         release_connection()
-        answers = pool_for(self._endpoints).request_all(
-            self._endpoints,
-            [request.event for request in requests[:allowed]],
-            author=self._uri.pubkey,
-            kind=RESPONSE,
-            timeout=timeout,
-            secret_key=self._uri.secret,
-        )
-        sent = zip(requests[:allowed], answers, strict=True)
+        pool = pool_for(self.endpoints)
+        sendings = [self.sending(request) for request in requests[:allowed]]
+        answers = dict(chain.from_iterable(pool.request_each(sendings, timeout)))
+        sent = enumerate(requests[:allowed])
         return [
-            *(self._read(request, answer) for request, answer in sent),
+            *(self.read(request, answers[i]) for i, request in sent),
             *(_busy() for _ in requests[allowed:]),
         ]
 
-    def _read(self, request: PreparedRequest, answer: Event | CaravelError) -> Reply:
+    def sending(self, request: PreparedRequest) -> Sending:
+        """Return a request as the pool sends it."""
+        return Sending(
+            self.endpoints,
+            request.event,
+            author=self.uri.pubkey,
+            kind=RESPONSE,
+            secret_key=self.uri.secret,
+        )
+
+    def read(self, request: PreparedRequest, answer: Event | CaravelError) -> Reply:
+        """Return the reply in a wallet's answer, and learn from an error."""
         if isinstance(answer, RelayUnreachable):
             return RequestNotSent(answer.message)
         if isinstance(answer, EventRefused):
@@ -158,18 +150,33 @@ class Client:
         if isinstance(answer, CaravelError):
             return NoWalletReply("The wallet does not answer.")
         try:
-            return read_reply(request.method, decrypt_content(self._uri, answer))
+            return read_reply(request.method, decrypt_content(self.uri, answer))
         except WalletError as exc:
             return self._heed(request, exc)
 
     def _heed(self, request: PreparedRequest, error: WalletError) -> WalletError:
         """Learn from an error; return it."""
         if _is_unreadable(error):
-            learn_scheme(self._uri, _OTHER[request.scheme])
+            learn_scheme(self.uri, _OTHER[request.scheme])
         if error.nwc_code == "RATE_LIMITED" and self._pace:
             self._pace.pause()
             return _busy()
         return error
+
+
+def repeat_unreadable(
+    send: Callable[[Sequence[int]], list[Reply]], number: int
+) -> list[Reply]:
+    """Send so many requests, and those that were not readable once more.
+
+    `send` takes the positions of the requests and returns their replies.
+    """
+    replies = send(range(number))
+    unread = [i for i, reply in enumerate(replies) if _is_unreadable(reply)]
+    if unread:
+        for i, reply in zip(unread, send(unread), strict=True):
+            replies[i] = reply
+    return replies
 
 
 def _is_unreadable(reply: Reply) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from urllib.parse import parse_qs, quote, urlsplit
 
 from caravel.core.exceptions import CaravelError
@@ -30,7 +31,7 @@ class NwcUri:
     lud16: str = ""
     left_out: tuple[str, ...] = field(default=(), compare=False)
 
-    @property
+    @cached_property
     def client_pubkey(self) -> str:
         """The public key by which the wallet identifies this connection."""
         return pubkey_of(self.secret)

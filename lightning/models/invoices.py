@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
 
@@ -134,6 +135,12 @@ class LightningInvoice(WorkItem):
                 name="lightning_watched",
                 condition=Q(state__in=["open", "expired"]),
             ),
+            models.Index(
+                fields=["contradicted_at"],
+                name="lightning_contradicted",
+                condition=Q(contradicted_at__isnull=False),
+            ),
+            unusual("last_error_code", "", "lightning_by_error"),
         ]
 
     def __str__(self) -> str:

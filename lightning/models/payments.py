@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from lightning.models.invoices import LightningInvoice
 from tenants.models import Tenant
@@ -113,6 +114,8 @@ class NwcPayment(WorkItem):
                 name="nwc_unsent",
                 condition=Q(state="pending", request_event_id=None),
             ),
+            unusual("state", "paid", "nwc_not_paid"),
+            unusual("code", "", "nwc_by_code"),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 The callers hold the locks of `lock_with_payment`, and decide which end it is.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import structlog
@@ -21,8 +22,24 @@ State = LightningInvoice.State
 def lock_with_payment(invoice_id: int) -> tuple[LightningInvoice, NwcPayment | None]:
     """Lock an invoice, then the attempt to pay it, if there is one."""
     invoice = LightningInvoice.objects.select_for_update().get(pk=invoice_id)
-    payments = NwcPayment.objects.select_for_update().filter(invoice=invoice)
-    return invoice, payments.first()
+    return invoice, _lock_payments([invoice_id]).get(invoice_id)
+
+
+def lock_all_with_payments(
+    invoice_ids: Iterable[int],
+) -> list[tuple[LightningInvoice, NwcPayment | None]]:
+    """Lock invoices, then the attempts to pay them, each in the order of their keys."""
+    rows = LightningInvoice.objects.select_for_update().filter(pk__in=invoice_ids)
+    invoices = list(rows.order_by("pk"))
+    payments = _lock_payments(invoice.pk for invoice in invoices)
+    return [(invoice, payments.get(invoice.pk)) for invoice in invoices]
+
+
+def _lock_payments(invoice_ids: Iterable[int]) -> dict[int, NwcPayment]:
+    """Lock attempts; return them by invoice, with the tenants whose errors they set."""
+    payments = NwcPayment.objects.select_for_update(of=("self",)).order_by("pk")
+    rows = payments.select_related("tenant").filter(invoice__in=invoice_ids)
+    return {payment.invoice_id: payment for payment in rows}
 
 
 def settle(

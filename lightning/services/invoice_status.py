@@ -24,7 +24,7 @@ from lightning.models import (
     Resolution,
 )
 from lightning.services import own_wallets
-from lightning.services.outcomes import ERROR_TIMEOUT, apply_answer
+from lightning.services.outcomes import ERROR_TIMEOUT, apply_answer, apply_answers
 from lightning.services.polls import NO_ANSWER_ERRORS, Answer
 
 logger = structlog.get_logger(__name__)
@@ -126,18 +126,20 @@ def poll_invoices(
 ) -> int:
     """Poll a wallet for several of its invoices; returns the number of answers.
 
-    Settled invoices are skipped.
+    Settled invoices are skipped, and count.
     """
     rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
     unsettled = rows.exclude(state=State.SETTLED)
     invoices = list(unsettled.only("payment_hash", "issued_at", "expires_at"))
+    settled = len(invoice_ids) - len(invoices)
     if not invoices:
-        return 0
+        return settled
     asked_at = timezone.now()
     answers = _look_up(wallet_pubkey, invoices, share)
-    for invoice, answer in zip(invoices, answers, strict=True):
-        apply_answer(invoice.pk, answer, asked_at)
-    return sum(not isinstance(answer, NO_ANSWER_ERRORS) for answer in answers)
+    keys = (invoice.pk for invoice in invoices)
+    apply_answers(dict(zip(keys, answers, strict=True)), asked_at)
+    answered = sum(not isinstance(answer, NO_ANSWER_ERRORS) for answer in answers)
+    return settled + answered
 
 
 def _claim_batch(pubkey: str, size: int = _BATCH) -> list[int]:

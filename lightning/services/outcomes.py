@@ -5,6 +5,7 @@ payer's wallet (ADR 26), the payer's proof decides if payer and receiver are cer
 different nodes; otherwise a person does.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,6 +22,7 @@ from lightning.exceptions import (
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.endings import (
     end_attempt,
+    lock_all_with_payments,
     lock_with_payment,
     mark_dead,
     settle,
@@ -39,6 +41,37 @@ ERROR_TIMEOUT = timedelta(hours=1)
 _MAX_OVERPAYMENT = 2
 
 
+def apply_answers(answers: Mapping[int, Answer], asked_at: datetime) -> None:
+    """Settle, end or reschedule invoices, as our wallet's answers say.
+
+    The paid ones are settled in one transaction; if that fails, each in its own.
+    """
+    paid = {key: answer for key, answer in answers.items() if _says_paid(answer)}
+    try:
+        settled = _settle_together(paid) if len(paid) > 1 else set()
+    except Exception:  # of any kind, since one must not hold up the others
+        logger.warning("settled_one_by_one", invoices=[*paid], exc_info=True)
+        settled = set()
+    for invoice_id in answers.keys() - settled:
+        apply_answer(invoice_id, answers[invoice_id], asked_at)
+
+
+def _settle_together(paid: Mapping[int, Answer]) -> set[int]:
+    """Settle paid invoices, one of each tenant; return their keys."""
+    with transaction.atomic():
+        locked = lock_all_with_payments(paid)
+        by_tenant = {
+            invoice.tenant_id: (invoice, payment) for invoice, payment in locked
+        }
+        # In this order: no two transactions wait for each other's tenants.
+        for _, (invoice, payment) in sorted(by_tenant.items()):
+            answer = paid[invoice.pk]
+            if invoice.state != State.SETTLED and isinstance(answer, Lookup):
+                invoice.answer = answer.answer
+                _settle_as_answered(invoice, payment, answer)
+    return {invoice.pk for invoice, _ in by_tenant.values()}
+
+
 def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
     """Settle, end or reschedule an invoice, as our wallet's answer says."""
     with transaction.atomic():
@@ -50,7 +83,7 @@ def apply_answer(invoice_id: int, answer: Answer, asked_at: datetime) -> None:
             return
         if isinstance(answer, Lookup):
             invoice.answer = answer.answer
-        if isinstance(answer, Lookup) and answer.status is Status.SETTLED:
+        if isinstance(answer, Lookup) and _says_paid(answer):
             # Also when the invoice is dead: money that arrived always counts.
             _settle_as_answered(invoice, payment, answer)
         elif invoice.is_watched and asked_at >= invoice.final_at:
@@ -142,6 +175,10 @@ def _is_answer(answer: Answer, invoice: LightningInvoice, asked_at: datetime) ->
         return True
     is_lasting = asked_at >= invoice.final_at + ERROR_TIMEOUT
     return is_lasting and not isinstance(answer, NO_ANSWER_ERRORS)
+
+
+def _says_paid(answer: Answer) -> bool:
+    return isinstance(answer, Lookup) and answer.status is Status.SETTLED
 
 
 def _says_unpaid(answer: Answer) -> bool:

@@ -168,7 +168,7 @@ def _unusable(reason: str, sentence: str, own_words: str = "") -> WalletUnusable
 
 
 def _write_error(payment: NwcPayment, sentence: str) -> None:
-    tenant = Tenant.objects.get(pk=payment.tenant_id)
+    tenant = payment.tenant
     if tenant.nwc_error == sentence:
         return
     if _client_pubkey(tenant) == payment.client_pubkey:

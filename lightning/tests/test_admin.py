@@ -11,11 +11,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from lightning.models import LightningInvoice, NwcPayment, Resolution
-from lightning.services import payments
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.answers import UNPAID, answer_lookups
-from lightning.tests.support.payments import start_payment
+from lightning.tests.support.payments import run_payment, start_payment
 from sandbox.common import secrets
 from sandbox.wallets.behaviour import refuses
 
@@ -37,7 +36,7 @@ def run_action(client, row, action):
 
 
 def test_payment_pages_open_and_show_no_secret(admin_client, payment):
-    payments.run_payment(payment_id=payment.pk)
+    run_payment(payment_id=payment.pk)
     invoice = payment.invoice
     invoice.refresh_from_db()
 
@@ -57,7 +56,7 @@ def test_payment_pages_open_and_show_no_secret(admin_client, payment):
 
 def test_words_of_a_wallet_are_escaped_and_marked(admin_client, payment, alice):
     alice.behaviour = refuses("UNAUTHORIZED", "<b>Call us</b> at evil.example")
-    payments.run_payment(payment_id=payment.pk)
+    run_payment(payment_id=payment.pk)
 
     page = admin_client.get(admin_url(NwcPayment, "change", payment.pk))
 
@@ -119,7 +118,7 @@ def test_lists_take_a_constant_number_of_queries(admin_client, own_wallet, alice
 def undecided(payment, monkeypatch):
     """A payment that its wallet has proven, while ours denies it."""
     answer_lookups(monkeypatch, UNPAID)
-    payments.run_payment(payment_id=payment.pk)
+    run_payment(payment_id=payment.pk)
     LightningInvoice.objects.update(
         expires_at=timezone.now() - timedelta(days=1), contradicted_at=timezone.now()
     )

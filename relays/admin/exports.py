@@ -27,8 +27,11 @@ class RelayExportAdmin(WorkAdmin):
         "error_summary",
     )
     list_filter = ("state",)
-    search_fields = ("relay__subdomain", "relay__tenant__pubkey")
-    list_select_related = ("relay",)
+    search_fields = (
+        "relay__subdomain__icontains",
+        "relay__tenant__pubkey__startswith",
+    )
+    list_prefetch_related = ("relay",)
     # Without the private name: whoever knows it can find the relay while it is off.
     fields = (
         "relay",

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.urls import reverse
@@ -48,16 +48,16 @@ class AttentionFilter(admin.SimpleListFilter):
         existing = queryset.filter(deleted_at=None)
         relays = {
             # Also deleted ones: zooid may not know yet.
-            "unsynced": queryset.filter(
-                ~Q(sync__version=F("sync__synced_version")), sync__isnull=False
-            ),
+            "unsynced": queryset.filter(synced=False, sync__isnull=False),
             "failing": queryset.filter(sync__failures__gt=0),
             "never_served": existing.filter(
                 status=Relay.Status.ACTIVE, first_served_at=None
             ),
             "unreached": existing.filter(sync__probe_failures__gt=0),
             "over_limit": existing.exclude(over_limit_since=None),
-            "to_be_deleted": existing.exclude(deletion_at=None),
+            "to_be_deleted": existing.filter(
+                status=Relay.Status.DELINQUENT, deletion_at__isnull=False
+            ),
         }
         return relays.get(self.value() or "", queryset)
 
@@ -81,8 +81,13 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
         "plan",
         ("deleted_at", admin.EmptyFieldListFilter),
     )
-    search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
-    list_select_related = ("tenant", "plan", "sync")
+    search_fields = (
+        "subdomain__icontains",
+        "name__icontains",
+        "tenant__pubkey__startswith",
+        "tenant__display_name__icontains",
+    )
+    list_prefetch_related = ("tenant", "plan", "sync")
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     readonly_fields = (

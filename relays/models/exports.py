@@ -90,6 +90,11 @@ class RelayExport(WorkItem):
                 name="relays_unfinished_exports",
                 condition=Q(state__in=("waiting", "running")),
             ),
+            models.Index(
+                fields=["expires_at"],
+                name="relays_export_files",
+                condition=Q(state="done"),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -6,11 +6,12 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.db.models import Q, Value
-from django.db.models.functions import Cast, Concat, Lower, Replace
+from django.db.models.functions import Cast, Concat, Lower, Replace, Upper
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
@@ -239,6 +240,45 @@ class Relay(models.Model):
                 fields=["deletion_at"],
                 name="relays_delinquent_relays",
                 condition=Q(status="delinquent"),
+            ),
+            models.Index(fields=["created_at"], name="relays_by_age"),
+            models.Index(fields=["status", "created_at"], name="relays_by_status"),
+            models.Index(fields=["subdomain"], name="relays_by_subdomain"),
+            models.Index(
+                fields=["people_counted_at"],
+                name="relays_to_count",
+                condition=Q(status="active", first_served_at__isnull=False),
+            ),
+            models.Index(
+                fields=["plan", "people"],
+                name="relays_within_limit",
+                condition=Q(status="active", over_limit_since=None),
+            ),
+            models.Index(
+                fields=["over_limit_since"],
+                name="relays_over_limit",
+                condition=Q(over_limit_since__isnull=False),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="relays_never_served",
+                condition=Q(status="active", first_served_at=None),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="relays_unsynced",
+                condition=Q(synced=False),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="relays_deleted",
+                condition=Q(deleted_at__isnull=False),
+            ),
+            # For `icontains`: the admin finds any part of a name.
+            GinIndex(
+                OpClass(Upper("subdomain"), name="gin_trgm_ops"),
+                OpClass(Upper("name"), name="gin_trgm_ops"),
+                name="relays_by_words",
             ),
         ]
 

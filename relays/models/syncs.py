@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from caravel.core.db.encrypted_text import EncryptedTextField
+from caravel.core.db.indexes import unusual
 from caravel.core.db.leases import LeasedItem, LeasedQuerySet
 from relays.models.relays import Relay
 
@@ -82,6 +83,8 @@ class RelaySync(LeasedItem):
                 condition=~Q(version=F("synced_version")),
             ),
             models.Index(fields=["probed_at"], name="relays_probed_at"),
+            unusual("failures", 0, "relays_failed_syncs"),
+            unusual("probe_failures", 0, "relays_failed_probes"),
         ]
 
     def __str__(self) -> str:

@@ -94,9 +94,13 @@ def _due(now: datetime) -> RelayQuerySet:
     # Nobody can join a relay that is off.
     running = Relay.objects.active().exclude(first_served_at=None)
     stale = Q(people_counted_at=None) | Q(people_counted_at__lte=now - _INTERVAL)
-    is_over = Q(people__gt=F("plan__members"))
-    begins = is_over & Q(over_limit_since=None)
-    ends = ~is_over & Q(over_limit_since__isnull=False)
+    begins = Q(pk=None)
+    # Plan by plan: an index has the people of a plan, but not its limit.
+    for plan_id, limit in Plan.objects.values_list("pk", "members"):
+        if limit is not None:
+            begins |= Q(plan=plan_id, people__gt=limit, over_limit_since=None)
+    fits = ~Q(people__gt=F("plan__members"))
+    ends = Q(fits, over_limit_since__isnull=False)
     return running.filter(stale | begins | ends)
 
 

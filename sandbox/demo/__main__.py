@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from sandbox.demo.logs import print_logs
 from sandbox.demo.supervisor import Child, supervise
 from sandbox.demo.system import PYTHON, System, processes, run
 
@@ -27,7 +28,7 @@ def main() -> int:
         logs = Path(directory) / "log"
         status = run(Path(directory), partial(_run_demo, logs), durable=False)
         if status:
-            _print_logs(logs)
+            print_logs(logs)
     return status
 
 
@@ -36,12 +37,6 @@ def _run_demo(logs: Path, system: System) -> int:
     env = {**fast.env, "LOG_LEVEL": "WARNING"}
     demo = Child("demo", [PYTHON, "-u", "manage.py", "run_demo"], env)
     return supervise([*processes(fast, logs=logs), demo], prefix=False)
-
-
-def _print_logs(logs: Path) -> None:
-    for log in sorted(logs.glob("*.log")):
-        lines = log.read_text(errors="replace").splitlines()[-30:]
-        print(f"\n--- last lines of {log.name}", *lines, sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """`make run`: the whole system, until Ctrl-C."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from caravel import dev_defaults
 from sandbox import clock
-from sandbox.demo.supervisor import Child, supervise
-from sandbox.demo.system import PYTHON, VAR, System, processes, run
+from sandbox.demo.supervisor import supervise
+from sandbox.demo.system import VAR, System, processes, run
+from sandbox.demo.welcome import welcome
 
 
 def main() -> int:
@@ -20,9 +22,12 @@ def main() -> int:
 
 def _supervise(system: System) -> int:
     run_file = _write_run_file(system)
-    welcome = Child("caravel", [PYTHON, "-u", "-m", "sandbox.demo.welcome"], system.env)
     try:
-        return supervise([*processes(system), welcome])
+        return supervise(
+            processes(system),
+            find_fault=system.find_fault,
+            announce=partial(welcome, system.env),
+        )
     finally:
         run_file.unlink()
 

@@ -27,8 +27,8 @@ from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay, RelaySync
 from sandbox.clock import POLL_INTERVAL
 from sandbox.demo.tenant_client import (
+    PaymentPage,
     find_payment_url,
-    get_bolt11_from_page,
     list_receipts,
     request,
 )
@@ -113,7 +113,7 @@ class Demo:
 
     def pay_on_payment_page(self, tenant: DemoTenant) -> None:
         """Follow the link in the last message and pay the bolt11 on the page."""
-        bolt11 = get_bolt11_from_page(find_payment_url(self.messages(tenant)[-1]))
+        bolt11 = PaymentPage(find_payment_url(self.messages(tenant)[-1])).press_pay()
         self.lightning.post(f"wallets/{ANONYMOUS_WALLET}/pay", bolt11=bolt11)
 
     def refund(self, tenant: DemoTenant, cents: int) -> None:

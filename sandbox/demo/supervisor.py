@@ -8,54 +8,53 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
-from queue import Empty, SimpleQueue
 from types import FrameType
 
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
-from caravel.embedded.processes import adopt_orphans, die_with_parent
+from sandbox.demo.keeper import Child, keep
+from sandbox.demo.readiness import NotReady
+
+__all__ = ["Child", "free_ports", "supervise"]
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_INTERVAL = 0.1
-_ORPHAN_TIMEOUT = 5.0  # short: the servers are gone too, work cannot be finished
+#: Seconds between two looks at what tells us nothing by itself.
+_LOOK_INTERVAL = 1.0
 _OUTPUT_TIMEOUT = 1.0
-_COMMAND_NOT_FOUND = 127  # the exit status of a shell
 # Not forkserver: it would become the parent of the keepers, which watch their parent.
 _context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
-@dataclass(frozen=True)
-class Child:
-    """A command with its complete environment; with `log`, output goes to that file."""
-
-    name: str
-    command: Sequence[str]
-    env: Mapping[str, str]
-    log: Path | None = None
-
-
 def supervise(
-    children: Sequence[Child], *, prefix: bool = True, kill_after: float = 10.0
+    children: Sequence[Child],
+    *,
+    prefix: bool = True,
+    kill_after: float = 10.0,
+    find_fault: Callable[[], str] = str,
+    announce: Callable[[], str] = str,
 ) -> int:
     """Run the children until one ends or a stop signal arrives; then stop all.
 
     Each gets SIGTERM and, `kill_after` seconds later, SIGKILL for its process group.
-    Call it from the main thread. Returns the exit code of the child that ended first,
-    0 after Ctrl-C, SIGTERM or SIGHUP.
+    Call it from the main thread. All stop, too, if `find_fault` returns a text, which
+    is printed; it is called each second. `announce` runs in a thread after the start,
+    and its text is printed; it may raise NotReady. Returns the exit code of the child
+    that ended first, 1 after a fault, 0 after Ctrl-C, SIGTERM or SIGHUP.
     """
-    return _Supervisor(prefix=prefix, kill_after=kill_after).run(children)
+    supervisor = _Supervisor(
+        prefix=prefix, kill_after=kill_after, find_fault=find_fault
+    )
+    return supervisor.run(children, announce)
 
 
 def free_ports(preferred: Iterable[int]) -> list[int]:
@@ -73,108 +72,68 @@ def _listening(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-def _keep(child: Child, output: Connection, kill_after: float) -> None:
-    """Run the command as the keeper, until all that it started has ended."""
-    os.setsid()
-    adopt_orphans()
-    # Not an event: a second signal within `set` would wait for its lock forever.
-    stop_requests: SimpleQueue[None] = SimpleQueue()
-    signal.signal(signal.SIGTERM, lambda *_: stop_requests.put(None))
-    try:
-        process = _start(child, output)
-    except OSError as exc:
-        text = f"cannot run {child.command[0]}: {exc.strerror}\n"
-        os.write(output.fileno(), text.encode())
-        sys.exit(_COMMAND_NOT_FOUND)
-    arguments = (process, stop_requests, min(kill_after, _ORPHAN_TIMEOUT))
-    threading.Thread(target=_watch, args=arguments, daemon=True).start()
-    returncode = process.wait()
-    os.killpg(0, signal.SIGTERM)
-    _reap_group(kill_after)
-    # Killed by signal n: 128 + n, as in a shell.
-    sys.exit(returncode if returncode >= 0 else 128 - returncode)
-
-
-def _start(child: Child, output: Connection) -> "subprocess.Popen[bytes]":
-    with ExitStack() as stack:
-        stdout = output.fileno()
-        if child.log:
-            child.log.parent.mkdir(parents=True, exist_ok=True)
-            stdout = stack.enter_context(child.log.open("ab")).fileno()
-        return subprocess.Popen(
-            child.command,
-            # Python buffers its output if that is not a terminal.
-            env={"PYTHONUNBUFFERED": "1", **child.env},
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent(signal.SIGTERM),
-        )
-
-
-def _watch(
-    process: "subprocess.Popen[bytes]",
-    stop_requests: SimpleQueue[None],
-    timeout: float,
-) -> None:
-    """Stop the command on request, and the whole group after the supervisor's end."""
-    supervisor = multiprocessing.parent_process()
-    pid = supervisor.pid if supervisor else None
-    while os.getppid() == pid:
-        with suppress(Empty):
-            stop_requests.get(timeout=_POLL_INTERVAL)
-            break
-    process.terminate()
-    while os.getppid() == pid:
-        time.sleep(_POLL_INTERVAL)
-    time.sleep(timeout)
-    os.killpg(0, signal.SIGKILL)
-
-
-def _reap_group(timeout: float) -> None:
-    """Wait for the group's processes that were adopted."""
-    deadline = time.monotonic() + timeout
-    with suppress(ChildProcessError):  # none is left
-        while time.monotonic() < deadline:
-            if not os.waitpid(0, os.WNOHANG)[0]:
-                time.sleep(_POLL_INTERVAL / 5)
-
-
 class _Supervisor:
     """Starts and stops the keepers, and prints the output."""
 
-    def __init__(self, *, prefix: bool, kill_after: float) -> None:
+    def __init__(
+        self, *, prefix: bool, kill_after: float, find_fault: Callable[[], str]
+    ) -> None:
         self._printer = Printer(sys.stdout, prefix=prefix)
         self._printing = threading.Lock()
         self._kill_after = kill_after
+        self._find_fault = find_fault
         #: The keepers that run, and the threads that print their output.
         self._running: dict[str, tuple[BaseProcess, threading.Thread]] = {}
         self._returncode: int | None = None
         self._stop_requested = False
         self._kill_at: float | None = None
 
-    def run(self, children: Sequence[Child]) -> int:
+    def run(self, children: Sequence[Child], announce: Callable[[], str]) -> int:
         """Run until all commands have ended; see `supervise`."""
         names = ("system", *(child.name for child in children))
         self._printer.width = max(map(len, names))
-        with self._handling_signals():
+        with self._handling_signals() as signals:
             try:
                 self._start_all(children)
+                threading.Thread(
+                    target=self._announce, args=(announce,), daemon=True
+                ).start()
                 while self._running:
-                    ends = [process.sentinel for process, _ in self._running.values()]
-                    self._handle_ended(wait(ends, _POLL_INTERVAL))
-                    if self._stop_requested:
-                        self._stop_all()
+                    self._wait(signals)
             finally:
                 for process, _ in self._running.values():
                     process.terminate()
         return self._returncode or 0
 
+    def _wait(self, signals: int) -> None:
+        """Wait until a child ends or a signal arrives, for a moment; handle it."""
+        ends = [process.sentinel for process, _ in self._running.values()]
+        seconds = _POLL_INTERVAL if self._stop_requested else _LOOK_INTERVAL
+        ready = wait([*ends, signals], seconds)
+        if signals in ready:
+            os.read(signals, 1024)
+        self._handle_ended(ready)
+        if not self._stop_requested and (fault := self._find_fault()):
+            self._note(fault)
+            self._request_stop(1)
+        if self._stop_requested:
+            self._stop_all()
+
+    def _announce(self, announce: Callable[[], str]) -> None:
+        try:
+            text = announce()
+        except NotReady as exc:
+            self._note(str(exc))
+            self._request_stop(1)
+            return
+        for line in text.splitlines():
+            self._note(line)
+
     def _start_all(self, children: Sequence[Child]) -> None:
         for child, colour in zip(children, get_colours(), strict=False):
             reader, writer = _context.Pipe(duplex=False)
             arguments = (child, writer, self._kill_after)
-            process = _context.Process(target=_keep, args=arguments, daemon=True)
+            process = _context.Process(target=keep, args=arguments, daemon=True)
             process.start()
             # Before the next keeper starts: it would hold the pipe open.
             writer.close()
@@ -239,7 +198,9 @@ class _Supervisor:
             self._stop_requested = True
 
     @contextmanager
-    def _handling_signals(self) -> Iterator[None]:
+    def _handling_signals(self) -> Iterator[int]:
+        """Handle stop signals; yield a descriptor that is readable after each."""
+
         def handle(signum: int, frame: FrameType | None) -> None:
             self._request_stop(0)
 
@@ -250,7 +211,12 @@ class _Supervisor:
             for signum in handled:
                 stack.callback(signal.signal, signum, previous[signum])
                 signal.signal(signum, handle)
-            yield
+            reader, writer = os.pipe()
+            for descriptor in (reader, writer):
+                os.set_blocking(descriptor, False)
+                stack.callback(os.close, descriptor)
+            stack.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writer))
+            yield reader
 
 
 def _kill_group(keeper: BaseProcess) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -49,6 +49,12 @@ class System:
     var: Path
     env: Mapping[str, str]
     ports: Mapping[str, int]
+    #: Those that we have started.
+    servers: embedded.Servers | None = None
+
+    def find_fault(self) -> str:
+        """Return a text if a server of ours has ended."""
+        return self.servers.find_ended() if self.servers else ""
 
     @property
     def stripe_state(self) -> Path:
@@ -111,7 +117,8 @@ def _running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
     with embedded.servers(var, durable=durable) as servers:
         _print_taken(ports)
         addresses = (servers.database_url, servers.redis_url)
-        yield _system(var, defaults, ports, dict(zip(urls, addresses, strict=True)))
+        urls = dict(zip(urls, addresses, strict=True))
+        yield replace(_system(var, defaults, ports, urls), servers=servers)
 
 
 def _system(
@@ -243,7 +250,7 @@ def _stand_ins(system: System) -> dict[str, list[str]]:
 def _caravel(system: System) -> dict[str, list[str]]:
     return {
         "web": [
-            *(PYTHON, "-m", "gunicorn", "caravel.wsgi"),
+            *(PYTHON, "-m", "gunicorn", "caravel.wsgi", "--preload"),
             *("--bind", f"127.0.0.1:{system.ports['PORT']}"),
             *("--worker-class", "caravel.web_server.Worker"),
             *("--workers", "2", "--threads", "4", "--no-control-socket"),
@@ -254,7 +261,6 @@ def _caravel(system: System) -> dict[str, list[str]]:
             *("--pool", "threads", "--concurrency", "16"),
         ],
         "beat": _celery("beat"),
-        "servers": [PYTHON, "-u", "-m", "sandbox.demo.server_watchdog"],
     }
 
 

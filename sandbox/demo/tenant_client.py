@@ -75,22 +75,29 @@ def find_payment_url(message: str) -> str:
     return match.group().rstrip(".")
 
 
-def get_bolt11_from_page(payment_url: str) -> str:
-    """Open a payment page, press «Pay with Lightning», return the bolt11 it shows.
+class PaymentPage:
+    """An invoice's payment page, opened in a browser of its own."""
 
-    Raises UnexpectedResponse.
-    """
-    with requests.Session() as browser:
-        page = browser.get(payment_url, timeout=_TIMEOUT).text
-        (token, *_) = _CSRF.findall(page) or [""]
-        response = browser.post(
-            payment_url,
-            data={"csrfmiddlewaretoken": token},
-            headers={"Referer": payment_url},
+    def __init__(self, payment_url: str) -> None:
+        self._url = payment_url
+        self._browser = requests.Session()
+        page = self._browser.get(payment_url, timeout=_TIMEOUT).text
+        (self._token, *_) = _CSRF.findall(page) or [""]
+
+    def press_pay(self) -> str:
+        """Press «Pay with Lightning»; return the bolt11 that the page shows.
+
+        Raises UnexpectedResponse.
+        """
+        response = self._browser.post(
+            self._url,
+            data={"csrfmiddlewaretoken": self._token},
+            headers={"Referer": self._url},
             timeout=_TIMEOUT,
         )
-    match = _BOLT11.search(response.text)
-    if not match:
-        status = response.status_code
-        raise UnexpectedResponse(f"No Lightning invoice on the payment page: {status}.")
-    return match.group(1).lower()
+        match = _BOLT11.search(response.text)
+        if not match:
+            raise UnexpectedResponse(
+                f"No Lightning invoice on the payment page: {response.status_code}."
+            )
+        return match.group(1).lower()

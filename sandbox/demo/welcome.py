@@ -1,7 +1,6 @@
 """The first screen of `make run`, printed once the system is ready."""
 
-import os
-import signal
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -61,24 +60,19 @@ _AHEAD = """
   the next start is at the real time."""
 
 
-def main() -> None:
-    """Wait until the system is ready, print the screen, sleep until stopped."""
+def welcome(env: Mapping[str, str]) -> str:
+    """Wait until the system is ready; return the screen. Raises NotReady."""
     for url in ("{APP_URL}/readyz", "{SANDBOX_LIGHTNING}/", "{ZOOID_API_URL}/"):
-        wait_until_ready(url.format_map(os.environ))
-    print(screen(), flush=True)
-    signal.pause()
+        wait_until_ready(url.format_map(env))
+    return screen(env)
 
 
-def screen() -> str:
-    """Return the screen, with this process's environment and a new key."""
-    values = {**os.environ, "nsec": PrivateKey().bech32(), "ahead": _ahead()}
+def screen(env: Mapping[str, str]) -> str:
+    """Return the screen of a system with this environment, and a new key."""
+    values = {**env, "nsec": PrivateKey().bech32(), "ahead": _ahead(env)}
     return SCREEN.format_map(values)
 
 
-def _ahead() -> str:
-    offset = clock.read_offset(Path(os.environ[clock.VARIABLE]))
+def _ahead(env: Mapping[str, str]) -> str:
+    offset = clock.read_offset(Path(env[clock.VARIABLE]))
     return _AHEAD.format(days=round(offset / timedelta(days=1))) if offset else ""
-
-
-if __name__ == "__main__":
-    main()

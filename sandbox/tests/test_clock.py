@@ -97,14 +97,15 @@ def test_forked_child_that_closes_descriptors_twice_follows_the_clock(tmp_path):
 
 
 STARTS_TO_FOLLOW = """
-import os, sys, threading
+import os, sys, time
 from pathlib import Path
 from sandbox import clock
 clock.follow(Path(sys.argv[1]))
 if os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 clock.write_offset(Path(sys.argv[1]), "no number")
-threading.Event().wait()
+while True:
+    time.time()
 """
 
 
@@ -113,6 +114,19 @@ def test_process_that_cannot_follow_the_clock_ends_and_says_why(tmp_path):
 
     assert child.returncode == CLOCK_LOST
     assert "could not convert string to float: 'no number'" in child.stderr
+
+
+MEASURES_ITSELF = """
+import sys, threading
+from pathlib import Path
+from sandbox import clock
+clock.follow(Path(sys.argv[1]))
+print(threading.active_count(), "pytest" in sys.modules)
+"""
+
+
+def test_process_follows_without_a_thread_and_without_test_tools(tmp_path):
+    assert run_follower(MEASURES_ITSELF, tmp_path / "clock").stdout == "1 False\n"
 
 
 def run_follower(script: str, path: Path) -> "subprocess.CompletedProcess[str]":

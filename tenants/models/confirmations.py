@@ -3,6 +3,7 @@ from typing import Self
 from django.db import models
 from django.utils import timezone
 
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models.tenants import Tenant
 
@@ -59,6 +60,13 @@ class EmailConfirmation(WorkItem):
                 fields=["next_attempt_at"],
                 name="tenants_waiting_confirmations",
                 condition=models.Q(state="waiting"),
+            ),
+            unusual("state", "sent", "tenants_unsent_confirmations"),
+            unusual("last_error_code", "", "tenants_confirmations_by_error"),
+            models.Index(
+                fields=["address"],
+                name="tenants_confirmed_addresses",
+                opclasses=["varchar_pattern_ops"],
             ),
         ]
 

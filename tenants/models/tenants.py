@@ -5,13 +5,16 @@ from functools import cache
 from typing import Any, Self
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxLengthValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Upper
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
+from caravel.core.db.indexes import unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub, parse_pubkey, short_npub
@@ -141,6 +144,42 @@ class Tenant(models.Model):
                 name="tenant_pubkey_is_hex",
             ),
         ]
+        indexes = [
+            models.Index(fields=["created_at"], name="tenants_by_age"),
+            models.Index(
+                fields=["pubkey"],
+                name="tenants_without_name",
+                condition=Q(display_name=""),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="tenants_in_trouble",
+                condition=Q(payment_overdue_since__isnull=False)
+                | Q(billing_on_hold_since__isnull=False)
+                | Q(past_due_at__isnull=False),
+            ),
+            models.Index(
+                fields=["closed_at"],
+                name="tenants_closed_with_wallet",
+                condition=Q(closed_at__isnull=False) & ~Q(nwc_url=""),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="tenants_autopay_paused",
+                condition=Q(autopay_paused=True),
+            ),
+            models.Index(
+                fields=["created_at"],
+                name="tenants_exempt",
+                condition=Q(dunning_exempt=True),
+            ),
+            # For `icontains`: the admin finds any part of a name or an address.
+            GinIndex(
+                OpClass(Upper("display_name"), name="gin_trgm_ops"),
+                OpClass(Upper("email"), name="gin_trgm_ops"),
+                name="tenants_by_words",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.display_name or short_npub(self.pubkey)
@@ -213,6 +252,7 @@ class Activity(models.Model):
         indexes = [
             models.Index(fields=["tenant", "-created_at"]),
             models.Index(fields=["subject_type", "subject_id"]),
+            models.Index(fields=["type"], name="tenants_activities_by_type"),
         ]
 
     def __str__(self) -> str:
@@ -308,6 +348,15 @@ class Notice(WorkItem):
                 name="tenants_waiting_notices",
                 condition=Q(state="waiting"),
             ),
+            unusual("state", "sent", "tenants_unsent_notices"),
+            unusual("last_error_code", "", "tenants_notices_by_error"),
+            models.Index(fields=["kind"], name="tenants_notices_by_kind"),
+            models.Index(
+                fields=["subject"],
+                name="tenants_notices_by_subject",
+                opclasses=["varchar_pattern_ops"],
+            ),
+            unusual("message_id", "", "tenants_notices_by_message_id"),
         ]
 
     def __str__(self) -> str:

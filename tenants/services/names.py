@@ -1,11 +1,12 @@
 """Names of tenants without one, from their Nostr profiles (kind 0)."""
 
 import json
+import secrets
 from collections.abc import Mapping
 
 from django.db import transaction
 
-from tenants.models import Tenant
+from tenants.models import Tenant, TenantQuerySet
 from tenants.services.nostr_directory import fetch_latest_event
 from tenants.services.nostr_identity import PROFILE
 
@@ -15,10 +16,17 @@ MAX_LOOKUPS = 1000
 
 
 def tenants_without_name() -> list[str]:
-    """Return public keys of tenants without a name, in random order."""
-    # Random, so that the limit does not exclude the same tenants in each run.
-    nameless = Tenant.objects.filter(display_name="").order_by("?")
-    return list(nameless.values_list("pk", flat=True)[:MAX_LOOKUPS])
+    """Return public keys of tenants without a name, beginning with a random one."""
+    # Random, so that the limit does not exclude the same tenants in each run. Keys are
+    # spread evenly, and an index is read in their order.
+    nameless = Tenant.objects.filter(display_name="").order_by("pk")
+    start = secrets.token_hex(32)
+    later = _keys(nameless.filter(pk__gte=start), MAX_LOOKUPS)
+    return later + _keys(nameless.filter(pk__lt=start), MAX_LOOKUPS - len(later))
+
+
+def _keys(tenants: TenantQuerySet, limit: int) -> list[str]:
+    return list(tenants.values_list("pk", flat=True)[:limit])
 
 
 def fill_in_name(*, tenant_id: str) -> str:

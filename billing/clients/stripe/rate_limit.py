@@ -1,34 +1,50 @@
-"""The rate of requests to Stripe, shared by all workers on all hosts."""
+"""The rate of requests to Stripe, shared by all workers on all hosts.
+
+Requests take turns: each waits once, for as long as it takes until its own turn, so
+that hundreds of waiting threads cost nothing and none is passed over. People have turns
+of their own, and do not wait behind the collection of a month's invoices.
+"""
 
 import time
 from collections.abc import Callable
+from enum import Enum
+from fractions import Fraction
 
 from django.conf import settings
-from limits import RateLimitItemPerSecond
 
 from billing.clients.stripe.errors import StripeRateLimited
-from caravel.core.rate_limit import delay_after_hit
+from caravel.core.rate_limit import take_turn
 
-#: Seconds that a call waits before it fails and its task is retried later.
+#: Seconds that a call waits; if its turn comes later, its task is retried later.
 MAX_WAIT = 15.0
-_PAUSE = 0.05
+#: The same for a call for which a person waits.
+INTERACTIVE_MAX_WAIT = 5.0
 
 
-def acquire(*, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Take one request from the rate limit, waiting for the next second if needed.
+class Share(Enum):
+    """The part of the requests that a kind of work may use."""
 
-    Raises StripeRateLimited after MAX_WAIT. Without Redis there is no limit: Stripe's
-    own 429 still applies, and no rate limit of ours is worth an outage.
+    PERSON = Fraction(1, 5)
+    BACKGROUND = Fraction(4, 5)
+
+
+def acquire(
+    *,
+    interactive: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Take one request from the rate limit, waiting for its turn.
+
+    Raises StripeRateLimited if that is too far ahead. Without Redis there is no limit:
+    Stripe's own 429 still applies, and no rate limit of ours is worth an outage.
     """
-    deadline = time.monotonic() + MAX_WAIT
-    while not _hit():
-        if time.monotonic() > deadline:
-            raise StripeRateLimited(
-                "Too many requests to Stripe are waiting.", retry_after=MAX_WAIT
-            )
-        sleep(_PAUSE)
-
-
-def _hit() -> bool:
-    rate = RateLimitItemPerSecond(settings.STRIPE_MAX_REQUESTS_PER_SECOND)
-    return not delay_after_hit(rate, "stripe")
+    share = Share.PERSON if interactive else Share.BACKGROUND
+    max_wait = INTERACTIVE_MAX_WAIT if interactive else MAX_WAIT
+    rate = float(settings.STRIPE_MAX_REQUESTS_PER_SECOND * share.value)
+    delay = take_turn(f"stripe-{share.name}", per_second=rate, max_wait=max_wait)
+    if delay > max_wait:
+        raise StripeRateLimited(
+            "Too many requests to Stripe are waiting.", retry_after=delay
+        )
+    if delay:
+        sleep(delay)

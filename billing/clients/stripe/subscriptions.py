@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import stripe
 
 from billing.clients.stripe.transport import (
     StripeTransport,
+    get_raw,
     read_nothing,
     v1,
     with_idempotency_key,
@@ -16,8 +18,20 @@ from billing.clients.stripe.types import (
     Discount,
     Subscription,
     read_discounts,
+    read_listed_subscription,
     read_subscription,
 )
+
+#: The most that Stripe returns: https://docs.stripe.com/api/pagination
+PAGE_SIZE = 100
+
+
+@dataclass(frozen=True)
+class SubscriptionPage:
+    """A page of the list of all subscriptions; `last_id` is "" on the last one."""
+
+    subscriptions: list[Subscription]
+    last_id: str
 
 
 class Subscriptions:
@@ -71,6 +85,23 @@ class Subscriptions:
             read_nothing,
         )
 
+    def list_page(
+        self, *, created: Mapping[str, int], starting_after: str = ""
+    ) -> SubscriptionPage:
+        """Return a page of the subscriptions of all customers, newest first.
+
+        As `list`, without ended ones. Raises StripeRefused with the param
+        `starting_after` if the cursor's subscription was deleted.
+        """
+        params: dict[str, Any] = {"limit": PAGE_SIZE}
+        if created:
+            params["created"] = dict(created)
+        if starting_after:
+            params["starting_after"] = starting_after
+        return self._transport.call(
+            lambda: get_raw("/v1/subscriptions", params), _read_page
+        )
+
     def list(self, *, customer: str, ended: bool = False) -> list[Subscription]:
         """Return a customer's subscriptions, newest first, with ended ones if asked."""
         params: stripe.params.SubscriptionListParams = {
@@ -83,3 +114,9 @@ class Subscriptions:
             lambda p: v1().subscriptions.list(p), params, read_subscription
         )
         return list(pages)
+
+
+def _read_page(page: Any) -> SubscriptionPage:
+    found = [read_listed_subscription(each) for each in page.data]
+    has_more = page.has_more and found
+    return SubscriptionPage(found, found[-1].id if has_more else "")

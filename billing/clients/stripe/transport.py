@@ -20,6 +20,8 @@ from django.conf import settings
 
 from billing.clients.stripe import errors
 from billing.clients.stripe.rate_limit import acquire
+from billing.clients.stripe.types import RawObject
+from billing.clients.stripe.types.subscriptions import UNREADABLE_ERRORS
 from caravel.core.db.transactions import release_connection
 
 API_VERSION = "2026-10-28.endive"
@@ -96,7 +98,9 @@ class StripeTransport:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _try(self, call: Callable[[], Any], read: Callable[[Any], T]) -> T:
-        acquire(sleep=self._sleep)
+        # Before the wait for our turn, which takes longer than the call.
+        release_connection()
+        acquire(interactive=_is_interactive.get(), sleep=self._sleep)
         self._before_try()
         release_connection()
         try:
@@ -105,7 +109,7 @@ class StripeTransport:
             raise _to_stripe_error(exc) from exc
         try:
             return read(answer)
-        except _UNREADABLE as exc:
+        except UNREADABLE_ERRORS as exc:
             raise errors.StripeUnreadable(f"Unreadable answer: {exc!r}") from exc
 
     def paginate(
@@ -138,6 +142,16 @@ def is_live_key() -> bool:
 def v1() -> stripe.V1Services:
     """Return the SDK's services for our account."""
     return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE, _timeout()).v1
+
+
+def get_raw(path: str, params: Mapping[str, Any]) -> RawObject:
+    """Return the answer to a GET, without making objects of the SDK of it.
+
+    https://docs.stripe.com/sdks/server-side-rest-api#custom-requests
+    """
+    key, base = settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE
+    client = _client(key, base, _timeout())
+    return RawObject(client.raw_request("get", path, **params).data)
 
 
 @contextmanager
@@ -180,8 +194,6 @@ def with_idempotency_key(params: Mapping[str, Any], key: str) -> tuple[Any, Any]
     return dict(params), {"idempotency_key": key}
 
 
-#: Errors of a reader if a field is missing or of another type.
-_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 #: The SDK's errors for a 4xx with an error object. A response without one, whatever its
 #: status, may come from a proxy and says nothing about the call.
 _REFUSALS = (

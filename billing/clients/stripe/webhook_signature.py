@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import stripe
@@ -67,16 +67,13 @@ def parse_event(text: str) -> dict[str, Any]:
     return dict(event)
 
 
-def _is_flat_enough(value: object) -> bool:
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [child for each in level for child in _children(each)]
+def _is_flat_enough(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(_MAX_DEPTH - 1):
+        children = chain.from_iterable(
+            each.values() if isinstance(each, dict) else each for each in level
+        )
+        level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             return True
     return False
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

@@ -8,6 +8,7 @@ another one than was charged last: attached, made the default, or replaced in pl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Final
 
 import structlog
@@ -65,13 +66,18 @@ class Wait:
     until: datetime | None
 
 
-class _Reread:
-    """The result of a step that changed something: read the invoice again."""
+class _Again(Enum):
+    #: The invoice may have changed at Stripe: read it again.
+    REREAD = auto()
+    #: Only our own row has changed: go on with the invoice as read.
+    CONTINUE = auto()
 
 
-REREAD: Final = _Reread()
+#: Results of a step after which the steps start again.
+REREAD: Final = _Again.REREAD
+CONTINUE: Final = _Again.CONTINUE
 #: None if the step does not apply.
-Step = Wait | _Reread | None
+Step = Wait | _Again | None
 
 
 def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
@@ -139,13 +145,14 @@ def collect_all(*, tenant_id: str) -> int:
 def collect_now(*, invoice_id: str) -> bool:
     """Start an attempt now, on an operator's request.
 
-    An invoice that is not open is only read again; returns False for it.
+    An invoice that is not open is only read again; returns False for it. A message is
+    sent even if one is on its way: perhaps it is lost, and the operator clicks again.
     """
     with transaction.atomic():
         if InvoiceCollection.objects.chargeable().filter(pk=invoice_id).exists():
-            _start_extra_attempt(invoice_id, Action.WALLET)
+            _start_extra_attempt(invoice_id, Action.WALLET, force=True)
             return True
-        enqueue_collection(invoice_id=invoice_id)
+        enqueue_collection(invoice_id=invoice_id, force=True)
     return False
 
 
@@ -165,7 +172,9 @@ def _chargeable_invoices(tenant_id: str) -> InvoiceCollectionQuerySet:
     return rows.chargeable().order_by("pk")
 
 
-def _start_extra_attempt(invoice_id: str, first: InvoiceCollection.Action) -> None:
+def _start_extra_attempt(
+    invoice_id: str, first: InvoiceCollection.Action, *, force: bool = False
+) -> None:
     collection = locks.lock_collection(invoice_id)
     order = [Action.WALLET, Action.CARD, Action.NOTICE, Action.NONE]
     # An attempt that is still at an earlier action will reach this one.
@@ -176,7 +185,7 @@ def _start_extra_attempt(invoice_id: str, first: InvoiceCollection.Action) -> No
         attempt_started_at=timezone.now(),
         rate_limits=0,
     )
-    enqueue_collection(invoice_id=invoice_id)
+    enqueue_collection(invoice_id=invoice_id, force=force)
 
 
 def _post_credits_first(collection: InvoiceCollection) -> Step:
@@ -344,7 +353,7 @@ def _go_to_action(
         attempt_started_at=collection.attempt_started_at,
     )
     rows.update(next_action=action, **columns)
-    return REREAD
+    return CONTINUE
 
 
 def _update(collection: InvoiceCollection, **columns: object) -> None:

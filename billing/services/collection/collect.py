@@ -14,7 +14,13 @@ from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
-from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
+from billing.services.collection.attempts import (
+    CONTINUE,
+    REREAD,
+    Step,
+    Wait,
+    next_attempt_step,
+)
 from billing.services.collection.drafts import finalize_draft, wait_for_late_credit
 from billing.services.collection.undecided import wait_for_sync
 from billing.services.dunning import notices, suspension
@@ -67,29 +73,28 @@ def _with_tenant() -> InvoiceCollectionQuerySet:
 
 
 def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
+    result: Step = REREAD
     for _ in range(_MAX_STEPS):
-        # Never gone: https://docs.stripe.com/api/invoices/delete is for drafts that
-        # belong to no subscription.
-        invoice = read_invoice(stripe, collection.pk, collection.tenant)
+        if result is REREAD:
+            # Never gone: https://docs.stripe.com/api/invoices/delete is for drafts that
+            # belong to no subscription.
+            invoice = read_invoice(stripe, collection.pk, collection.tenant)
         collection.refresh_from_db(from_queryset=_with_tenant())
-        wait = _run_first_applicable_step(stripe, collection, invoice)
-        if wait is not None:
-            _record_wait(collection, wait)
+        result = _run_first_applicable_step(stripe, collection, invoice)
+        if isinstance(result, Wait):
+            _record_wait(collection, result)
             # The invoice may have been paid, or become overdue.
             suspension.review_if_needed(tenant_id=collection.tenant_id)
-            return wait.reason
+            return result.reason
     raise AssertionError(f"{collection.pk} took more than {_MAX_STEPS} steps")
 
 
 def _run_first_applicable_step(
     stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
-) -> Wait | None:
-    """Run the first step that applies; returns None to read the invoice again."""
+) -> Step:
+    """Run the first step that applies, and return its result."""
     for step in _STEPS:
-        result = step(stripe, collection, invoice)
-        if result is REREAD:
-            return None
-        if isinstance(result, Wait):
+        if result := step(stripe, collection, invoice):
             return result
     return Wait(State.MANUAL, "Nothing to collect", timezone.now() + _RECHECK_INTERVAL)
 
@@ -126,7 +131,8 @@ def _book(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> St
         if collection.is_bank_debited:
             return _wait_for_bank(exc.message)
         return _wait_for_card(exc.message)
-    return REREAD if is_booked else None
+    # It was recorded as Stripe has answered.
+    return CONTINUE if is_booked else None
 
 
 def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:

@@ -22,6 +22,8 @@ logger = structlog.get_logger(__name__)
 
 #: How long before the next invoice a wallet is checked.
 AHEAD = timedelta(days=3)
+#: How long after the period the next invoice may still be unknown.
+_BELATED = timedelta(days=1)
 #: Pause before a check is repeated: its task may be lost, or the wallet offline.
 RETRY_AFTER = timedelta(hours=1)
 #: No problem at first: the wallet may only be offline for a moment.
@@ -36,7 +38,11 @@ def claim_due_checks(*, now: datetime) -> list[str]:
     """
     with transaction.atomic():
         locked = _due(now).select_for_update(of=("self",), skip_locked=True)
-        keys = list(locked.order_by("pk").values_list("pk", flat=True)[:_MAX_CHECKS])
+        keys = list(
+            locked.order_by("period_end", "pk").values_list("pk", flat=True)[
+                :_MAX_CHECKS
+            ]
+        )
         InvoiceCollection.objects.filter(pk__in=keys).update(wallet_asked_at=now)
     return keys
 
@@ -72,7 +78,8 @@ def _due(now: datetime) -> InvoiceCollectionQuerySet:
         ~Exists(later),
         ~Q(tenant__nwc_url=""),
         wallet_checked_at=None,
-        period_end__lte=now + AHEAD,
+        # Not of a period whose next invoice must be here by now, or will never come.
+        period_end__range=(now - _BELATED, now + AHEAD),
         tenant__autopay_paused=False,
         tenant__stripe_subscription_id__isnull=False,
     )

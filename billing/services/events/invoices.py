@@ -8,6 +8,7 @@ from billing.services.credits.recredit import request_recredit
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import (
+    is_collected,
     record_and_enqueue,
     record_invoice,
     revision_of,
@@ -21,8 +22,14 @@ _CHANGED_BY_REFUSAL = {"last_finalization_error", "automatically_finalizes_at"}
 
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Store the current state of the invoice, and enqueue its collection."""
-    return _read_invoice(stripe, str(event.data["object"]["id"]), tenant)
+    """Store the current state of the invoice, and enqueue its collection.
+
+    The events of a payment arrive after it was booked: they change nothing any more.
+    """
+    invoice_id = str(event.data["object"]["id"])
+    if is_collected(invoice_id):
+        return no_effect("collected already")
+    return _read_invoice(stripe, invoice_id, tenant)
 
 
 def credit_note_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:

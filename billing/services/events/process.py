@@ -96,8 +96,13 @@ def process_event(*, event_id: str) -> StripeEvent:
     unexpected ones are recorded and raised.
     """
     event = StripeEvent.objects.get(pk=event_id)
-    if event.status != Status.RECEIVED:
-        return event
+    if event.status == Status.RECEIVED:
+        process_received(event)
+    return event
+
+
+def process_received(event: StripeEvent) -> None:
+    """Process an event that was received when it was read."""
     try:
         _process(event)
     except CaravelError as exc:
@@ -105,7 +110,6 @@ def process_event(*, event_id: str) -> StripeEvent:
     except Exception as exc:
         _record_failure(event, exc)
         raise
-    return event
 
 
 def requeue_event(*, event_id: str) -> bool:

@@ -45,18 +45,22 @@ def disown(tenant: Tenant, ids: Iterable[str]) -> None:
     They may be another service's, or ours with a lost origin.
     """
     wanted = set(ids)
-    if not wanted:
-        return
-    with transaction.atomic():
-        rows = SubscriptionSync.objects
-        rows.bulk_create([SubscriptionSync(tenant=tenant)], ignore_conflicts=True)
-        sync: SubscriptionSync = rows.select_for_update().get(pk=tenant.pk)
-        new = sorted(wanted.difference(sync.foreign_ids))
-        if new:
-            rows.filter(pk=tenant.pk).update(foreign_ids=[*sync.foreign_ids, *new])
+    new = remember_foreign(tenant.pk, wanted) if wanted else []
     for id in new:
         message = f"{id} of the customer {tenant.stripe_customer_id} is not collected."
         alert_support("not_ours", message, tenant=tenant.pk, id=id)
+
+
+def remember_foreign(tenant_id: str, ids: set[str]) -> list[str]:
+    """Store objects at Stripe that are not collected; returns those that are new."""
+    with transaction.atomic():
+        rows = SubscriptionSync.objects
+        rows.bulk_create([SubscriptionSync(tenant_id=tenant_id)], ignore_conflicts=True)
+        sync: SubscriptionSync = rows.select_for_update().get(pk=tenant_id)
+        new = sorted(ids.difference(sync.foreign_ids))
+        if new:
+            rows.filter(pk=tenant_id).update(foreign_ids=[*sync.foreign_ids, *new])
+    return new
 
 
 def _known_subscriptions(tenant: Tenant, ids: list[str]) -> set[str]:

@@ -97,25 +97,37 @@ def _lock_or_create(invoice: Invoice, tenant: Tenant) -> InvoiceCollection:
     return locked
 
 
-def enqueue_collection(*, invoice_id: str) -> bool:
+def enqueue_collection(*, invoice_id: str, force: bool = False) -> bool:
     """Enqueue the collection of an invoice, in the caller's transaction.
 
-    A closed one is opened again. Returns False if there is no such collection.
+    A closed one is opened again. A message that is on its way covers later changes too,
+    since its task reads the invoice after it has taken the message; `force` sends
+    another in any case. Returns False if there is no such collection.
     """
     with transaction.atomic(savepoint=False):
         rows = InvoiceCollection.objects.select_for_update()
         collection = rows.filter(pk=invoice_id).first()
         if collection is None:
             return False
-        _enqueue_locked(collection)
+        _enqueue_locked(collection, force=force)
     return True
 
 
-def _enqueue_locked(collection: InvoiceCollection) -> None:
+def _enqueue_locked(collection: InvoiceCollection, *, force: bool = False) -> None:
     if collection.state == State.CLOSED:
         collection.state, collection.closed_at = State.COLLECTING, None
         collection.save(update_fields=["state", "closed_at"])
-    collection.enqueue()
+    if force or not collection.is_enqueued(timezone.now()):
+        collection.enqueue()
+
+
+def is_collected(invoice_id: str) -> bool:
+    """Return whether nothing that is read from Stripe would change its collection.
+
+    It is closed, and final: a refund or a dispute has events of its own.
+    """
+    closed = InvoiceCollection.objects.filter(pk=invoice_id, state=State.CLOSED)
+    return closed.filter(stripe_status__in=InvoiceCollection.FINAL_STATUSES).exists()
 
 
 def discover_invoices(

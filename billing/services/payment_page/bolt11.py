@@ -17,6 +17,7 @@ from lightning.services.invoices import (
     lock_for_payer,
     save_as_presented,
 )
+from lightning.services.rates import prefetch
 
 Action = InvoiceCollection.Action
 
@@ -36,6 +37,8 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     is_paying = locks.blocker_at_stripe(collection) is not None
     if bolt11 and collection.is_unpaid and not is_paying:
         return bolt11
+    if collection.is_unpaid:
+        prefetch(collection.currency)  # while Stripe answers
     # It may have been paid or reduced in Stripe, and its webhook still be on its way.
     read_invoice(Stripe(), collection.pk, collection.tenant)
     collection.refresh_from_db()

@@ -1,5 +1,7 @@
 """Queue of tenants whose subscriptions may not match their relays."""
 
+from itertools import islice
+
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
@@ -7,6 +9,7 @@ from django.utils import timezone
 from billing.models import SubscriptionSync
 from relays.models import Relay
 from tenants.models import Tenant
+from tenants.models.tenants import TenantQuerySet
 
 
 def mark_stale(
@@ -43,20 +46,28 @@ def mark_all_stale() -> int:
 
     The sweep enqueues them in batches.
     """
-    billable = Relay.objects.billable().filter(tenant=OuterRef("pk"))
-    tenants = Tenant.objects.filter(
-        Q(stripe_customer_id__isnull=False) | Exists(billable)
-    ).values_list("pk", flat=True)
+    add_missing(Tenant.objects.all())
     now = timezone.now()
-    SubscriptionSync.objects.bulk_create(
-        [SubscriptionSync(tenant_id=pk) for pk in tenants],
-        ignore_conflicts=True,
-        batch_size=1000,
-    )
-    rows = SubscriptionSync.objects.filter(tenant__in=tenants)
+    rows = SubscriptionSync.objects.filter(tenant__in=_billed(Tenant.objects.all()))
     rows.filter(version=F("synced_version")).update(
         version=F("version") + 1, stale_since=now
     )
     # Do not wait for the retry of a failed sync.
     rows.filter(next_attempt_at__gt=now).update(next_attempt_at=now)
     return rows.count()
+
+
+def add_missing(tenants: TenantQuerySet) -> None:
+    """Add the row of each tenant that Stripe may know and that has none yet."""
+    missing = _billed(tenants).filter(subscription_sync=None)
+    keys = missing.values_list("pk", flat=True).iterator()
+    while batch := list(islice(keys, 1_000)):
+        SubscriptionSync.objects.bulk_create(
+            [SubscriptionSync(tenant_id=pk) for pk in batch], ignore_conflicts=True
+        )
+
+
+def _billed(tenants: TenantQuerySet) -> TenantQuerySet:
+    billable = Relay.objects.billable().filter(tenant=OuterRef("pk"))
+    known = Q(stripe_customer_id__isnull=False) | Exists(billable)
+    return tenants.filter(known).order_by()

@@ -118,11 +118,16 @@ def test_filter_finds_what_needs_a_look(admin_client):
         ("new", {}, {"version": 2}),
         ("failing", {"first_served_at": now}, {"version": 2, "failures": 1}),
         ("full", {"first_served_at": now, "over_limit_since": now}, {}),
-        ("ending", {"first_served_at": now, "deletion_at": now}, {}),
+        (
+            "ending",
+            {"first_served_at": now, "status": "delinquent", "deletion_at": now},
+            {},
+        ),
         ("off", {"status": "inactive", "plan": free}, {}),
     ):
         relay = in_sync(RelayFactory(subdomain=name, **row))
         RelaySync.objects.filter(pk=relay.pk).update(**sync)
+        Relay.objects.filter(pk=relay.pk).update(synced="version" not in sync)
     gone = RelayFactory(
         subdomain="gone", status="inactive", deleted_at=now, deletion_at=now
     )

@@ -1,8 +1,11 @@
 """Retries and errors of the Stripe client, against the sandbox."""
 
+import time
+from fractions import Fraction
+from functools import partial
+
 import pytest
-import time_machine
-from django.utils import timezone
+import redis
 
 from billing.clients.stripe import errors, rate_limit, transport
 from billing.clients.stripe.client import API_VERSION, Stripe
@@ -228,32 +231,84 @@ def test_no_call_inside_a_transaction(sandbox):
 # --- the shared rate limit
 
 
-def test_calls_over_the_rate_limit_wait(settings, sandbox):
-    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 5
-    waits = []
+@pytest.fixture
+def waits(settings, sandbox, monkeypatch):
+    """The thousands of seconds that calls have waited for their turn.
 
-    with time_machine.travel(timezone.now(), tick=False) as clock:
+    There is one in a thousand seconds: how long the test takes makes no difference.
+    """
+    settings.STRIPE_MAX_REQUESTS_PER_SECOND = Fraction(1, 1_000) / Fraction(4, 5)
+    monkeypatch.setattr(rate_limit, "MAX_WAIT", 3_500.0)
+    monkeypatch.setattr(rate_limit, "INTERACTIVE_MAX_WAIT", 3_500.0)
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        for key in client.scan_iter("caravel-turn:*"):
+            client.delete(key)
+    return []
 
-        def wait(seconds):
-            waits.append(seconds)
-            clock.shift(seconds)
 
-        for _ in range(7):
-            rate_limit.acquire(sleep=wait)
+@pytest.fixture
+def acquire(waits):
+    """Take a turn, and record the wait for it."""
+    return partial(
+        rate_limit.acquire, sleep=lambda seconds: waits.append(round(seconds / 1_000))
+    )
 
-    assert 0.9 < sum(waits) < 1.1
+
+def test_calls_over_the_rate_limit_wait_for_turns_one_after_the_other(acquire, waits):
+    for _ in range(4):
+        acquire()
+
+    assert waits == [1, 2, 3]
 
 
-def test_rate_limited_error_after_the_maximum_wait(settings, sandbox, monkeypatch):
-    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 1
-    monkeypatch.setattr(rate_limit, "MAX_WAIT", 0.0)
+def test_call_whose_turn_is_too_far_ahead_fails_and_takes_none(acquire, waits):
+    for _ in range(4):
+        acquire()
 
-    with (
-        time_machine.travel(timezone.now(), tick=False),
-        pytest.raises(errors.StripeRateLimited),
-    ):
-        for _ in range(3):
-            rate_limit.acquire(sleep=lambda seconds: None)
+    delays = []
+    for _ in range(2):
+        with pytest.raises(errors.StripeRateLimited) as caught:
+            acquire()
+        delays.append(round(caught.value.retry_after / 1_000))
+
+    assert waits == [1, 2, 3]
+    assert delays == [4, 4]
+
+
+def test_person_does_not_wait_behind_background_work(acquire, waits):
+    for _ in range(3):
+        acquire()
+    waits.clear()
+
+    acquire(interactive=True)
+
+    assert waits == []
+
+
+def test_calls_do_not_wait_for_hours_after_the_clock_of_redis_was_set_back(
+    acquire, waits, settings
+):
+    day_ahead = int((time.time() + 86_400) * 1_000_000)
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.set("caravel-turn:stripe-BACKGROUND", day_ahead)
+
+    acquire()
+
+    assert waits == []
+
+
+def test_no_database_connection_is_held_while_a_call_waits_for_its_turn(
+    stripe, monkeypatch
+):
+    released, waiting = [], []
+    monkeypatch.setattr(transport, "release_connection", lambda: released.append(True))
+    monkeypatch.setattr(
+        transport, "acquire", lambda **options: waiting.append(len(released))
+    )
+
+    stripe.customers.create({"email": "ann@example.com"}, "key")
+
+    assert waiting == [1]
 
 
 def test_calls_are_allowed_without_redis(settings, sandbox, caplog):

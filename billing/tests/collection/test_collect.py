@@ -12,7 +12,8 @@ from billing.services.collection.attempts import collect_now, start_attempt_for_
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import record_credit
 from billing.services.dunning.suspension import review_tenant, tenants_to_review
-from billing.services.invoices.records import record_and_enqueue
+from billing.services.invoices.records import read_invoice, record_and_enqueue
+from billing.services.payment_page import bolt11
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import sync_tenant
@@ -25,10 +26,12 @@ from billing.tests.support.collection import (
     pay_by_wallet,
 )
 from caravel.core.exceptions import Conflict
+from caravel.tests.support.waiting import wait_until
 from lightning.clients.pace import Pace, Share
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
+from lightning.services.rates import clear_cache
 from lightning.services.wallets import connect_wallet
 from sandbox.wallets.behaviour import PAYS, PAYS_WITHOUT_ANSWER, refuses
 from tenants.models import Notice, Tenant
@@ -516,6 +519,22 @@ def test_payer_pays_the_presented_bolt11(subscriber, wallets, alice, rates):
     first = collect(subscriber)
 
     assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
+
+
+def test_prices_are_fetched_while_stripe_answers(
+    subscriber, wallets, rates, monkeypatch
+):
+    collect(subscriber)
+    clear_cache()
+    asked = len(rates.requests)
+
+    def read_late(*args, **kwargs):
+        wait_until(lambda: len(rates.requests) > asked, "a request for a price")
+        return read_invoice(*args, **kwargs)
+
+    monkeypatch.setattr(bolt11, "read_invoice", read_late)
+
+    assert get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk).bolt11
 
 
 def test_presented_bolt11_delays_an_attempt_once(

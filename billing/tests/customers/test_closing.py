@@ -9,9 +9,8 @@ from billing.services.dunning.suspension import review_tenant, tenants_to_review
 from billing.services.subscriptions.sync import sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory
-from lightning.services.payments import run_payment
 from lightning.tests.factories import make_payment_request, tenant_with
-from lightning.tests.support.payments import start_payment
+from lightning.tests.support.payments import run_payment, start_payment
 from relays.exceptions import PaymentOverdue
 from relays.models import Plan
 from relays.services import lifecycle

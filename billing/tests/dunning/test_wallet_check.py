@@ -18,10 +18,9 @@ from billing.tasks import check_wallet, check_wallets
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.clients import nwc
 from lightning.clients.nwc_replies import read_info
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tests.factories import make_payment_request
-from lightning.tests.support.payments import start_payment
+from lightning.tests.support.payments import run_payment, start_payment
 from relays.tests.factories import RelayFactory
 from sandbox.wallets import Renewal, Terms
 from sandbox.wallets.behaviour import ReplyBehaviour

@@ -13,7 +13,7 @@ from billing.services.events.process import (
 )
 from billing.services.subscriptions import ended
 from billing.services.subscriptions.sync import sync_tenant
-from billing.tasks import process_stripe_event, sweep_stripe_events
+from billing.tasks import process_due_events
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.threads import in_threads
 from relays.services.lifecycle import activate_relay
@@ -207,27 +207,22 @@ def test_effect_that_fails_is_rolled_back_whole(sandbox, relay, monkeypatch):
 # --- failures
 
 
-def test_outage_of_stripe_is_recorded_and_retried_by_the_sweep(
-    relay, settings, monkeypatch
-):
+def test_outage_of_stripe_is_recorded_and_tried_again_later(relay, settings):
     reachable = settings.STRIPE_API_BASE
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
     event = process(event_on(relay.tenant))
     assert (event.status, event.failures) == ("received", 1)
     assert event.last_error_code == "stripe-unavailable"
     settings.STRIPE_API_BASE = reachable
-    sent: list[str] = []
-    monkeypatch.setattr(process_stripe_event, "delay_many", sent.extend)
 
-    sweep_stripe_events()
-    assert sent == []
+    process_due_events()
+    event.refresh_from_db()
+    assert event.status == "received"
     with time_machine.travel(timezone.now() + timedelta(seconds=16)):
-        sweep_stripe_events()
-        sweep_stripe_events()
+        process_due_events()
 
-    assert sent == [event.pk]
-    assert process(event).status == "processed"
-    assert event.last_error == ""
+    event.refresh_from_db()
+    assert (event.status, event.last_error) == ("processed", "")
 
 
 def test_event_is_not_given_up_while_stripe_is_unavailable(relay, settings):

@@ -1,11 +1,15 @@
 import json
 import time
+from datetime import timedelta
 
+import psycopg
 import pytest
 import stripe
+from django.db import connection
+from django.utils import timezone
 
 from billing.models import StripeEvent
-from billing.tasks import process_stripe_event
+from billing.services.events.drain import wake_up
 from billing.tests.support.threads import in_threads
 
 pytestmark = pytest.mark.django_db
@@ -29,14 +33,11 @@ def nested(levels):
 
 
 @pytest.fixture
-def enqueued_ids(monkeypatch):
-    sent = []
-    monkeypatch.setattr(
-        process_stripe_event,
-        "apply_async",
-        lambda args=(), kwargs=None, **options: sent.append(args[0]),
-    )
-    return sent
+def wake_ups(monkeypatch):
+    """The wake-ups that were requested, none of which is sent."""
+    requested = []
+    monkeypatch.setattr(wake_up, "request", lambda: requested.append(1))
+    return requested
 
 
 @pytest.fixture
@@ -59,8 +60,8 @@ def deliver(client, settings):
     return post
 
 
-def test_event_is_stored_verbatim_and_enqueued(
-    deliver, enqueued_ids, django_capture_on_commit_callbacks
+def test_event_is_stored_verbatim_and_a_worker_is_woken(
+    deliver, wake_ups, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         answer = deliver()
@@ -70,28 +71,46 @@ def test_event_is_stored_verbatim_and_enqueued(
     event = StripeEvent.objects.get()
     assert (event.pk, event.status) == ("evt_1", "received")
     assert json.loads(event.body) == EVENT
-    assert enqueued_ids == ["evt_1"]
+    assert event.enqueued_at is None
+    assert wake_ups == [1]
 
 
 def test_storing_an_event_takes_one_insert(
-    deliver, enqueued_ids, django_assert_num_queries
+    deliver, wake_ups, django_assert_num_queries
 ):
     with django_assert_num_queries(1):
         assert deliver().status_code == 200
 
 
-def test_redelivery_stores_nothing_new_and_enqueues_again(
-    deliver, enqueued_ids, django_capture_on_commit_callbacks
+def test_redelivery_stores_nothing_new_and_wakes_a_worker_again(
+    deliver, wake_ups, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         assert deliver().status_code == 200
         assert deliver().status_code == 200
 
     assert StripeEvent.objects.count() == 1
-    assert enqueued_ids == ["evt_1", "evt_1"]
+    assert wake_ups == [1, 1]
 
 
-def test_both_secrets_are_accepted_while_rolling(deliver, enqueued_ids, settings):
+@pytest.mark.parametrize("status", ["received", "processed"])
+def test_redelivery_makes_only_an_event_that_failed_due_at_once(
+    deliver, wake_ups, status
+):
+    deliver()
+    later = timezone.now() + timedelta(hours=1)
+    processed_at = later if status == "processed" else None
+    StripeEvent.objects.update(
+        status=status, processed_at=processed_at, failures=9, next_attempt_at=later
+    )
+
+    deliver()
+
+    is_due = StripeEvent.objects.get().next_attempt_at < later
+    assert is_due is (status == "received")
+
+
+def test_both_secrets_are_accepted_while_rolling(deliver, wake_ups, settings):
     settings.STRIPE_WEBHOOK_SECRETS = ["whsec_new", "whsec_old"]
 
     assert deliver(secret="whsec_old").status_code == 200
@@ -126,14 +145,14 @@ def test_both_secrets_are_accepted_while_rolling(deliver, enqueued_ids, settings
     ],
 )
 def test_invalid_delivery_is_refused_with_a_code_and_not_stored(
-    deliver, enqueued_ids, request_, status, code
+    deliver, wake_ups, request_, status, code
 ):
     answer = deliver(**request_)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert set(answer.json()) == {"error", "code"}
     assert not StripeEvent.objects.exists()
-    assert enqueued_ids == []
+    assert wake_ups == []
 
 
 def test_body_that_is_not_utf8_is_refused(client):
@@ -147,22 +166,22 @@ def test_body_that_is_not_utf8_is_refused(client):
     assert (answer.status_code, answer.json()["code"]) == (400, "event-invalid")
 
 
-def test_signature_is_accepted_for_five_minutes(deliver, enqueued_ids):
+def test_signature_is_accepted_for_five_minutes(deliver, wake_ups):
     assert deliver(age=295).status_code == 200
 
 
-def test_event_with_an_escaped_nul_is_stored(deliver, enqueued_ids):
+def test_event_with_an_escaped_nul_is_stored(deliver, wake_ups):
     body = json.dumps(EVENT).replace("sub_1", "sub\\u0000")
 
     assert deliver(body=body).status_code == 200
     assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
 
 
-def test_event_as_deep_as_allowed_is_stored(deliver, enqueued_ids):
+def test_event_as_deep_as_allowed_is_stored(deliver, wake_ups):
     assert deliver({**EVENT, "pending": nested(60)}).status_code == 200
 
 
-def test_response_is_json_for_any_accept_header(deliver, enqueued_ids):
+def test_response_is_json_for_any_accept_header(deliver, wake_ups):
     answer = deliver(Accept="text/html")
 
     assert (answer.status_code, answer["Content-Type"]) == (200, "application/json")
@@ -174,13 +193,13 @@ def test_methods_other_than_post_are_refused(client):
     assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
 
 
-def test_event_is_stored_while_the_broker_is_away(
+def test_event_is_stored_if_no_worker_can_be_woken(
     deliver, monkeypatch, django_capture_on_commit_callbacks
 ):
-    def fail(*args, **options):
-        raise ConnectionError("broker away")
+    def fail():
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(process_stripe_event, "apply_async", fail)
+    monkeypatch.setattr(wake_up, "request", fail)
 
     with django_capture_on_commit_callbacks(execute=True):
         assert deliver().status_code == 200
@@ -189,10 +208,64 @@ def test_event_is_stored_while_the_broker_is_away(
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_ten_deliveries_at_once_are_stored_once(deliver, enqueued_ids):
+def test_ten_deliveries_at_once_are_stored_once(deliver, wake_ups):
     statuses = []
 
     assert in_threads(10, lambda: statuses.append(deliver().status_code)) == []
 
     assert statuses == [200] * 10
     assert StripeEvent.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_connection_that_has_died_is_replaced_and_the_event_stored(deliver, wake_ups):
+    def backend():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            return cursor.fetchone()[0]
+
+    died = backend()
+    with psycopg.connect(**_parameters()) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 60000)", [died])
+
+    assert deliver().status_code == 200
+
+    assert StripeEvent.objects.count() == 1
+    assert backend() != died
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_delivery_while_the_database_is_down_is_answered_to_be_sent_again(
+    deliver, wake_ups, monkeypatch
+):
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "HOST", "/nowhere")
+
+    answer = deliver()
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert int(answer["Retry-After"]) > 0
+    assert wake_ups == []
+
+
+@pytest.mark.parametrize("host", ["unknown.example", "not a host"])
+def test_host_and_scheme_do_not_matter_for_a_signed_delivery(
+    deliver, wake_ups, settings, host
+):
+    settings.SECURE_SSL_REDIRECT = True
+
+    assert deliver(Host=host).status_code == 200
+
+
+def test_refused_delivery_is_logged_with_its_code_and_address(deliver, caplog):
+    deliver(secret="whsec_wrong")
+
+    (line,) = [
+        each.msg for each in caplog.records if "webhook_refused" in str(each.msg)
+    ]
+    assert (line["code"], line["ip"]) == ("signature-invalid", "127.0.0.1")
+
+
+def _parameters():
+    parameters = connection.get_connection_params()
+    return {name: parameters[name] for name in ("host", "user", "dbname")}

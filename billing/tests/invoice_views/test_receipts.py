@@ -29,8 +29,8 @@ from billing.tests.support.credits import owe
 from caravel.nostr import npub, pubkey_of
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoice_status import check_invoice
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
+from lightning.tests.support.payments import run_payment
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay
 from tenants.tests.factories import TenantFactory

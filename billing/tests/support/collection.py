@@ -12,7 +12,7 @@ from billing.services.collection.collect import collect_invoice
 from billing.services.events.process import process_event
 from billing.tests.factories import StripeEventFactory
 from lightning.models import NwcPayment
-from lightning.services.payments import run_payment
+from lightning.tests.support.payments import run_payment
 from sandbox.stripe.client.testing import Sandbox
 from tenants.models import Tenant
 

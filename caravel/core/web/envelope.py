@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import structlog
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
@@ -13,9 +12,8 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from caravel.core.exceptions import CaravelError, Invalid, Unavailable
-
-logger = structlog.get_logger(__name__)
+from caravel.core.exceptions import CaravelError, Invalid
+from caravel.core.web.failures import database_unavailable, error_content
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -47,12 +45,7 @@ def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
 
 def failure(error: CaravelError) -> Response:
     """Return a response with the error in the envelope, and the error's status."""
-    message = error.message
-    if error.status >= 500:
-        # Callers get only the code: the message may describe our own infrastructure.
-        logger.warning("request_failed", code=error.code, error=error.message)
-        message = "A service that this request needs is temporarily unavailable."
-    content = {"error": message, "code": error.code, **error.details}
+    content = error_content(error)
     return Response(content, status=error.status, headers=error.headers)
 
 
@@ -62,9 +55,7 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
     Returns None for other exceptions; Django then reports an internal error.
     """
     if isinstance(exc, OperationalError | InterfaceError):
-        # The database is down, or a lock timed out: the same request may succeed later.
-        logger.error("database_unavailable", exc_info=exc)
-        exc = Unavailable("The database does not answer.")
+        exc = database_unavailable(exc)
     if isinstance(exc, drf.ValidationError):
         exc = _to_invalid(exc)
     if isinstance(exc, CaravelError):

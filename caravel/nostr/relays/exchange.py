@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from caravel.core.exceptions import CaravelError
@@ -29,19 +30,33 @@ class EventRefused(NoReply):
     status = 502
 
 
+@dataclass(frozen=True)
+class Sending:
+    """Event for some relays, and the kind and author of the reply to it."""
+
+    endpoints: Sequence[Endpoint]
+    event: Event
+    author: str
+    kind: int
+    secret_key: str = field(default="", repr=False)
+
+    def request(self) -> Request:
+        """Return the request that waits in the running event loop for the reply."""
+        reply = asyncio.get_running_loop().create_future()
+        return Request(self.event, self.author, self.kind, reply, self.secret_key)
+
+
 async def exchange(
-    connections: SharedConnections,
-    endpoints: Sequence[Endpoint],
-    request: Request,
-    timeout: float,
+    connections: SharedConnections, sending: Sending, timeout: float
 ) -> Event:
-    """Send a request to all relays and return the first reply.
+    """Send an event to all its relays and return the first reply.
 
     Raises RelayUnreachable if nothing was sent, else NoReply.
     """
+    request = sending.request()
     tasks = [
         asyncio.create_task(_send(connections, endpoint, request))
-        for endpoint in endpoints
+        for endpoint in sending.endpoints
     ]
     try:
         async with asyncio.timeout(timeout):
@@ -52,7 +67,7 @@ async def exchange(
         raise RelayUnreachable("No relay could be reached in time.") from None
     finally:
         await cancel(tasks)
-        for endpoint in endpoints:
+        for endpoint in sending.endpoints:
             connections.stop_waiting(endpoint, request)
 
 

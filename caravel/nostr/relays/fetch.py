@@ -38,13 +38,13 @@ async def fetch(
     filters: list[Filter],
     *,
     timeout: float,
-    secret_key: str,
+    secret_keys: Sequence[str],
 ) -> FetchResult:
     """Return the stored events. Raises RelayUnreachable if all relays fail."""
     events: dict[str, Event] = {}
     tasks = await _run(
         [
-            _fetch_from(connections, endpoint, filters, events, secret_key)
+            _fetch_from(connections, endpoint, filters, events, secret_keys)
             for endpoint in endpoints
         ],
         timeout,
@@ -84,7 +84,7 @@ async def _fetch_from(
     endpoint: Endpoint,
     filters: list[Filter],
     events: dict[str, Event],
-    secret_key: str,
+    secret_keys: Sequence[str],
 ) -> None:
     """Add one relay's stored events. Raises RelayUnreachable without EOSE."""
     remaining = iter(range(_MAX_FETCHED))
@@ -98,7 +98,7 @@ async def _fetch_from(
 
     connection = connections.get(endpoint)
     subscription = await connection.subscribe(
-        filters, on_event, secret_keys=[secret_key]
+        filters, on_event, secret_keys=secret_keys
     )
     try:
         await subscription.stored

@@ -11,20 +11,21 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import structlog
 
 from caravel.core.exceptions import CaravelError, Unavailable
 from caravel.nostr.events import Event, InvalidEvent, parse_event
-from caravel.nostr.relays.background import cancel
+from caravel.nostr.relays.background import cancel, run_each
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.exchange import EventRefused, NoReply, exchange
+from caravel.nostr.relays.exchange import EventRefused, NoReply, Sending, exchange
 from caravel.nostr.relays.fetch import FetchResult, fetch, publish
 from caravel.nostr.relays.limits import OURS, STRANGERS, Limits
-from caravel.nostr.relays.pending import Request
 from caravel.nostr.relays.shared_connections import SharedConnections
 from caravel.nostr.relays.subscriptions import Filter
 
@@ -43,6 +44,7 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 #: Seconds that a thread waits for the event loop in addition to its own timeout.
 _CALL_GRACE = 10.0
+_LATE = "The relays could not be asked in time."
 
 
 class PoolTimeout(Unavailable):
@@ -103,15 +105,47 @@ class RelayPool:
         secret_key: str = "",
     ) -> list[Event | CaravelError]:
         """Send several events like `request`; errors are returned, not raised."""
-        requests = [
-            Request(e, author, kind, self._loop.create_future(), secret_key)
-            for e in events
+        sendings = [
+            Sending(endpoints, event, author, kind, secret_key) for event in events
         ]
-        try:
-            return self.call(self._request_all(endpoints, requests, timeout), timeout)
-        except PoolTimeout as exc:
-            # Each event may have been sent, or be sent until the loop notices.
-            return [NoReply(exc.message) for _ in requests]
+        replies = dict(chain.from_iterable(self.request_each(sendings, timeout)))
+        return [replies[i] for i in range(len(events))]
+
+    def request_each(
+        self, sendings: Sequence[Sending], timeout: float
+    ) -> Iterator[list[tuple[int, Event | CaravelError]]]:
+        """Send events to different relays like `request`; errors are yielded.
+
+        Yields each reply with the position of its event, in groups as they arrive.
+        """
+        exchanges = [
+            partial(exchange, self._connections, sending, timeout)
+            for sending in sendings
+        ]
+        # After a timeout each may have been sent, or be sent until the loop notices.
+        yield from self._each(exchanges, timeout, NoReply(_LATE))
+
+    def fetch_each(
+        self,
+        fetches: Sequence[tuple[Sequence[Endpoint], list[Filter], Sequence[str]]],
+        *,
+        timeout: float,
+    ) -> list[FetchResult | CaravelError]:
+        """Fetch by several filters and secret keys at once; errors are returned."""
+        functions = [
+            partial(
+                fetch,
+                self._connections,
+                endpoints,
+                filters,
+                timeout=timeout,
+                secret_keys=secret_keys,
+            )
+            for endpoints, filters, secret_keys in fetches
+        ]
+        late = RelayUnreachable(_LATE)
+        results = dict(chain.from_iterable(self._each(functions, timeout, late)))
+        return [results[i] for i in range(len(fetches))]
 
     def fetch(
         self,
@@ -126,17 +160,11 @@ class RelayPool:
         A missing event proves nothing unless the result is `complete`. The secret key
         is used if a relay requires authentication (NIP-42).
         """
-        fetching = fetch(
-            self._connections,
-            endpoints,
-            filters,
-            timeout=timeout,
-            secret_key=secret_key,
-        )
-        try:
-            return self.call(fetching, timeout)
-        except PoolTimeout as exc:
-            raise RelayUnreachable(exc.message) from exc
+        fetches = [(endpoints, filters, [secret_key])]
+        (result,) = self.fetch_each(fetches, timeout=timeout)
+        if isinstance(result, FetchResult):
+            return result
+        raise result
 
     def publish(
         self,
@@ -195,16 +223,32 @@ class RelayPool:
 
         Raises PoolTimeout.
         """
-        if threading.current_thread() is self._thread:
+        try:
+            self._require_other_thread()
+        except RuntimeError:
             coroutine.close()
-            raise RuntimeError("The pool's own thread cannot wait for itself.")
+            raise
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(timeout + _CALL_GRACE)
         except TimeoutError as exc:
-            raise PoolTimeout("The relays could not be asked in time.") from exc
+            raise PoolTimeout(_LATE) from exc
         finally:
             future.cancel()  # without effect if it is done
+
+    def _require_other_thread(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("The pool's own thread cannot wait for itself.")
+
+    def _each(
+        self,
+        functions: Sequence[Callable[[], Coroutine[Any, Any, T]]],
+        timeout: float,
+        late: CaravelError,
+    ) -> Iterator[list[tuple[int, T | CaravelError]]]:
+        """Run them at once; yield results as they arrive, `late` without one."""
+        self._require_other_thread()
+        return run_each(functions, self._loop, timeout + _CALL_GRACE, late)
 
     def close(self) -> None:
         """Close all connections and stop the thread."""
@@ -217,21 +261,6 @@ class RelayPool:
         self._loop.close()
 
     # --- run in the event loop
-
-    async def _request_all(
-        self, endpoints: Sequence[Endpoint], requests: list[Request], timeout: float
-    ) -> list[Event | CaravelError]:
-        replies = await asyncio.gather(
-            *[
-                exchange(self._connections, endpoints, request, timeout)
-                for request in requests
-            ],
-            return_exceptions=True,
-        )
-        for reply in replies:
-            if not isinstance(reply, Event | CaravelError):
-                raise reply
-        return [r for r in replies if isinstance(r, Event | CaravelError)]
 
     async def _close(self) -> None:
         await self._connections.close()

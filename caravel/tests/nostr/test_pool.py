@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import chain
 
 import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
+from caravel.nostr.relays.exchange import Sending
 from caravel.nostr.relays.limits import OURS
 from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
 from caravel.tests.support.relay_requests import (
@@ -446,3 +448,42 @@ def test_call_from_pools_own_thread_raises(pool):
     pool._loop.call_soon_threadsafe(wait)
 
     wait_until(lambda: failures == ["The pool's own thread cannot wait for itself."])
+
+
+def test_request_each_yields_replies_as_they_arrive(relay, pool, peer_pool):
+    """One of three is not answered: the others do not wait for its timeout."""
+    start_replying(
+        peer_pool, relay, lambda e: [reply_to(e)] if e.content != "1" else []
+    )
+    sendings = [
+        Sending(
+            [endpoint_of(relay)],
+            new_request(str(n)),
+            author=pubkey_of(PEER_KEY),
+            kind=REPLY,
+        )
+        for n in range(3)
+    ]
+
+    groups = list(pool.request_each(sendings, 10))
+
+    *_, (last,) = groups
+    assert last[0] == 1
+    assert isinstance(last[1], NoReply)
+    replies = {i: reply for group in groups[:-1] for i, reply in group}
+    assert {i: reply.content for i, reply in replies.items()} == {0: "re 0", 2: "re 2"}
+
+
+def test_request_each_to_an_unreachable_relay_returns_the_others(
+    relay, pool, peer_pool
+):
+    start_replying(peer_pool, relay)
+    sendings = [
+        Sending([endpoint], new_request(), author=pubkey_of(PEER_KEY), kind=REPLY)
+        for endpoint in (unreachable(), endpoint_of(relay))
+    ]
+
+    replies = dict(chain.from_iterable(pool.request_each(sendings, LIMIT)))
+
+    assert isinstance(replies[0], RelayUnreachable)
+    assert replies[1].content == "re ?"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from django.utils import timezone
 
 from interop.tests.support.scripts import Json, Script, ScriptError, running_script
-from lightning.clients.nwc import Wallet
+from lightning.clients.nwc import Wallet, learn_schemes
 from lightning.clients.nwc_replies import Status
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import WalletError, WalletFailed, WalletRefused
@@ -124,6 +124,7 @@ class CaravelClient(Client):
 
     def pay_invoice(self, issued: Issued) -> str:
         expires_at = timezone.now() + timedelta(minutes=2)
+        learn_schemes([self.wallet])
         request = self.wallet.prepare_payment(
             bolt11=issued.bolt11, expires_at=expires_at
         )

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from lightning.clients import nwc, nwc_info, nwc_requests
+from lightning.clients import nwc, nwc_batches, nwc_info
 from lightning.clients.nwc_replies import Status
 from lightning.exceptions import RequestNotSent, WalletRefused
 from lightning.tests.support.nwc import client, issue, pay
@@ -81,7 +81,7 @@ def test_second_payment_asks_nothing_first(relay, own_wallet, unannounced):
 def test_wallet_that_does_not_answer_first_is_paid_by_in_nip_04(
     monkeypatch, relay, own_wallet, alice
 ):
-    monkeypatch.setattr(nwc_requests, "_PROBE_TIMEOUT", 0.5)
+    monkeypatch.setattr(nwc_batches, "_PROBE_TIMEOUT", 0.5)
     relay.fault("drop", on="req", kinds={nwc_info.INFO})
     nwc_info.clear_scheme_cache()
     alice.reply_behaviour = ReplyBehaviour(after=None)
@@ -97,7 +97,7 @@ def test_payment_is_not_prepared_if_the_relay_is_lost_meanwhile(alice, relay):
     lost = RequestNotSent("The relay does not answer.")
 
     with (
-        patch.object(nwc_requests.Client, "send", return_value=[lost]),
+        patch.object(nwc_batches, "call_each", return_value=[lost]),
         pytest.raises(RequestNotSent),
     ):
         pay(alice, "lnbcrt1", "ab" * 32)

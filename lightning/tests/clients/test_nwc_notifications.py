@@ -71,6 +71,18 @@ def test_many_notifications_are_passed_on_together(relay, own_wallet, alice):
     assert len(received) < 10
 
 
+def test_of_all_processes_one_passes_a_notification_on(relay, own_wallet, alice):
+    own_wallet.protocol = replace(own_wallet.protocol, encryption=(Scheme.NIP44,))
+    received: list[list[str]] = []
+    for _ in range(3):
+        listen(relay, client(own_wallet), received.append)
+
+    hashes = [pay_new(own_wallet, alice) for _ in range(3)]
+
+    wait_until(lambda: sum(map(len, received)) >= 3)
+    assert sorted(each for batch in received for each in batch) == sorted(hashes)
+
+
 def test_listening_goes_on_after_the_callback_fails(relay, own_wallet, alice, caplog):
     received: list[list[str]] = []
 

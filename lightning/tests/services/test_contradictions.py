@@ -12,7 +12,6 @@ from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
 from lightning.services.outcomes import apply_answer
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import (
     make_invoice,
@@ -27,7 +26,11 @@ from lightning.tests.support.answers import (
     UNPAID,
     answer_lookups,
 )
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.wallets.behaviour import ListBehaviour
 from tenants.tests.factories import TenantFactory
 

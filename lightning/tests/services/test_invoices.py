@@ -19,10 +19,14 @@ from lightning.exceptions import (
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices, payments
+from lightning.services import invoice_status, invoices
 from lightning.services.live_payments import live_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.wallets.behaviour import (
     STAYS_SILENT,
     InvoiceBehaviour,
@@ -148,7 +152,7 @@ def test_payer_gets_another_invoice_after_the_wallet_refused(alice):
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
     payment_request = make_payment_request(tenant_with(alice))
     payment = start_payment(payment_request)
-    payments.run_payment(payment_id=payment.pk)
+    run_payment(payment_id=payment.pk)
 
     presented = get_or_issue_invoice(payment_request)
 
@@ -160,7 +164,7 @@ def test_error_has_the_latest_end_of_a_pending_wallet_payment(settings, alice):
     alice.behaviour = STAYS_SILENT
     payment_request = make_payment_request(tenant_with(alice))
     payment = start_payment(payment_request)
-    payments.run_payment(payment_id=payment.pk)
+    run_payment(payment_id=payment.pk)
 
     with pytest.raises(PaymentInProgress) as caught:
         get_or_issue_invoice(payment_request)

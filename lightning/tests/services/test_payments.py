@@ -13,16 +13,20 @@ from lightning.exceptions import (
     AlreadySettled,
     NoWallet,
     PaymentInProgress,
+    RequestNotSent,
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices, payments
+from lightning.services import invoice_status, invoices
 from lightning.services.live_payments import live_payment
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import make_payment_request
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.wallets import Terms
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
@@ -97,14 +101,14 @@ def test_running_twice_sends_one_request(relay, alice, payment_request):
 def test_request_id_is_stored_before_the_request_is_sent(relay, payment_request):
     payment = start(payment_request)
     stored = []
-    real = nwc.Wallet.pay_invoice
+    real = nwc.pay_each
 
-    def look_first(self, request, *, payment_hash):
+    def look_first(orders):
         row = NwcPayment.objects.get(pk=payment.pk)
         stored.append((row.request_event_id, row.sent_at is not None, row.state))
-        return real(self, request, payment_hash=payment_hash)
+        return real(orders)
 
-    with patch.object(nwc.Wallet, "pay_invoice", look_first):
+    with patch.object(nwc, "pay_each", look_first):
         run_payment(payment_id=payment.pk)
 
     (event_id, is_sent, state) = stored[0]
@@ -297,14 +301,14 @@ def test_failure_before_sending_does_not_close_another_workers_request(
     settings.NWC_TIMEOUT = 1
     alice.behaviour = STAYS_SILENT
     payment = start(payment_request)
-    real = payments._prepare
+    real = nwc.learn_schemes
 
-    def another_first(row):
-        with patch.object(payments, "_prepare", real):
+    def another_first(wallets):
+        with patch.object(nwc, "learn_schemes", real):
             run_payment(payment_id=payment.pk)
-        raise WalletError("the relay is gone")
+        return [RequestNotSent("the relay is gone") for _ in wallets]
 
-    with patch.object(payments, "_prepare", another_first):
+    with patch.object(nwc, "learn_schemes", another_first):
         run_payment(payment_id=payment.pk)
 
     payment.refresh_from_db()

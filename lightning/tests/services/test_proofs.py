@@ -14,7 +14,6 @@ from lightning.exceptions import PaymentInProgress, WalletFailed
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import (
@@ -30,7 +29,11 @@ from lightning.tests.support.answers import (
     UNPAID,
     answer_lookups,
 )
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.wallets.behaviour import CorruptReply, ListBehaviour, PaymentBehaviour
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
@@ -223,7 +226,7 @@ def test_node_of_the_tenants_wallet_is_asked_only_for_a_missing_settlement(
 
 def test_sweep_asks_again_for_a_node_that_was_not_named(payment_request, monkeypatch):
     failure = WalletFailed("Busy.", nwc_code="INTERNAL")
-    with patch.object(nwc.Wallet, "get_info", side_effect=failure):
+    with patch.object(nwc, "get_infos", return_value=[failure]):
         payment = pay(payment_request, monkeypatch, UNPAID)
     assert (payment.node_pubkey, payment.failures) == ("", 1)
 

@@ -294,6 +294,19 @@ def test_rate_is_cached_for_a_minute(feed, clock):
     assert len(feed.requests) == 6
 
 
+def test_prefetched_rate_is_used(feed, clock):
+    rates.prefetch("USD")
+    wait_until(lambda: len(feed.requests) == 3, "a request to each source")
+
+    assert quote(amount_cents=1000, currency="usd").rate == 64_000
+    rates.prefetch("usd")
+
+    for thread in threading.enumerate():
+        if thread.name == "prices":
+            thread.join(LIMIT)
+    assert len(feed.requests) == 3
+
+
 def test_rate_is_cached_by_currency_and_sources(feed, settings):
     quote(amount_cents=1000, currency="usd")
     quote(amount_cents=1000, currency="eur")

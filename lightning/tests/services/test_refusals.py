@@ -11,7 +11,6 @@ from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, outcomes
 from lightning.services.live_payments import live_payment
-from lightning.services.payments import run_payment
 from lightning.tasks import poll_wallet, watch_invoices
 from lightning.tests.support.answers import (
     ERROR,
@@ -20,7 +19,11 @@ from lightning.tests.support.answers import (
     SILENCE,
     answer_lookups,
 )
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from sandbox.wallets.behaviour import ListBehaviour, refuses, settles_late
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]

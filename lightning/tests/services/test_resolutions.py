@@ -10,12 +10,15 @@ from lightning.exceptions import NotResolvable
 from lightning.models import LightningInvoice, NwcPayment, Resolution
 from lightning.services import invoice_status
 from lightning.services.live_payments import live_payment
-from lightning.services.payments import run_payment
 from lightning.tasks import check_decided_invoices
 from lightning.tests.factories import make_payment_request
 from lightning.tests.support.answers import SILENCE, UNPAID, answer_lookups
 from lightning.tests.support.decisions import decide
-from lightning.tests.support.payments import get_or_issue_invoice, start_payment
+from lightning.tests.support.payments import (
+    get_or_issue_invoice,
+    run_payment,
+    start_payment,
+)
 from tenants.models import Activity
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]

@@ -1,10 +1,9 @@
 """A tenant's whole way: its wallet is connected by its address, then pays."""
 
 from lightning.models import NwcPayment
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_payment_request
-from lightning.tests.support.payments import start_payment
+from lightning.tests.support.payments import run_payment, start_payment
 from tenants.tests.factories import TenantFactory
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from caravel.tests.support.waiting import wait_until
+from lightning.clients import nwc
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_uri import parse_nwc_url
 
@@ -22,6 +23,9 @@ def issue(own_wallet, msat=5_000_000):
 
 def pay(wallet, bolt11, payment_hash):
     payer = client(wallet)
+    (error,) = nwc.learn_schemes([payer])
+    if error:
+        raise error
     request = payer.prepare_payment(
         bolt11=bolt11, expires_at=timezone.now() + timedelta(minutes=2)
     )

@@ -31,3 +31,11 @@ def get_or_issue_invoice(request: PaymentRequest) -> LightningInvoice:
         if current := invoices.current_invoice(payment_request=request):
             return current
         raise
+
+
+def run_payment(*, payment_id: int) -> NwcPayment:
+    """Run one attempt, as its task does; return its row."""
+    payments.run_payments(payment_ids=[payment_id])
+    rows = NwcPayment.objects.select_related("invoice")
+    payment: NwcPayment = rows.get(pk=payment_id)
+    return payment

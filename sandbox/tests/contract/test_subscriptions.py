@@ -101,6 +101,21 @@ def test_a_list_without_a_status_excludes_ended_subscriptions(account, price):
     }
 
 
+def test_subscriptions_of_all_customers_are_listed_by_their_creation(account, price):
+    earlier = contract_builders.subscription(account, price)
+    account.advance(DAY)
+    later = contract_builders.subscription(account, price)
+
+    def ids(**bounds):
+        listed = account.api.v1.subscriptions.list({"created": bounds, "limit": 100})
+        return [each.id for each in listed.data]
+
+    assert later.id in ids(gte=later.created)
+    assert earlier.id not in ids(gte=later.created)
+    assert earlier.id in ids(gte=earlier.created, lt=later.created)
+    assert later.id not in ids(gte=earlier.created, lt=later.created)
+
+
 def test_an_unchanged_quantity_creates_no_proration(account, price):
     subscription = contract_builders.subscription(account, price, quantity=2)
     account.advance(10 * DAY)

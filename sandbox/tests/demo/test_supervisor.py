@@ -289,3 +289,29 @@ def test_free_ports_are_all_different() -> None:
 
     assert ports[0] == port
     assert len(set(ports)) == len(ports)
+
+
+FAULT = """
+import os, sys, threading
+from sandbox.demo.readiness import NotReady
+from sandbox.demo.supervisor import Child, supervise
+def refuse():
+    raise NotReady("it is not ready")
+options = {
+    "fault": {"find_fault": lambda: "a server ended"},
+    "refusal": {"announce": refuse},
+}
+children = [Child("a", [sys.executable, "-c", sys.argv[1]], os.environ)]
+print("returned", supervise(children, **options[sys.argv[2]]), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [("fault", "a server ended"), ("refusal", "it is not ready")]
+)
+def test_fault_is_printed_and_stops_all_children(option: str, text: str) -> None:
+    with python(FAULT, SLEEPING, option) as process:
+        output = process.stdout.read() if process.stdout else ""
+
+    assert text in output
+    assert "returned 1" in output

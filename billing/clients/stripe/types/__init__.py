@@ -46,13 +46,17 @@ from billing.clients.stripe.types.lines import (
     read_pending_item,
     read_tax_rates,
 )
+from billing.clients.stripe.types.raw import RawObject
 from billing.clients.stripe.types.subscriptions import (
+    UNREADABLE,
     Item,
     Subscription,
+    read_listed_subscription,
     read_subscription,
 )
 
 __all__ = [
+    "UNREADABLE",
     "BalanceTransaction",
     "Card",
     "Coupon",
@@ -65,6 +69,7 @@ __all__ = [
     "Line",
     "PaymentIntent",
     "Price",
+    "RawObject",
     "Subscription",
     "TaxRate",
     "optional",
@@ -79,6 +84,7 @@ __all__ = [
     "read_invoice",
     "read_invoice_payment",
     "read_line",
+    "read_listed_subscription",
     "read_metadata",
     "read_payment_intent",
     "read_pending_item",

@@ -9,8 +9,21 @@ from billing.clients.stripe.types.fields import (
     optional_text,
     read_id,
     read_metadata,
+    read_text,
+    to_datetime,
 )
 from billing.clients.stripe.types.lines import TaxRate, read_tax_rates
+
+#: Our own status of a subscription in a list that could not be read.
+UNREADABLE = "unreadable"
+#: Errors of a reader if a field is missing or of another type.
+UNREADABLE_ERRORS = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -86,3 +99,28 @@ def read_subscription(found: Any) -> Subscription:
             for term in optional(item, name) or ()
         ),
     )
+
+
+def read_listed_subscription(found: Any) -> Subscription:
+    """Return a subscription of the list of all, as UNREADABLE if it cannot be read.
+
+    One of them must not keep the others from being compared.
+    """
+    try:
+        for name in ("id", "status", "collection_method"):
+            read_text(found, name)
+        subscription = read_subscription(found)
+        to_datetime(subscription.pause_resumes_at)
+        to_datetime(subscription.paused_at)
+        return subscription
+    except UNREADABLE_ERRORS:
+        return Subscription(
+            id=read_text(found, "id"),
+            customer=read_id(found.customer),
+            status=UNREADABLE,
+            created=int(found.created),
+            collection_method="",
+            items=(),
+            metadata={},
+            cancel_reason="",
+        )

@@ -13,6 +13,7 @@ from sandbox.stripe.api.params import (
     Integer,
     Kind,
     Metadata,
+    Range,
     Shape,
     Text,
     listing,
@@ -82,6 +83,7 @@ STATUSES = (
     "active all canceled ended incomplete incomplete_expired past_due paused trialing "
     "unpaid"
 )
+LIST = listing(created=Range(), customer=Text(), status=Choice(tuple(STATUSES.split())))
 resource.retrievable(URL)
 
 
@@ -104,7 +106,7 @@ def create(context: Context, params: Params) -> Record:
     return context.insert(subscription, "customer.subscription.created")
 
 
-@resource.get(URL, listing(customer=Text(), status=Choice(tuple(STATUSES.split()))))
+@resource.get(URL, LIST)
 def list_(context: Context, params: Params) -> Record:
     """Return subscriptions, newest first; without `status`, those that have not ended.
 

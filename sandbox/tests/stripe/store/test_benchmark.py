@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks import sandbox_stripe as benchmark
+from benchmarks.support.results import Results
 from benchmarks.support.server import Server, running_bare
 from benchmarks.support.wire import Wire
 
@@ -30,18 +31,18 @@ class SandboxServer(Server):
 
 
 def test_speed_measurement_sends_every_kind_of_request_and_compares_the_rate(
-    stripe_sandbox, capsys, monkeypatch
+    stripe_sandbox, monkeypatch
 ):
     server = SandboxServer(stripe_sandbox.url)
+    slow, fast = (Results("sandbox_stripe", quick=True) for _ in range(2))
     with running_bare() as bare:
         monkeypatch.setattr(benchmark, "MIN_SHARE", 0.0001)
-        assert benchmark.measure_speed(server, bare, TinyScale())
+        benchmark.measure_speed(fast, server, bare, TinyScale())
         monkeypatch.setattr(benchmark, "MIN_SHARE", 1_000)
-        assert not benchmark.measure_speed(server, bare, TinyScale())
+        benchmark.measure_speed(slow, server, bare, TinyScale())
 
-    printed = capsys.readouterr().out
-    assert "0% required: reached" in printed
-    assert "100000% required: NOT REACHED" in printed
+    assert fast.missed == []
+    assert slow.missed == ["share"]
     sent_requests = [
         (request["method"], request["path"]) for request in stripe_sandbox.requests()
     ]
@@ -70,27 +71,32 @@ def test_steady_mix_creates_only_events_and_idempotent_responses(
 
 
 @pytest.mark.parametrize(
-    ("sizes", "cost", "is_flat"),
+    ("sizes", "cost", "missed"),
     [
-        ([100, 104, 104, 104], 1, True),
-        ([50, 100, 104, 104], 1, True),
-        ([100, 100, 104, 106], 1, False),
-        ([100, 100, 100, 100], 9, False),
+        ([100, 104, 104, 104], 1, []),
+        ([50, 100, 104, 104], 1, []),
+        ([100, 100, 104, 106], 1, ["growth"]),
+        ([100, 100, 100, 100], 9, ["customer"]),
     ],
 )
-def test_memory_growth_is_measured_after_the_first_third(sizes, cost, is_flat):
-    assert benchmark.report_memory([float(size) for size in sizes], cost) is is_flat
+def test_memory_growth_is_measured_after_the_first_third(sizes, cost, missed):
+    results = Results("sandbox_stripe", quick=True)
+
+    benchmark.report_memory(results, [float(size) for size in sizes], cost)
+
+    assert results.missed == missed
 
 
-def test_growing_memory_under_load_is_reported(stripe_sandbox, monkeypatch, capsys):
+def test_growing_memory_under_load_is_reported(stripe_sandbox, monkeypatch):
+    results = Results("sandbox_stripe", quick=True)
     monkeypatch.setattr(benchmark, "WARM_UP_WRITES", 8)
     sizes = [100.0 + number for number in range(20)]
 
-    assert not benchmark.measure_memory(
-        SandboxServer(stripe_sandbox.url, sizes), TinyScale()
+    benchmark.measure_memory(
+        results, SandboxServer(stripe_sandbox.url, sizes), TinyScale()
     )
 
-    assert "NOT FLAT" in capsys.readouterr().out
+    assert "growth" in results.missed
 
 
 def test_error_response_stops_the_benchmark(stripe_sandbox):

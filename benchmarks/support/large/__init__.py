@@ -1,0 +1,1 @@
+"""A large installation's rows, made by PostgreSQL itself, in realistic shares."""

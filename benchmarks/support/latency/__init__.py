@@ -1,0 +1,1 @@
+"""Times between an action and its effect, on a running system."""

@@ -1,0 +1,1 @@
+"""The parts of the benchmark of a month's first day."""

@@ -1,0 +1,1 @@
+"""The page of all figures: `docs/performance.md`, its numbers and plots."""

@@ -1,0 +1,1 @@
+"""A start of `make run`, and what its processes use."""

@@ -1,0 +1,1 @@
+"""Parts of the benchmark of webhooks: what it is compared with, and who delivers."""

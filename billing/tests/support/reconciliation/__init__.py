@@ -1,0 +1,1 @@
+"""Reconciliations, and drifts that they find."""

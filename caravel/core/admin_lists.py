@@ -1,0 +1,121 @@
+"""Lists of the admin whose cost does not grow with their table.
+
+They count no further than `COUNTED` rows, find the values of a filter in an index, and
+search each column by itself: one index answers no OR over several tables.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db import connection, models
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils.functional import cached_property
+from psycopg import sql
+from unfold.admin import ModelAdmin
+
+#: Rows of a list that are counted and paged, and finds of a search in each column. A
+#: filter or a longer word finds the others.
+COUNTED = 1_000
+#: A word that is too short for an index of trigrams has to be the start of a text.
+_TRIGRAM = 3
+#: Steps from each value of an indexed column to the next one:
+#: https://wiki.postgresql.org/wiki/Loose_indexscan
+_VALUES = """
+WITH RECURSIVE value(it) AS (
+    (SELECT {column} FROM {table} WHERE {column} <> '' ORDER BY {column} LIMIT 1)
+    UNION ALL
+    SELECT (
+        SELECT {column} FROM {table}
+        WHERE {column} <> '' AND {column} > value.it ORDER BY {column} LIMIT 1
+    ) FROM value WHERE value.it IS NOT NULL
+) SELECT it FROM value WHERE it IS NOT NULL
+"""
+
+
+class AtLeast(int):
+    """Number of rows that were counted, though there are more."""
+
+    def __str__(self) -> str:
+        return f"{int(self)} or more"
+
+
+class LimitedPaginator(Paginator):
+    """Paginator of the first rows of a list."""
+
+    @cached_property
+    def count(self) -> int:
+        rows = self.object_list.order_by().values("pk")[: COUNTED + 1].count()
+        return AtLeast(COUNTED) if rows > COUNTED else int(rows)
+
+
+class StoredValuesFilter(admin.AllValuesFieldListFilter):
+    """Filter by the values that an indexed text column has."""
+
+    def __init__(self, field: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(field, *args, **kwargs)
+        self.lookup_choices = _stored_values(field)
+
+
+admin.FieldListFilter.register(
+    lambda field: isinstance(field, models.CharField) and not field.choices,
+    StoredValuesFilter,
+    take_priority=True,
+)
+
+
+class ListAdmin(ModelAdmin):
+    """Admin page of a table that grows.
+
+    `search_fields` name a lookup, such as `id__startswith`, that an index supports.
+    """
+
+    #: Relations of which the list shows something: read by a query of their own, for
+    #: the rows of the page only. A join might be made before these are chosen.
+    list_prefetch_related: tuple[str, ...] = ()
+
+    paginator = LimitedPaginator
+    show_full_result_count = False
+    # Each facet counts the whole table.
+    show_facets = admin.ShowFacets.NEVER
+    # Not False, with which Django joins whatever the list shows.
+    list_select_related = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows: QuerySet[Any] = super().get_queryset(request)
+        return rows.prefetch_related(*self.list_prefetch_related)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find the rows of which one column has all words."""
+        lookups, words = self.get_search_fields(request), search_term.split()
+        if not lookups or not words:
+            return queryset, False
+        first, *others = (self._found(name, words) for name in lookups)
+        found = first.union(*others, all=True) if others else first
+        return queryset.filter(pk__in=found), False
+
+    def _found(self, lookup: str, words: Sequence[str]) -> QuerySet[Any]:
+        rows = self.model._default_manager.order_by()
+        for word in words:
+            rows = rows.filter(_matches(lookup, word))
+        return rows.values("pk")[:COUNTED]
+
+
+def _matches(lookup: str, word: str) -> Q:
+    if lookup.endswith("__icontains") and len(word) < _TRIGRAM:
+        lookup = f"{lookup.removesuffix('__icontains')}__istartswith"
+    return Q((lookup, word))
+
+
+def _stored_values(field: models.Field[Any, Any]) -> list[str]:
+    query = sql.SQL(_VALUES).format(
+        column=sql.Identifier(field.column),
+        table=sql.Identifier(field.model._meta.db_table),
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return [value for (value,) in cursor.fetchall()]

@@ -1,0 +1,177 @@
+"""Lists of the admin cost the same however large their table is."""
+
+import pytest
+from django.contrib import admin
+from django.db import connection
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from billing.tests.factories import StripeEventFactory
+from caravel.core import admin_lists
+from caravel.core.admin_lists import ListAdmin
+from relays.tests.factories import RelayFactory
+from tenants.models import Notice, Tenant
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+#: Models with few rows, whose pages are Django's own.
+SMALL = {"auth.User", "auth.Group"}
+PAGES = {
+    model._meta.label: page
+    for model, page in admin.site._registry.items()
+    if model._meta.label not in SMALL
+}
+
+
+def found(client, name, **query):
+    page = client.get(reverse(f"admin:{name}_changelist"), query)
+    return page.context["cl"]
+
+
+def relays_found(client, text):
+    rows = found(client, "relays_relay", q=text).result_list
+    return sorted(relay.subdomain for relay in rows)
+
+
+@pytest.mark.parametrize("label", PAGES)
+def test_each_list_is_one_that_may_grow(label):
+    assert isinstance(PAGES[label], ListAdmin)
+    assert not PAGES[label].date_hierarchy, "groups the whole table by month"
+
+
+@pytest.mark.parametrize("label", PAGES)
+def test_each_search_names_a_lookup_that_an_index_supports(label):
+    lookups = ("__startswith", "__exact", "__icontains")
+    assert all(name.endswith(lookups) for name in PAGES[label].search_fields)
+
+
+@pytest.mark.parametrize("label", PAGES)
+def test_each_list_joins_nothing(label, admin_user):
+    request = RequestFactory().get("/")
+    request.user = admin_user
+
+    rows = PAGES[label].get_changelist_instance(request).queryset
+
+    assert rows.query.select_related is False
+
+
+def test_rows_are_counted_up_to_a_limit(admin_client, monkeypatch):
+    TenantFactory.create_batch(3)
+    assert found(admin_client, "tenants_tenant").result_count == 3
+
+    monkeypatch.setattr(admin_lists, "COUNTED", 2)
+    page = admin_client.get(reverse("admin:tenants_tenant_changelist"))
+
+    assert page.context["cl"].result_count == 2
+    assert "2 or more" in page.content.decode()
+
+
+def test_more_rows_need_no_more_queries(admin_client):
+    def count_queries():
+        with CaptureQueriesContext(
+            connection,
+        ) as queries:
+            found(admin_client, "relays_relay")
+            found(admin_client, "billing_stripeevent")
+            found(admin_client, "tenants_tenant")
+        return len(queries)
+
+    RelayFactory()
+    StripeEventFactory(tenant=TenantFactory())
+    count_queries()  # Django caches content types
+    before = count_queries()
+    RelayFactory.create_batch(5)
+    StripeEventFactory(tenant=TenantFactory())
+
+    assert count_queries() == before
+
+
+def test_search_finds_any_part_of_a_name_in_any_case(admin_client):
+    RelayFactory(subdomain="bluebirds", name="Singing in Rain")
+    RelayFactory(subdomain="other", name="Raining")
+
+    assert relays_found(admin_client, "EBIR") == ["bluebirds"]
+    assert relays_found(admin_client, "rain") == ["bluebirds", "other"]
+    assert relays_found(admin_client, "rain sing") == ["bluebirds"]
+    assert relays_found(admin_client, "rain other") == []
+
+
+def test_search_for_two_letters_finds_the_start_only(admin_client):
+    RelayFactory(subdomain="bluebirds")
+    RelayFactory(subdomain="rebuild")
+
+    assert relays_found(admin_client, "bl") == ["bluebirds"]
+
+
+def test_search_finds_a_relay_by_its_tenants_name(admin_client):
+    RelayFactory(subdomain="hers", tenant=TenantFactory(display_name="Ann Smith"))
+    RelayFactory(subdomain="his")
+
+    assert relays_found(admin_client, "smith ann") == ["hers"]
+
+
+def test_search_finds_an_event_by_the_start_of_its_id(admin_client):
+    event = StripeEventFactory(id="evt_123456")
+    StripeEventFactory(id="evt_999")
+
+    rows = found(admin_client, "billing_stripeevent", q="evt_1234").result_list
+
+    assert list(rows) == [event]
+
+
+@pytest.mark.parametrize("text", ["%", "_", "\\", "'", "\0"], ids=ascii)
+def test_search_takes_no_pattern(admin_client, text):
+    StripeEventFactory(id="evt_1")
+
+    page = admin_client.get(
+        reverse("admin:billing_stripeevent_changelist"), {"q": f"{text}vt"}
+    )
+
+    assert page.status_code == 200
+    assert page.context["cl"].result_count == 0 or text == "\0"
+
+
+def test_filter_offers_the_values_that_a_column_has(admin_client):
+    for type in ("b.paid", "a.created", "b.paid", "c.voided"):
+        StripeEventFactory(type=type)
+
+    page = found(admin_client, "billing_stripeevent")
+
+    (by_type,) = (spec for spec in page.filter_specs if spec.title == "type")
+    names = [choice["display"] for choice in by_type.choices(page)]
+    assert names[1:] == ["a.created", "b.paid", "c.voided"]
+    one = found(admin_client, "billing_stripeevent", type="b.paid")
+    assert one.result_count == 2
+
+
+def test_tenants_are_listed_with_their_active_relays(admin_client):
+    tenant = TenantFactory()
+    RelayFactory.create_batch(2, tenant=tenant)
+    RelayFactory(tenant=tenant, status="inactive")
+    TenantFactory()
+
+    rows = found(admin_client, "tenants_tenant").result_list
+
+    assert {row.pk: row.active_relays for row in rows}[tenant.pk] == 2
+    assert sorted(row.active_relays for row in rows) == [0, 2]
+
+
+def test_every_claim_of_work_has_an_index():
+    """Each work item's due rows are found among those that are not finished."""
+    from django.apps import apps
+
+    from caravel.core.db.work_items import WorkItem
+
+    items = [model for model in apps.get_models() if issubclass(model, WorkItem)]
+    without = [
+        model.__name__
+        for model in items
+        if not any(
+            "next_attempt_at" in index.fields and index.condition is not None
+            for index in model._meta.indexes
+        )
+    ]
+    assert {Notice, Tenant} & set(items) == {Notice}
+    assert without == []
