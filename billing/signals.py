@@ -162,7 +162,8 @@ def refuse_other_account(**kwargs: Any) -> None:
             # Not an Exception: Celery only logs those of receivers.
             raise SystemExit(message.msg)
     # This process runs no task, but its children would inherit the connection.
-    connection.close()
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

@@ -44,6 +44,8 @@ def measured() -> Iterator[Cost]:
         cost.connections += 1
 
     connection.ensure_connection()
+    # Else it may be replaced because it is old.
+    connection.close_at = None
     connection_created.connect(count)
     try:
         with worker_fixup(), connection.execute_wrapper(record):

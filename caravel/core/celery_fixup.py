@@ -4,7 +4,7 @@ Celery closes them before and after each task, whatever CONN_MAX_AGE says, since
 of many threads or green threads would add up (https://github.com/celery/celery/pull/9824).
 """
 
-from typing import Any
+from typing import Any, Self
 
 from celery.fixups.django import DjangoFixup, DjangoWorkerFixup
 from django.db import close_old_connections, connections
@@ -13,7 +13,7 @@ from django.db import close_old_connections, connections
 class WorkerFixup(DjangoWorkerFixup):
     """Treats a task as Django does a request: CONN_MAX_AGE, one health check."""
 
-    def install(self) -> "WorkerFixup":
+    def install(self) -> Self:
         super().install()
         if not self._is_prefork():
             _keep_no_connections()

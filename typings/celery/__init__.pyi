@@ -5,6 +5,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 class Task(Generic[P, R]):
+    app: Any
     name: str
     request: Any
     abstract: bool

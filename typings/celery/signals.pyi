@@ -8,6 +8,7 @@ class Signal:
     def connect(self, fun: F, /) -> F: ...
     @overload
     def connect(self, *, dispatch_uid: str) -> Callable[[F], F]: ...
+    def send(self, sender: Any, **named: Any) -> Any: ...
     def disconnect(self, receiver: Callable[..., Any]) -> None: ...
 
 setup_logging: Signal
@@ -16,3 +17,5 @@ celeryd_init: Signal
 beat_init: Signal
 worker_init: Signal
 before_task_publish: Signal
+task_prerun: Signal
+task_postrun: Signal

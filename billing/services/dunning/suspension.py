@@ -81,7 +81,10 @@ def review_if_needed(*, tenant_id: str) -> None:
 
 
 def _state(tenant_id: str, now: datetime) -> models.QuerySet[Tenant, Any]:
-    """Return what a review depends on; `switches`: relays, notices and reminders."""
+    """Return the state of a tenant that a review compares with its invoices.
+
+    `switches` is about relays, notices and reminders.
+    """
     manual = _needs_manual_payment().filter(tenant=OuterRef("pk"))
     switches = (
         payment_block.suspended_q(now)

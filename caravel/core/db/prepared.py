@@ -43,7 +43,7 @@ class PreparedQuery:
         return sql, list(params)
 
 
-def _argument(param: object, id: str, now: datetime) -> object:
+def _argument(param: Any, id: str, now: datetime) -> Any:
     if param == _ID:
         return id
     if isinstance(param, datetime) and abs(param - _NOW) < _MAX_DISTANCE:

@@ -1,5 +1,7 @@
 """Database connections, and a guard against network calls inside transactions."""
 
+from typing import Any, cast
+
 from django.db import connection
 
 
@@ -25,4 +27,4 @@ def release_connection() -> None:
     if connection.settings_dict["CONN_MAX_AGE"] == 0:
         connection.close()
     else:
-        connection.health_check_done = False
+        cast(Any, connection).health_check_done = False

@@ -1,6 +1,6 @@
 """Updates that return columns of the rows that they have changed, in one statement."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.db import connections, models
 from django.db.models.sql import UpdateQuery
@@ -11,7 +11,7 @@ def update_returning(
 ) -> list[Any]:
     """Update rows of one table; return the new values of a column, in any order."""
     connection = connections[rows.db]
-    query = rows.query.chain(UpdateQuery)
+    query = cast(Any, rows.query.chain(UpdateQuery))
     query.add_update_values(values)
     sql, params = query.get_compiler(connection=connection).as_sql()
     name = connection.ops.quote_name(rows.model._meta.get_field(column).column)

@@ -14,6 +14,13 @@ from caravel.tests.support.celery_tasks import worker_fixup
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@pytest.fixture(autouse=True)
+def _connection_is_new(monkeypatch):
+    """Start with a connection that does not reach its maximum age meanwhile."""
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 3600)
+
+
 @pytest.fixture
 def fixup():
     with worker_fixup() as fixup:

@@ -56,9 +56,9 @@ def test_messages_are_sent_in_few_round_trips(app, broker, monkeypatch):
     sizes: list[int] = []
     execute = redis.client.Pipeline.execute
 
-    def count(pipeline: redis.client.Pipeline, *args: object) -> object:
+    def count(pipeline: redis.client.Pipeline, raise_on_error: bool = True) -> object:
         sizes.append(len(pipeline.command_stack))
-        return execute(pipeline, *args)
+        return execute(pipeline, raise_on_error)
 
     monkeypatch.setattr(redis.client.Pipeline, "execute", count)
 
