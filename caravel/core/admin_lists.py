@@ -21,7 +21,6 @@ from unfold.admin import ModelAdmin
 COUNTED = 1_000
 #: A word that is too short for an index of trigrams has to be the start of a text.
 _TRIGRAM = 3
-#: Steps from each value of an indexed column to the next one:
 #: https://wiki.postgresql.org/wiki/Loose_indexscan
 _VALUES = """
 WITH RECURSIVE value(it) AS (
@@ -42,8 +41,10 @@ class AtLeast(int):
         return f"{int(self)} or more"
 
 
-class LimitedPaginator(Paginator):
+class LimitedPaginator(Paginator[Any]):
     """Paginator of the first rows of a list."""
+
+    object_list: QuerySet[Any]
 
     @cached_property
     def count(self) -> int:
@@ -52,11 +53,11 @@ class LimitedPaginator(Paginator):
 
 
 class StoredValuesFilter(admin.AllValuesFieldListFilter):
-    """Filter by the values that an indexed text column has."""
+    """Filter by the values of a text column, stepping through its index."""
 
     def __init__(self, field: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(field, *args, **kwargs)
-        self.lookup_choices = _stored_values(field)
+        self.lookup_choices: Any = _stored_values(field)
 
 
 admin.FieldListFilter.register(
@@ -72,8 +73,7 @@ class ListAdmin(ModelAdmin):
     `search_fields` name a lookup, such as `id__startswith`, that an index supports.
     """
 
-    #: Relations of which the list shows something: read by a query of their own, for
-    #: the rows of the page only. A join might be made before these are chosen.
+    #: Relations that the list shows. A join might be made before rows are chosen.
     list_prefetch_related: tuple[str, ...] = ()
 
     paginator = LimitedPaginator
@@ -96,10 +96,11 @@ class ListAdmin(ModelAdmin):
             return queryset, False
         first, *others = (self._found(name, words) for name in lookups)
         found = first.union(*others, all=True) if others else first
-        return queryset.filter(pk__in=found), False
+        results: QuerySet[Any] = queryset.filter(pk__in=found)
+        return results, False
 
     def _found(self, lookup: str, words: Sequence[str]) -> QuerySet[Any]:
-        rows = self.model._default_manager.order_by()
+        rows: QuerySet[Any] = self.model._default_manager.order_by()
         for word in words:
             rows = rows.filter(_matches(lookup, word))
         return rows.values("pk")[:COUNTED]
@@ -113,7 +114,7 @@ def _matches(lookup: str, word: str) -> Q:
 
 def _stored_values(field: models.Field[Any, Any]) -> list[str]:
     query = sql.SQL(_VALUES).format(
-        column=sql.Identifier(field.column),
+        column=sql.Identifier(str(field.column)),
         table=sql.Identifier(field.model._meta.db_table),
     )
     with connection.cursor() as cursor:

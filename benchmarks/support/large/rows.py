@@ -44,7 +44,7 @@ def insert(model: type[models.Model], number: int, /, **columns: str) -> None:
         if field.generated or field.get_internal_type() == "BigAutoField":
             continue
         expression = columns.pop(field.name, None)
-        names.append(sql.Identifier(field.column))
+        names.append(sql.Identifier(str(field.column)))
         values.append(sql.SQL(expression) if expression else _default(field))
     if columns:
         raise TypeError(f"{model.__name__} has no {', '.join(columns)}.")

@@ -1,6 +1,7 @@
 """Each task of the schedule, and the first of each kind that these enqueue."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -22,8 +23,8 @@ def run_tasks() -> Iterator[Place]:
     Nothing is sent to the broker. Servers are away: a task ends at its first call.
     """
     stripe_account.process.is_checked = True
-    settings.STRIPE_API_BASE = "http://127.0.0.1:9"
-    names = sorted({each["task"] for each in settings.CELERY_BEAT_SCHEDULE.values()})
+    schedule = settings.CELERY_BEAT_SCHEDULE.values()
+    names = sorted({str(entry["task"]) for entry in schedule})
     waiting: list[Message] = [(name, (), {}) for name in names]
     known = set(names)
     with patch.object(transport, "pause_for", lambda seconds: None):
@@ -31,8 +32,8 @@ def run_tasks() -> Iterator[Place]:
             name, args, kwargs = waiting.pop(0)
             enqueued: list[Message] = []
             with _unsent(enqueued):
-                task = current_app.tasks[name]
-                yield run("task", name, lambda: task(*args, **kwargs))  # noqa: B023
+                call = partial(current_app.tasks[name], *args, **kwargs)
+                yield run("task", name, call)
             for message in enqueued:
                 if message[0] not in known:
                     known.add(message[0])
