@@ -43,6 +43,7 @@ MIN_WALLET_SECONDS, MAX_WALLET_SECONDS = 1.0, 4.0
 #: the work, of which a busy machine does less at once, would limit the speedup. Twice,
 #: since the machine may get busier between two measurements.
 WAITING_PER_WORK = 2 * MIN_SPEEDUP
+PLOT = "Wallet payments, per second, by worker processes, number"
 #: Payments that are due at once, by the number of worker processes.
 QUICK = {1: (150,), 2: (150,)}
 FULL = {1: (2_000, 10_000), 2: (2_000, 10_000), 4: (2_000, 10_000)}
@@ -83,25 +84,29 @@ def compare(parties: Counterparts, log: Path, results: Results) -> None:
     statements = import_module("benchmarks.support.wallets.statements")
     measured = partial(burst.measure, parties, os.environ, log=log)
     least = add_least(results, log.parent)
-    number = 3 if results.quick else 15
+    number, longest = (2, 2.5) if results.quick else (15, MAX_WALLET_SECONDS)
     work = measured(payments=number, wallet_seconds=0.0, one_by_one=True)
     waiting = max(MIN_WALLET_SECONDS, WAITING_PER_WORK / work.rate)
-    seconds = min(waiting, MAX_WALLET_SECONDS)
+    seconds = min(waiting, longest)
     results.add("wallet_seconds", "Each wallet takes", seconds, "s")
     single = measured(payments=number, wallet_seconds=seconds, one_by_one=True)
     results.add("one_by_one", "One after another", single.rate, "payments/s")
     trips = statements.round_trips(parties)
     results.add("round_trips", "Round trips to PostgreSQL per payment", trips)
+    rates: dict[int, list[tuple[float, float]]] = {}
     for workers, numbers in (QUICK if results.quick else FULL).items():
         for payments in numbers:
             at_once = measured(
                 payments=payments, wallet_seconds=seconds, workers=workers
             )
             add_burst(results, f"{payments}_{workers}", workers, at_once, single)
+            rates.setdefault(payments, []).append((workers, at_once.rate))
             if workers == 1:
                 share = at_once.rate * least
                 key, label = f"share_{payments}", "Share of the physical limit"
                 results.add(key, f"{label}, {payments:,} due", 100 * share, "%")
+    for payments, points in rates.items():
+        results.plot(PLOT, f"{payments:,} due at once", points)
 
 
 def add_least(results: Results, directory: Path) -> float:
