@@ -17,6 +17,7 @@ from billing.services.pull import events as pulled_events
 from billing.services.pull import objects
 from billing.services.reconciliation import reconcile
 from billing.services.subscriptions import sync
+from caravel.core.celery_task import BULK
 
 
 @shared_task(queue="stripe")
@@ -37,7 +38,7 @@ def process_due_events() -> None:
 # Not in the queue of syncs and webhooks: it may wait for a wallet that never answers.
 @shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
-    collect.collect_invoice(invoice_id=invoice_id)
+    collect.collect_enqueued(invoice_id=invoice_id)
 
 
 @shared_task
@@ -54,8 +55,10 @@ def post_credit(credit_id: int) -> None:
 
 @shared_task
 def sweep_stale_tenants() -> None:
+    # After a reconciliation these may be thousands: webhooks, and changes for which a
+    # person waits, must not wait behind them.
     sync_subscription.delay_many(
-        SubscriptionSync.objects.stale().claim(now=timezone.now())
+        SubscriptionSync.objects.stale().claim(now=timezone.now()), priority=BULK
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
+from django.db.models import Q
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
@@ -43,6 +44,18 @@ _RECHECK_INTERVAL = timedelta(hours=6)
 _FINAL_CHECK_BEFORE_GRACE = timedelta(minutes=15)
 #: Shortest wait, since Stripe's event about the outcome may arrive late.
 _MIN_RECHECK_INTERVAL = timedelta(seconds=15)
+
+
+def collect_enqueued(*, invoice_id: str) -> str:
+    """Collect an invoice for which a message has arrived.
+
+    Does nothing if another message was faster: when a queue is longer than
+    ENQUEUED_TIMEOUT, the sweep sends each message again.
+    """
+    enqueued = Q(enqueued_at__isnull=False) | Q(next_attempt_at__lte=timezone.now())
+    if not InvoiceCollection.objects.filter(enqueued, pk=invoice_id).exists():
+        return "Collected since the message was sent"
+    return collect_invoice(invoice_id=invoice_id)
 
 
 def collect_invoice(*, invoice_id: str) -> str:

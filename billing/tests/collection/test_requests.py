@@ -4,6 +4,7 @@ import pytest
 
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import collect_now
+from billing.services.collection.collect import collect_enqueued
 from billing.services.collection.collect import collect_invoice as run_collection
 from billing.services.invoices.records import enqueue_collection
 from billing.tasks import collect_invoice
@@ -121,6 +122,25 @@ def test_end_of_a_wallet_payment_sends_one_message(
 
 
 # --- requests to Stripe
+
+
+def test_second_message_about_a_collected_invoice_costs_no_request(invoice, sandbox):
+    enqueue_collection(invoice_id=invoice.pk)
+    first = requests_of(sandbox, lambda: collect_enqueued(invoice_id=invoice.pk))
+
+    second = requests_of(sandbox, lambda: collect_enqueued(invoice_id=invoice.pk))
+
+    assert (len(first) > 0, second) == (True, [])
+
+
+def test_message_is_delivered_again_after_its_worker_was_killed(invoice, sandbox):
+    enqueue_collection(invoice_id=invoice.pk)
+    # As far as the killed worker came.
+    InvoiceCollection.objects.update(enqueued_at=None)
+
+    made = requests_of(sandbox, lambda: collect_enqueued(invoice_id=invoice.pk))
+
+    assert made
 
 
 def test_invoice_is_read_once_until_the_wallet_is_asked(

@@ -120,7 +120,9 @@ def test_sweep_enqueues_the_sync_when_the_broker_was_down(
     assert sync_of(tenant).is_stale
     monkeypatch.undo()
     sent: list[str] = []
-    monkeypatch.setattr(sync_subscription, "delay_many", sent.extend)
+    monkeypatch.setattr(
+        sync_subscription, "delay_many", lambda keys, **options: sent.extend(keys)
+    )
 
     sweep_stale_tenants()
     assert sent == []

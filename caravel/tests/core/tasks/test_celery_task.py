@@ -10,7 +10,7 @@ import redis
 from celery import Celery
 
 from caravel import celery
-from caravel.core.celery_task import CaravelTask
+from caravel.core.celery_task import BULK, CaravelTask
 
 # Caravel's own transport for Redis is registered when `caravel.celery` is imported.
 assert celery.app
@@ -34,7 +34,7 @@ def app(settings):
 def broker(settings):
     with redis.from_url(settings.REDIS_URL) as client:
         yield client
-        client.delete("many", "_kombu.binding.many")
+        client.delete(*client.scan_iter("many*"), "_kombu.binding.many")
 
 
 def keys_in(broker: redis.Redis) -> list[object]:
@@ -66,6 +66,18 @@ def test_messages_are_sent_in_few_round_trips(app, broker, monkeypatch):
 
     assert sizes == [200, 200]
     assert len(keys_in(broker)) == 400
+
+
+def test_bulk_waits_for_messages_that_were_sent_after_it(app, broker):
+    app.tasks["work"].delay_many(["bulk-1", "bulk-2"], priority=BULK)
+    app.tasks["work"].delay("later")
+
+    with app.connection_for_read() as connection:
+        channel = connection.channel()
+        messages = [channel.basic_get("many", no_ack=True) for _ in range(3)]
+
+    bodies = [json.loads(message.body) for message in messages]
+    assert [args[0] for args, _, _ in bodies] == ["later", "bulk-1", "bulk-2"]
 
 
 def test_no_keys_need_no_broker(app):
