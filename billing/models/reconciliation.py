@@ -85,8 +85,9 @@ class ReconciliationRun(LeasedItem):
         windows = self.windows.aggregate(total=Count("pk"), done=done)
         return f"{text}, {windows['done']} of {windows['total']} parts"
 
-    def set_synced(self, now: datetime) -> None:
-        self.state, self.finished_at = self.State.FINISHED, now
+    @classmethod
+    def synced_columns(cls, now: datetime, *, is_stale: bool) -> dict[str, object]:
+        return {} if is_stale else {"state": cls.State.FINISHED, "finished_at": now}
 
     def get_backoff(self, failures: int) -> timedelta:
         return min(backoff(failures), _MAX_BACKOFF)
