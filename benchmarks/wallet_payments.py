@@ -92,16 +92,21 @@ def compare(parties: Counterparts, log: Path, results: Results) -> None:
     results.add("one_by_one", "One after another", single.rate, "payments/s")
     trips = statements.round_trips(parties)
     results.add("round_trips", "Round trips to PostgreSQL per payment", trips)
+    rates: dict[str, list[tuple[float, float]]] = {}
     for workers, numbers in (QUICK if results.quick else FULL).items():
         for payments in numbers:
             at_once = measured(
                 payments=payments, wallet_seconds=seconds, workers=workers
             )
             add_burst(results, f"{payments}_{workers}", workers, at_once, single)
+            points = rates.setdefault(f"{payments:,} due", [])
+            points.append((workers, at_once.rate))
             if workers == 1:
                 share = at_once.rate * least
                 key, label = f"share_{payments}", "Share of the physical limit"
                 results.add(key, f"{label}, {payments:,} due", 100 * share, "%")
+    for name, points in rates.items():
+        results.plot("Payments per second, by worker processes", name, points)
 
 
 def add_least(results: Results, directory: Path) -> float:
