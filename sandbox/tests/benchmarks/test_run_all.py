@@ -1,11 +1,13 @@
 """All benchmarks in one run: it goes on after a failure, and shows all figures."""
 
+import subprocess
 import sys
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks.support import results
+from benchmarks.support.report import figures
 from benchmarks.support.results import Results
 
 
@@ -18,14 +20,14 @@ def run(tmp_path, monkeypatch):
     def run_with(statuses, *arguments):
         def execute(command, **options):
             name = command[2].removeprefix("benchmarks.")
-            figures = Results(name, quick="--quick" in command)
-            figures.add("rate", f"Rate of {name}", 3, at_most=3 - statuses[name])
-            figures.finish()
-            return benchmarks.subprocess.CompletedProcess(command, statuses[name])
+            measured = Results(name, quick="--quick" in command)
+            measured.add("rate", f"Rate of {name}", 3, at_most=3 - statuses[name])
+            measured.finish()
+            return subprocess.CompletedProcess(command, statuses[name])
 
-        monkeypatch.setattr(benchmarks.subprocess, "run", execute)
+        monkeypatch.setattr(subprocess, "run", execute)
         monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
-        monkeypatch.setattr(benchmarks.figures, "names", lambda: sorted(statuses))
+        monkeypatch.setattr(figures, "names", lambda: sorted(statuses))
         return benchmarks.main()
 
     return run_with
