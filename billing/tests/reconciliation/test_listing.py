@@ -267,18 +267,3 @@ def test_requests_are_spaced_evenly(monkeypatch):
         pacer.wait()
 
     assert slept == [0.0, 0.25, 0.5]
-
-
-def test_three_quarters_of_the_rate_limit_are_used(sandbox, settings, monkeypatch):
-    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100
-    rates: list[float] = []
-
-    def pacer(rate: float) -> Pacer:
-        rates.append(rate)
-        return Pacer(1e6)
-
-    monkeypatch.setattr(listing, "Pacer", pacer)
-
-    reconcile()
-
-    assert rates == [75.0]
