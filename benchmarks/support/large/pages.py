@@ -45,15 +45,14 @@ def _admin_lists(
     meta = model._meta
     url = f"admin:{meta.app_label}_{meta.model_name}"
     name = f"{meta.app_label}.{meta.object_name}"
-    changelist = reverse(f"{url}_changelist")
-    queries = {
-        "": "",
-        "?p=2": ", second page",
-        **_filters(user, page),
+    yield run("admin", name, partial(_get, client, reverse(f"{url}_changelist")))
+    others = {
+        "p=2": ", second page",
+        **_filters(_changelist(user, page, "")),
         **_searches(model, page),
     }
-    for query, label in queries.items():
-        yield run("admin", name + label, partial(_get, client, changelist + query))
+    for query, label in others.items():
+        yield run("admin", name + label, partial(_list, user, page, query))
     row = model._default_manager.order_by("pk").last()
     if row is not None:
         change = reverse(f"{url}_change", args=[quote(row.pk)])
@@ -66,18 +65,29 @@ def _get(client: Client, path: str) -> None:
         raise RuntimeError(f"{path}: {status}")
 
 
-def _filters(user: User, page: Any) -> dict[str, str]:
-    """Return the query of each choice of each filter, with its name."""
-    request = RequestFactory().get("/")
+def _changelist(user: User, page: Any, query: str) -> Any:
+    request = RequestFactory().get(f"/?{query}")
     request.user = user
-    changelist = page.get_changelist_instance(request)
+    return page.get_changelist_instance(request)
+
+
+def _list(user: User, page: Any, query: str) -> None:
+    """Read the rows and the filters of a list, without making a page of them."""
+    changelist = _changelist(user, page, query)
+    list(changelist.result_list)
+    for spec in changelist.filter_specs:
+        list(spec.choices(changelist))
+
+
+def _filters(changelist: Any) -> dict[str, str]:
+    """Return the query of each choice of each filter, with its name."""
     choices = (
         (spec, choice)
         for spec in changelist.filter_specs
         for choice in spec.choices(changelist)
     )
     return {
-        choice["query_string"]: f", {spec.title}: {choice['display']}"
+        choice["query_string"].lstrip("?"): f", {spec.title}: {choice['display']}"
         for spec, choice in choices
         if choice.get("query_string") not in (None, "?")
     }
@@ -94,7 +104,7 @@ def _searches(model: type[models.Model], page: Any) -> dict[str, str]:
             texts[str(text)] = f", search by {path}"
         if text and path.endswith("pubkey"):
             texts[npub(text)[:12]] = f", search by the start of {path}"
-    return {f"?{urlencode({'q': text})}": label for text, label in texts.items()}
+    return {urlencode({"q": text}): label for text, label in texts.items()}
 
 
 def _api_lists() -> Iterator[Place]:

@@ -17,7 +17,7 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 #: Models with few rows, whose pages are Django's own.
-SMALL = {"auth.User", "auth.Group"}
+SMALL = {"auth.User", "auth.Group", "relays.Plan"}
 PAGES = {
     model._meta.label: page
     for model, page in admin.site._registry.items()
