@@ -87,7 +87,7 @@ class ReconciliationRun(LeasedItem):
 
     @classmethod
     def synced_columns(cls, now: datetime, *, is_stale: bool) -> dict[str, object]:
-        return {"state": cls.State.FINISHED, "finished_at": now}
+        return {} if is_stale else {"state": cls.State.FINISHED, "finished_at": now}
 
     def get_backoff(self, failures: int) -> timedelta:
         return min(backoff(failures), _MAX_BACKOFF)
