@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from tenants.models import Tenant
+from tenants.services import names
 from tenants.services.names import fill_in_name, profile_name, tenants_without_name
 from tenants.services.tenants import get_or_create_tenant, update_tenant
 from tenants.tasks import fill_in_name as task
@@ -110,3 +111,12 @@ def test_name_is_looked_up_for_new_tenant_and_daily_while_blank(
 )
 def test_profile_name_is_one_printable_line(profile, name):
     assert profile_name(profile) == name
+
+
+def test_lookups_begin_anywhere_and_reach_every_tenant_without_a_name(monkeypatch):
+    keys = sorted(TenantFactory(display_name="").pk for _ in range(4))
+    monkeypatch.setattr(names.secrets, "token_hex", lambda size: keys[2])
+
+    assert tenants_without_name() == [keys[2], keys[3], keys[0], keys[1]]
+    monkeypatch.setattr(names, "MAX_LOOKUPS", 3)
+    assert tenants_without_name() == [keys[2], keys[3], keys[0]]

@@ -339,3 +339,10 @@ def test_no_check_when_the_wallet_is_disconnected_meanwhile(alice):
 
     assert check(invoice) == ""
     assert notice_kinds() == []
+
+
+def test_period_that_ended_days_ago_leads_to_no_check(alice):
+    invoice = paid_invoice(alice)
+
+    assert claim_due_checks(now=invoice.period_end + timedelta(days=2)) == []
+    assert claim_due_checks(now=invoice.period_end) == [invoice.pk]
