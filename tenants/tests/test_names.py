@@ -115,7 +115,7 @@ def test_profile_name_is_one_printable_line(profile, name):
 
 def test_lookups_begin_anywhere_and_reach_every_tenant_without_a_name(monkeypatch):
     keys = sorted(TenantFactory(display_name="").pk for _ in range(4))
-    monkeypatch.setattr(names.secrets, "token_hex", lambda size: keys[2])
+    monkeypatch.setattr("secrets.token_hex", lambda size: keys[2])
 
     assert tenants_without_name() == [keys[2], keys[3], keys[0], keys[1]]
     monkeypatch.setattr(names, "MAX_LOOKUPS", 3)

@@ -8,7 +8,9 @@ class ScheduleEntry:
     schedule: Any
     last_run_at: datetime
     def is_due(self) -> Any: ...
-    def __init__(self, name: str = ..., *, app: Celery = ..., **kwargs: Any) -> None: ...
+    def __init__(
+        self, name: str = ..., *, app: Celery = ..., **kwargs: Any
+    ) -> None: ...
 
 class Scheduler:
     schedule: dict[str, ScheduleEntry]

@@ -26,7 +26,7 @@ Rename = Callable[[str], str]
 
 
 class Template:
-    """What one tenant has at Stripe: all records since `first`, a number of them."""
+    """Records of one tenant at Stripe: all since the one with the number `first`."""
 
     def __init__(self, app: StripeApp, first: int, pubkey: str) -> None:
         rows, _ = app.store.dump()

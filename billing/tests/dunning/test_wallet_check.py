@@ -343,6 +343,8 @@ def test_no_check_when_the_wallet_is_disconnected_meanwhile(alice):
 
 def test_period_that_ended_days_ago_leads_to_no_check(alice):
     invoice = paid_invoice(alice)
+    period_end = invoice.period_end
+    assert period_end is not None
 
-    assert claim_due_checks(now=invoice.period_end + timedelta(days=2)) == []
-    assert claim_due_checks(now=invoice.period_end) == [invoice.pk]
+    assert claim_due_checks(now=period_end + timedelta(days=2)) == []
+    assert claim_due_checks(now=period_end) == [invoice.pk]
