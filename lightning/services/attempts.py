@@ -40,20 +40,33 @@ _CHECKED_FIRST = frozenset(
     }
 )
 # Django would write a CASE with a branch for each row, which takes it longer than the
-# database takes to run it.
-_MARK_SENT = """
+# database takes to run it. Rows are locked by primary key: a settlement of several
+# invoices that waits for one of them must not hold another that this waits for.
+_LOCKED = """
+    WITH locked AS (
+        SELECT id FROM lightning_nwcpayment
+        WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
+    )
+"""
+_MARK_SENT = f"""
+    {_LOCKED}
     UPDATE lightning_nwcpayment AS payment
     SET request_event_id = request.id, sent_at = %s, enqueued_at = NULL
-    FROM unnest(%s::bigint[], %s::text[]) AS request (payment_id, id)
-    WHERE payment.id = request.payment_id
+    FROM locked
+    JOIN unnest(%s::bigint[], %s::text[]) AS request (payment_id, id)
+        ON request.payment_id = locked.id
+    WHERE payment.id = locked.id
         AND payment.state = 'pending' AND payment.request_event_id IS NULL
     RETURNING payment.id
 """
-_RECORD_PROOFS = """
+_RECORD_PROOFS = f"""
+    {_LOCKED}
     UPDATE lightning_nwcpayment AS payment
     SET preimage = proof.token, proven_at = %s, replied_at = %s, code = '', message = ''
-    FROM unnest(%s::bigint[], %s::text[]) AS proof (payment_id, token)
-    WHERE payment.id = proof.payment_id AND payment.state = 'pending'
+    FROM locked
+    JOIN unnest(%s::bigint[], %s::text[]) AS proof (payment_id, token)
+        ON proof.payment_id = locked.id
+    WHERE payment.id = locked.id AND payment.state = 'pending'
 """
 
 
@@ -80,7 +93,8 @@ def mark_sent(prepared: Sequence[Prepared]) -> list[Prepared]:
         return []
     keys, ids = zip(*((p.payment.pk, p.request.id) for p in prepared), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(_MARK_SENT, [timezone.now(), [*keys], [*ids]])
+        params = [[*keys], timezone.now(), [*keys], [*ids]]
+        cursor.execute(_MARK_SENT, params)
         marked = {key for (key,) in cursor.fetchall()}
     sent = [each for each in prepared if each.payment.pk in marked]
     for each in sent:
@@ -141,9 +155,9 @@ def close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
 def _record_proofs(preimages: Mapping[int, str]) -> None:
     """Store preimages at once: nothing else may prove that the tenants have paid."""
     tokens = [Secret.seal(preimage).token for preimage in preimages.values()]
-    now = timezone.now()
+    now, keys = timezone.now(), [*preimages]
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD_PROOFS, [now, now, [*preimages], tokens])
+        cursor.execute(_RECORD_PROOFS, [keys, now, now, keys, tokens])
 
 
 def _record_error(payment: NwcPayment, error: WalletError) -> bool:
