@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from unittest.mock import Mock
 
 import pytest
@@ -9,8 +10,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from caravel.tests.support.waiting import wait_until
-from lightning.models import NwcPayment
-from lightning.services import attempts
+from lightning.models import LightningInvoice, NwcPayment
+from lightning.services import attempts, invoice_status
 from lightning.services.attempts import Prepared
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.locks import has_waiting_lock
@@ -91,3 +92,34 @@ def test_request_is_not_marked_after_another_worker_has_marked_its_own(due):
 
     stored = NwcPayment.objects.get(pk=earlier.payment.pk)
     assert stored.request_event_id == others.request.id
+
+
+def prove_with_short_waits(due) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '50ms'")
+    prove_all(due)
+
+
+def test_locked_attempt_keeps_no_other_proof_from_being_stored(due):
+    later, earlier = due
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        lock(earlier)
+        pool.submit(in_thread, prove_with_short_waits, due).result()
+
+    proven = NwcPayment.objects.exclude(proven_at=None)
+    assert list(proven) == [later.payment]
+
+
+def test_locked_invoice_is_not_waited_for_when_its_wallet_is_back(due):
+    """A settlement of several, which holds it, may wait for the others."""
+    later, earlier = due
+    rows = LightningInvoice.objects.all()
+    rows.update(next_attempt_at=timezone.now() + timedelta(hours=1))
+
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        rows.select_for_update().get(pk=earlier.payment.invoice_id)
+        pool.submit(in_thread, invoice_status._make_due, rows).result()
+
+    due_now = LightningInvoice.objects.due(timezone.now())
+    assert [each.pk for each in due_now] == [later.payment.invoice_id]
