@@ -77,7 +77,7 @@ class ReconciliationRun(LeasedItem):
 
     @property
     def progress(self) -> str:
-        """What the run has done so far."""
+        """The progress so far, in words."""
         text = f"{self.subscriptions} subscriptions listed in {self.requests} requests"
         if self.state == self.State.FINISHED:
             return f"{text}; {self.stale_tenants} tenants to sync"

@@ -1,4 +1,4 @@
-"""What processes load before they fork, so that their children share it."""
+"""Memory that processes share: they load modules before they fork."""
 
 import subprocess
 import sys
