@@ -426,13 +426,17 @@ def test_sweep_enqueues_an_attempt_whose_message_was_lost(alice, payment_request
     sent: list[int] = []
 
     with (
-        patch.object(run_nwc_payment, "delay_many", side_effect=sent.extend),
+        patch.object(
+            run_nwc_payment, "delay", side_effect=lambda *ids: sent.extend(ids)
+        ),
         time_machine.travel(timezone.now() + timedelta(seconds=299)),
     ):
         resolve_payments()
     assert sent == []
     with (
-        patch.object(run_nwc_payment, "delay_many", side_effect=sent.extend),
+        patch.object(
+            run_nwc_payment, "delay", side_effect=lambda *ids: sent.extend(ids)
+        ),
         time_machine.travel(timezone.now() + timedelta(seconds=301)),
     ):
         resolve_payments()

@@ -233,7 +233,9 @@ def test_sweep_asks_again_for_a_node_that_was_not_named(payment_request, monkeyp
     sent: list[int] = []
     with (
         time_machine.travel(timezone.now() + timedelta(minutes=1), tick=True),
-        patch.object(run_nwc_payment, "delay_many", side_effect=sent.extend),
+        patch.object(
+            run_nwc_payment, "delay", side_effect=lambda *ids: sent.extend(ids)
+        ),
     ):
         resolve_payments()
         resolve_payments()
