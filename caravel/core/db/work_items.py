@@ -6,11 +6,13 @@ broker or a worker loses it, a sweep claims the row after ENQUEUED_TIMEOUT secon
 sends another; if it could not be sent, the next sweep does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
+import structlog
 from celery import current_app
 from django.conf import settings
 from django.db import models, transaction
@@ -18,6 +20,8 @@ from django.utils import timezone
 
 from caravel.core.exceptions import CaravelError
 from caravel.core.redaction import redact_start
+
+logger = structlog.get_logger(__name__)
 
 _MIN_DELAY = timedelta(seconds=15)
 _MAX_DELAY = timedelta(hours=1)
@@ -27,6 +31,15 @@ def backoff(failures: int) -> timedelta:
     """Return the delay after the n-th failure in a row: 15 s, doubling up to 1 h."""
     # The exponent is limited because a timedelta overflows.
     return min(_MIN_DELAY * (1 << min(failures - 1, 12)), _MAX_DELAY)
+
+
+@contextmanager
+def isolated(**item: object) -> Iterator[None]:
+    """Log any error of one item of a batch, so that it does not end the others."""
+    try:
+        yield
+    except Exception:  # of any kind, even of the database
+        logger.exception("item_failed", **item)
 
 
 class WorkQuerySet(models.QuerySet[Any]):
