@@ -425,25 +425,13 @@ def test_sweep_enqueues_an_attempt_whose_message_was_lost(alice, payment_request
     payment = start(payment_request)
 
     with (
-<<<<<<< HEAD
-        patch.object(
-            run_nwc_payment, "delay", side_effect=lambda *ids: sent.extend(ids)
-        ),
-=======
         patch.object(run_nwc_payment, "delay") as delay,
->>>>>>> r/int
         time_machine.travel(timezone.now() + timedelta(seconds=299)),
     ):
         resolve_payments()
     delay.assert_not_called()
     with (
-<<<<<<< HEAD
-        patch.object(
-            run_nwc_payment, "delay", side_effect=lambda *ids: sent.extend(ids)
-        ),
-=======
         patch.object(run_nwc_payment, "delay") as delay,
->>>>>>> r/int
         time_machine.travel(timezone.now() + timedelta(seconds=301)),
     ):
         resolve_payments()
