@@ -105,9 +105,14 @@ def _pay(unsent: Sequence[NwcPayment]) -> Iterator[list[NwcPayment]]:
     """
     wallets = _wallets_of(unsent)
     try:
-        with nwc.room_for([wallet for _, wallet in wallets]):
+        with nwc.room_for([wallet for _, wallet in wallets]) as room:
             sent = attempts.mark_sent(_prepare(wallets))
+            waiting = {i: each.wallet for i, each in enumerate(sent)}
             for outcomes in nwc.pay_each([each.order for each in sent]):
+                for i, _ in outcomes:
+                    del waiting[i]
+                # A silent wallet keeps only its own relays.
+                room.keep(nwc.count_relays(waiting.values()))
                 yield attempts.record([(sent[i], outcome) for i, outcome in outcomes])
     except TooManyConnections:
         unmarked = NwcPayment.objects.unsent().filter(pk__in=[p.pk for p, _ in wallets])
