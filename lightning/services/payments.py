@@ -151,6 +151,8 @@ def _prepare(wallets: Sequence[tuple[NwcPayment, Wallet]]) -> list[Prepared]:
         with isolated(payment=payment.pk), _closed_if_not_sent(payment):
             if error:
                 raise error
+            # Once more: to wait for room and for info events has taken time.
+            _require_time(payment.invoice)
             request = wallet.prepare_payment(
                 bolt11=payment.invoice.bolt11,
                 expires_at=_request_expiry(payment.invoice),

@@ -4,6 +4,7 @@ from datetime import timedelta
 from unittest.mock import patch
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -195,6 +196,23 @@ def test_sweep_enqueues_all_due_attempts_in_batches(monkeypatch, wallets):
     sent = [call.args for call in delay.call_args_list]
     assert [len(keys) for keys in sent] == [2, 2, 1]
     assert {key for keys in sent for key in keys} == {payment.pk for payment in due}
+
+
+def test_invoice_that_grows_too_old_in_a_batch_is_not_sent(wallets):
+    due = start_payments(wallets, "alice", "bob")
+    learn = nwc.learn_schemes
+    late = due[0].invoice.expires_at - timedelta(seconds=65)
+
+    with time_machine.travel(late, tick=True) as clock:
+
+        def learn_slowly(asked):
+            clock.shift(timedelta(seconds=10))
+            return learn(asked)
+
+        with patch.object(nwc, "learn_schemes", learn_slowly):
+            assert run_batch(due) == ["refused"] * 2
+
+    assert all(wallets[n].requests("pay_invoice") == [] for n in ("alice", "bob"))
 
 
 def test_database_connection_is_free_while_a_batch_waits_for_room(monkeypatch):
