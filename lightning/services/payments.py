@@ -116,7 +116,7 @@ def _pay(unsent: Sequence[NwcPayment]) -> Iterator[list[NwcPayment]]:
                 yield attempts.record([(sent[i], outcome) for i, outcome in outcomes])
     except TooManyConnections:
         unmarked = NwcPayment.objects.unsent().filter(pk__in=[p.pk for p, _ in wallets])
-        unmarked.update(enqueued_at=None)  # the next sweep enqueues them
+        unmarked.update_free(enqueued_at=None)  # the next sweep enqueues them
 
 
 def _wallets_of(unsent: Sequence[NwcPayment]) -> list[tuple[NwcPayment, Wallet]]:
