@@ -1,12 +1,16 @@
 """Management commands of billing."""
 
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from billing.models import SubscriptionSync
+from billing.management.commands import reconcile
+from billing.models import ReconciliationRun, SubscriptionSync
+from billing.services.reconciliation.reconcile import begin_run
 from billing.tasks import sweep_stale_tenants
+from caravel.core.db.leases import Lease
 from caravel.nostr import npub, pubkey_of
 from relays.models import Plan
 from relays.tests.factories import RelayFactory
@@ -143,6 +147,20 @@ def test_reconcile_prints_the_error_that_a_worker_will_retry(sandbox):
 
     with pytest.raises(CommandError, match="a worker will try again"):
         call("reconcile")
+
+
+def test_reconcile_waits_for_the_worker_that_is_at_it(swept, monkeypatch):
+    lease = Lease.acquire(ReconciliationRun, begin_run().pk)
+    assert lease
+    monkeypatch.setattr(
+        reconcile, "time", SimpleNamespace(sleep=lambda seconds: lease.release())
+    )
+    out, err = StringIO(), StringIO()
+
+    call_command("reconcile", stdout=out, stderr=err)
+
+    assert err.getvalue() == ""
+    assert len(out.getvalue().splitlines()) == 2
 
 
 def test_reconcile_of_every_tenant_marks_all_stale(

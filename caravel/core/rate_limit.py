@@ -22,14 +22,15 @@ _TIMEOUTS = {"socket_timeout": 2, "socket_connect_timeout": 2}
 #: Turns in this part of a second may be taken at once, if none were taken before.
 _BURST = 0.25
 #: Takes the next turn of a queue, unless it comes too late; returns the microseconds
-#: until then. Redis tells the time, the same for all hosts. A turn that is impossibly
-#: far ahead was taken before its clock was set back.
+#: until then. Redis tells the time, the same for all hosts. A turn further ahead than
+#: anybody waits was taken before its clock was set back.
 _TAKE_TURN = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local interval, burst, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local most, furthest = tonumber(ARGV[3]), tonumber(ARGV[4])
 local turn = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now - burst)
-if turn - now > 2 * most + interval then turn = now end
+if turn - now > 2 * furthest + interval then turn = now end
 local wait = math.max(turn - now, 0)
 if wait <= most then
   local next = string.format('%.0f', turn + interval)
@@ -56,14 +57,17 @@ def delay_after_hit(rate: RateLimitItem, *names: str) -> float:
     return max(window.reset_time - time.time(), 0.001)
 
 
-def take_turn(name: str, *, per_second: float, max_wait: float) -> float:
+def take_turn(
+    name: str, *, per_second: float, max_wait: float, longest_wait: float
+) -> float:
     """Take the next turn of those who do something at this rate; return its delay.
 
     The caller waits for that many seconds, without asking again. If they are more than
-    `max_wait`, no turn was taken.
+    `max_wait`, no turn was taken. Others may wait up to `longest_wait`.
     """
     interval, burst = 1 / per_second, max(0.0, _BURST - 1 / per_second)
-    micros = [int(seconds * 1_000_000) for seconds in (interval, burst, max_wait)]
+    times = (interval, burst, max_wait, longest_wait)
+    micros = [int(seconds * 1_000_000) for seconds in times]
     try:
         client = _client(settings.REDIS_URL)
         delay = client.eval(_TAKE_TURN, 1, f"caravel-turn:{name}", *map(str, micros))

@@ -46,7 +46,8 @@ class Command(BaseCommand):
             self.stdout.write(run.progress)
             if outcome is RunOutcome.NOT_DUE:
                 # A worker is at it, or will be: the error says why not yet.
-                self.stderr.write(run.last_error)
+                if run.last_error:
+                    self.stderr.write(run.last_error)
                 time.sleep(_INTERVAL)
 
     def _print_result(self, run: ReconciliationRun) -> None:

@@ -34,8 +34,8 @@ from caravel.core.exceptions import LeaseLost
 
 #: Pages that are requested at once: they are also all that is in memory.
 _THREADS = 16
-#: Share of all requests; the rest is left to syncs and payments.
-_RATE_SHARE = 0.75
+#: Share of all requests. People have a fifth; syncs and payments need the rest.
+_RATE_SHARE = 0.5
 #: Pages per second at most. Stripe allows 25 requests to one endpoint, and syncs list
 #: subscriptions, too: https://docs.stripe.com/rate-limits
 _MAX_RATE = 20.0

@@ -7,7 +7,7 @@ queue waits for its end, and continued by another worker after a crash.
 
 import time
 from datetime import timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 import structlog
 from django.conf import settings
@@ -20,7 +20,11 @@ from billing.services.customers.stripe_account import check_account
 from billing.services.reconciliation.comparison import Chunk, mark_drifted
 from billing.services.reconciliation.listing import Listing
 from billing.services.reconciliation.strangers import alert_strangers
-from billing.services.reconciliation.windows import prepare_windows
+from billing.services.reconciliation.windows import (
+    is_list_lost,
+    lock_run,
+    prepare_windows,
+)
 from caravel.core.alerts import alert_support
 from caravel.core.db.leases import Lease
 from caravel.core.exceptions import CaravelError, LeaseLost
@@ -44,6 +48,14 @@ class RunOutcome(StrEnum):
     CONTINUED = "to be continued"
     NOT_DUE = "finished before, held by another worker, or waiting after a failure"
     FAILED = "failed; the error is recorded and the run will be continued"
+
+
+class Step(Enum):
+    """What is left to do after a part of the comparison."""
+
+    MORE = auto()
+    DONE = auto()
+    LOST = auto()
 
 
 def begin_due_run() -> ReconciliationRun | None:
@@ -106,26 +118,26 @@ def _work(lease: Lease, *, deadline: float) -> bool:
     """List, then compare; returns whether both are done."""
     # Before the threads: only this one may use the database.
     check_account()
-    prepare_windows(ReconciliationRun.objects.get(pk=lease.pk))
+    prepare_windows(lease)
     if not Listing(lease, deadline=deadline).read():
         return False
     with connection.cursor() as cursor:
         # The planner knows nothing yet of a table that was just filled.
         cursor.execute("ANALYZE billing_stagedsubscription")
-    while _compare_next(lease):
+    while (step := _compare_next(lease)) is Step.MORE:
         lease.renew()
         if time.monotonic() > deadline:
             return False
-    return True
+    return step is Step.DONE
 
 
-def _compare_next(lease: Lease) -> bool:
-    """Compare the next tenants; returns whether there are more."""
+def _compare_next(lease: Lease) -> Step:
+    """Compare the next tenants, unless what was listed is lost."""
     with transaction.atomic():
-        rows = ReconciliationRun.objects.filter(pk__in=lease.row())
-        run = rows.select_for_update().first()
-        if run is None:
-            raise LeaseLost("Another worker has taken over the reconciliation.")
+        run = lock_run(lease)
+        if is_list_lost(run):
+            # Every tenant would seem to differ. The next part lists again.
+            return Step.LOST
         chunk = _next_chunk(run.compared_until)
         stale, reasons = mark_drifted(chunk, listed_since=run.started_at)
         run.stale_tenants += stale
@@ -135,7 +147,7 @@ def _compare_next(lease: Lease) -> bool:
         if not chunk.until and (strangers := alert_strangers()):
             run.drifted["other_customer"] = strangers
         run.save(update_fields=["stale_tenants", "compared_until", "drifted"])
-    return bool(chunk.until)
+    return Step.MORE if chunk.until else Step.DONE
 
 
 def _next_chunk(after: str) -> Chunk:

@@ -10,6 +10,7 @@ from billing.models import (
     ReconciliationWindow,
     StagedSubscription,
 )
+from caravel.core.db.leases import Lease
 from caravel.core.exceptions import LeaseLost
 
 #: At least this many subscriptions: the last page of a window is seldom full.
@@ -33,19 +34,39 @@ _QUANTILES = """
 """
 
 
-def prepare_windows(run: ReconciliationRun) -> None:
+def prepare_windows(lease: Lease) -> None:
     """Make the windows of a run if it has none, or list again what was lost.
 
-    PostgreSQL empties the table of listed subscriptions after a crash.
+    Raises LeaseLost if another worker has taken over: two of them would make each
+    window twice, and no list could ever be stored.
     """
     with transaction.atomic():
+        run = lock_run(lease)
         if not run.windows.exists():
             _create_windows(run)
-        elif _listed(run) != StagedSubscription.objects.count():
+        elif is_list_lost(run):
             run.windows.all().delete()
             _create_windows(run)
             rows = ReconciliationRun.objects.filter(pk=run.pk)
             rows.update(subscriptions=0, compared_until="")
+
+
+def lock_run(lease: Lease) -> ReconciliationRun:
+    """Return the run, locked for the caller's transaction. Raises LeaseLost."""
+    rows = ReconciliationRun.objects.filter(pk__in=lease.row())
+    run: ReconciliationRun | None = rows.select_for_update().first()
+    if run is None:
+        raise LeaseLost("Another worker has taken over the reconciliation.")
+    return run
+
+
+def is_list_lost(run: ReconciliationRun) -> bool:
+    """Return whether subscriptions are missing that the run has listed.
+
+    PostgreSQL empties their table after a crash, and on a server that takes over.
+    """
+    listed = run.windows.aggregate(count=Sum("count", default=0))["count"]
+    return bool(listed != StagedSubscription.objects.count())
 
 
 def restart_window(window: ReconciliationWindow) -> None:
@@ -63,10 +84,6 @@ def restart_window(window: ReconciliationWindow) -> None:
             raise LeaseLost("Another worker has taken over the reconciliation.")
         StagedSubscription.objects.filter(**known).delete()
     window.starting_after = ""
-
-
-def _listed(run: ReconciliationRun) -> int:
-    return int(run.windows.aggregate(count=Sum("count", default=0))["count"])
 
 
 def _create_windows(run: ReconciliationRun) -> None:

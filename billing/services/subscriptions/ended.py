@@ -80,7 +80,9 @@ def record_unnoticed_ends(
     """
     working = InvoiceCollection.objects.working().filter(tenant=tenant)
     ids = set(working.values_list("stripe_subscription_id", flat=True))
-    ids -= {each.id for each in listed} | {tenant.stripe_subscription_id or ""}
+    # Stripe lists an expired one until it is canceled.
+    running = {each.id for each in listed if not is_terminated(each)}
+    ids -= running | {tenant.stripe_subscription_id or ""}
     unnoticed = [id for id in sorted(ids) if not has_ended(id)]
     ended = [id for id in unnoticed if is_terminated(stripe.subscriptions.get(id))]
     for id in ended:

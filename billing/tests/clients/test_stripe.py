@@ -285,6 +285,25 @@ def test_person_does_not_wait_behind_background_work(acquire, waits):
     assert waits == []
 
 
+def test_person_uses_the_turn_that_background_work_does_not_need(acquire, waits):
+    for _ in range(2):
+        acquire(interactive=True)
+    assert waits == []
+
+    acquire()
+    assert waits == [1]
+
+
+def test_turns_of_background_work_stay_taken_while_a_person_asks(acquire, waits):
+    for _ in range(3):
+        acquire()
+    acquire(interactive=True)
+
+    acquire()
+
+    assert waits == [1, 2, 3]
+
+
 def test_calls_do_not_wait_for_hours_after_the_clock_of_redis_was_set_back(
     acquire, waits, settings
 ):

@@ -16,6 +16,8 @@ import stripe as sdk
 from billing.clients.stripe import errors, transport
 from billing.clients.stripe.account import current_account_id
 from billing.clients.stripe.client import Stripe
+from sandbox.stripe.api.pagination import list_object
+from sandbox.stripe.objects.schemas import subscription as subscription_schema
 from sandbox.tests.support.stripe import builders
 from sandbox.tests.support.stripe.optional_fields.removal import (
     optional_paths,
@@ -345,3 +347,18 @@ def test_a_secret_that_is_missing_is_not_read_as_text(sandbox, monkeypatch):
 
     with pytest.raises(errors.StripeUnreadable):
         Stripe().webhook_endpoints.create("https://example.com", ["*"])
+
+
+def test_subscription_that_does_not_show_all_of_its_items_is_not_compared(
+    sandbox, api, monkeypatch
+):
+    id = builders.subscription(api).id
+    monkeypatch.setattr(
+        subscription_schema, "list_object", partial(list_object, has_more=True)
+    )
+
+    with pytest.raises(errors.StripeUnreadable, match="more items"):
+        Stripe().subscriptions.get(id)
+    (listed,) = Stripe().subscriptions.list_page(created={}).subscriptions
+
+    assert listed.status == "unreadable"

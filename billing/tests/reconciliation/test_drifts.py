@@ -10,7 +10,11 @@ from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.support.reconciliation.drifts import DRIFTS, Subject
 from billing.tests.support.reconciliation.runs import reconcile, stale_tenants
+from billing.tests.support.subscriptions import rewrite_subscription
 from sandbox.stripe.api.errors import StripeError as SandboxError
+from sandbox.stripe.objects.subscriptions import (
+    subscriptions as sandbox_subscriptions,
+)
 from tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db
@@ -57,3 +61,26 @@ def test_random_states_are_found_exactly_if_a_sync_would_change_them(subject, se
 
     found = subject.tenant.pk in stale_tenants()
     assert found == would_change(subject), (names, reasons)
+
+
+# "If no value is supplied, all subscriptions that have not been canceled are returned":
+# https://docs.stripe.com/api/subscriptions/list
+def test_end_of_an_expired_subscription_that_stripe_still_lists_is_recorded_once(
+    subject, sandbox, monkeypatch
+):
+    monkeypatch.setattr(sandbox_subscriptions, "ENDED", frozenset({"canceled"}))
+    subscription = str(subject.tenant.stripe_subscription_id)
+    subject.create()
+    subject.set_invoices(stripe_subscription_id=newest_subscription(sandbox))
+    expired = {"status": "incomplete_expired", "ended_at": sandbox.now()}
+    rewrite_subscription(sandbox, newest_subscription(sandbox), **expired)
+    assert Tenant.objects.get().stripe_subscription_id == subscription
+
+    assert reconcile().drifted == {"unnoticed_end": 1, "unknown_invoice": 1}
+    sync_tenant(tenant_id=subject.tenant.pk)
+
+    assert reconcile().drifted == {}
+
+
+def newest_subscription(sandbox) -> str:
+    return str(sandbox.client().v1.subscriptions.list({"status": "all"}).data[0].id)

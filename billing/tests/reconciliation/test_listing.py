@@ -227,10 +227,24 @@ def test_page_is_not_stored_without_the_lease(sandbox, listed):
 
 def leased_window():
     run = begin_run()
-    prepare_windows(run)
     lease = Lease.acquire(ReconciliationRun, run.pk)
     assert lease
+    prepare_windows(lease)
     return lease, run.windows.get()
+
+
+def test_worker_that_has_lost_the_lease_makes_no_windows(sandbox, listed):
+    run = begin_run()
+    lease = Lease.acquire(ReconciliationRun, run.pk)
+    assert lease
+
+    with time_machine.travel(timezone.now() + timedelta(minutes=2)):
+        assert continue_run(run_id=run.pk) == RunOutcome.FINISHED
+    with pytest.raises(LeaseLost):
+        prepare_windows(lease)
+
+    assert run.windows.count() == 1
+    assert sorted(staged()) == sorted(listed)
 
 
 def test_subscription_that_cannot_be_read_does_not_hide_the_others(

@@ -65,6 +65,12 @@ class Subscription:
 
 
 def read_subscription(found: Any) -> Subscription:
+    """Read a subscription. Raises ValueError if it does not show all of its items.
+
+    Without the others it would look as if it had to be changed, or had not.
+    """
+    if optional(found, "items", "has_more"):
+        raise ValueError(f"{found.id} has more items than Stripe shows")
     items = tuple(
         Item(
             id=item.id,
