@@ -7,6 +7,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from billing.models import StripeEvent
 from billing.tests.factories import InvoiceCollectionFactory, StripeEventFactory
 from caravel.core import admin_lists
 from caravel.core.admin_lists import ListAdmin
@@ -66,6 +67,23 @@ def test_rows_are_counted_up_to_a_limit(admin_client, monkeypatch):
 
     assert page.context["cl"].result_count == 2
     assert "2 or more" in page.content.decode()
+
+
+def test_action_for_all_rows_takes_those_that_are_counted(admin_client, monkeypatch):
+    monkeypatch.setattr(admin_lists, "COUNTED", 2)
+    oldest = StripeEventFactory(status="failed")
+    StripeEventFactory.create_batch(2, status="failed")
+    action = {"action": "process_again", "select_across": "1", "_selected_action": "x"}
+
+    page = admin_client.post(
+        reverse("admin:billing_stripeevent_changelist"), action, follow=True
+    )
+
+    assert [str(message) for message in page.context["messages"]] == [
+        "Only the first 2 rows were selected; there are more.",
+        "Enqueued 2 events.",
+    ]
+    assert list(StripeEvent.objects.filter(status="failed")) == [oldest]
 
 
 def test_more_rows_need_no_more_queries(admin_client):
@@ -224,4 +242,5 @@ def test_every_claim_of_work_has_an_index():
         )
     ]
     assert {Notice, Tenant} & set(items) == {Notice}
-    assert without == []
+    # Of reconciliations a hundred are kept.
+    assert without == ["ReconciliationRun"]
