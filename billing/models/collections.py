@@ -48,23 +48,23 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
             intent_status=InvoiceCollection.IntentStatus.PROCESSING,
             intent_since__lt=F("suspend_at"),
         )
-        asked_in_time = _undecided().filter(issued_at__lt=OuterRef("suspend_at"))
+        asked_in_time = _undecided(now).filter(issued_at__lt=OuterRef("suspend_at"))
         overdue = self.unpaid().filter(~debited_in_time, suspend_at__lte=now)
         return overdue.filter(~Exists(asked_in_time))
 
-    def not_being_paid(self) -> Self:
+    def not_being_paid(self, now: datetime) -> Self:
         """Invoices without a payment that has been made, but is not known to arrive.
 
         That is a bank payment in progress, or one by Lightning that our wallet does not
         show.
         """
         debited = Q(intent_status=InvoiceCollection.IntentStatus.PROCESSING)
-        return self.exclude(debited).filter(~Exists(_undecided()))
+        return self.exclude(debited).filter(~Exists(_undecided(now)))
 
 
-def _undecided() -> LightningInvoiceQuerySet:
+def _undecided(now: datetime) -> LightningInvoiceQuerySet:
     """Return the bolt11s of an outer query's invoice that may have been paid."""
-    undecided = LightningInvoice.objects.undecided()
+    undecided = LightningInvoice.objects.undecided(now)
     return undecided.filter(stripe_invoice_id=OuterRef("pk"))
 
 

@@ -163,6 +163,17 @@ def test_reconcile_waits_for_the_worker_that_is_at_it(swept, monkeypatch):
     assert len(out.getvalue().splitlines()) == 2
 
 
+def test_reconcile_that_is_interrupted_says_who_goes_on(swept, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    Lease.acquire(ReconciliationRun, begin_run().pk)
+    monkeypatch.setattr(reconcile, "time", SimpleNamespace(sleep=interrupt))
+
+    with pytest.raises(CommandError, match="a worker will go on"):
+        call("reconcile")
+
+
 def test_reconcile_of_every_tenant_marks_all_stale(
     swept, django_capture_on_commit_callbacks
 ):

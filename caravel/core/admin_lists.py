@@ -5,19 +5,23 @@ search each column by itself: one index answers no OR over several tables.
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import connection, models
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
+from django.utils.text import smart_split, unescape_string_literal
 from psycopg import sql
 from unfold.admin import ModelAdmin
 
-#: Rows of a list that are counted and paged, and finds of a search in each column. A
-#: filter or a longer word finds the others.
+#: Rows of a list that are counted, paged and selected for an action, and finds of a
+#: search in each column. A filter or a longer word finds the others.
 COUNTED = 1_000
 #: A word that is too short for an index of trigrams has to be the start of a text.
 _TRIGRAM = 3
@@ -87,29 +91,88 @@ class ListAdmin(ModelAdmin):
         rows: QuerySet[Any] = super().get_queryset(request)
         return rows.prefetch_related(*self.list_prefetch_related)
 
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any]
+    ) -> HttpResponseBase | None:
+        """Run an action for "all" on the rows that are counted, and say if more are.
+
+        It runs within a request, and each row takes it milliseconds.
+        """
+        if request.POST.get("select_across") == "1":
+            keys = list(queryset.values_list("pk", flat=True)[: COUNTED + 1])
+            queryset = queryset.filter(pk__in=keys[:COUNTED])
+            if len(keys) > COUNTED:
+                text = f"Only the first {COUNTED} rows were selected; there are more."
+                messages.warning(request, text)
+        response: HttpResponseBase | None = super().response_action(request, queryset)
+        return response
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find the rows of which one column has all words."""
-        lookups, words = self.get_search_fields(request), search_term.split()
+        """Find rows that have all words: in one column, or the longest one in any.
+
+        Of the longest word only so many rows are looked at as one column may find.
+        """
+        lookups, words = self.get_search_fields(request), _words(search_term)
         if not lookups or not words:
             return queryset, False
-        first, *others = (self._found(name, words) for name in lookups)
-        found = first.union(*others, all=True) if others else first
-        results: QuerySet[Any] = queryset.filter(pk__in=found)
+        # Filtered already: a limit before the filters would hide rows that they show.
+        rows = queryset.order_by()
+        found = [_found(rows, lookup, words) for lookup in lookups]
+        if len(words) > 1:
+            found.append(_found_in_several(rows, lookups, words))
+        results: QuerySet[Any] = queryset.filter(pk__in=_union(found))
         return results, False
 
-    def _found(self, lookup: str, words: Sequence[str]) -> QuerySet[Any]:
-        rows: QuerySet[Any] = self.model._default_manager.order_by()
-        for word in words:
-            rows = rows.filter(_matches(lookup, word))
-        return rows.values("pk")[:COUNTED]
+
+def _words(text: str) -> list[str]:
+    """Return the words of a search; those in quotes are one."""
+    return [word for word in map(_unquoted, smart_split(text)) if word]
+
+
+def _unquoted(part: str) -> str:
+    is_quoted = part[0] in "\"'" and part[0] == part[-1]
+    return unescape_string_literal(part) if is_quoted else part
+
+
+def _found(
+    rows: QuerySet[Any], lookup: str, words: Sequence[str]
+) -> QuerySet[Any, Any]:
+    for word in words:
+        rows = rows.filter(_matches(lookup, word))
+    return rows.values("pk")[: COUNTED + 1]
+
+
+def _found_in_several(
+    rows: QuerySet[Any], lookups: Sequence[str], words: Sequence[str]
+) -> QuerySet[Any, Any]:
+    rarest = max(words, key=len)
+    found = rows.filter(
+        pk__in=_union([_found(rows, each, [rarest]) for each in lookups])
+    )
+    for word in words:
+        if word != rarest:
+            found = found.filter(
+                reduce(or_, (_matches(each, word) for each in lookups))
+            )
+    return found.values("pk")
+
+
+def _union(parts: Sequence[QuerySet[Any, Any]]) -> QuerySet[Any, Any]:
+    first, *others = parts
+    return first.union(*others, all=True) if others else first
 
 
 def _matches(lookup: str, word: str) -> Q:
-    if lookup.endswith("__icontains") and len(word) < _TRIGRAM:
-        lookup = f"{lookup.removesuffix('__icontains')}__istartswith"
-    return Q((lookup, word))
+    if lookup.endswith("__icontains"):
+        if len(word) < _TRIGRAM:
+            lookup = f"{lookup.removesuffix('__icontains')}__istartswith"
+        return Q((lookup, word))
+    # Keys and addresses are stored in lower case, numbers of invoices in upper case,
+    # and ids of Stripe in both.
+    spellings = sorted({word, word.lower(), word.upper()})
+    return reduce(or_, (Q((lookup, each)) for each in spellings))
 
 
 def _stored_values(field: models.Field[Any, Any]) -> list[str]:

@@ -30,7 +30,7 @@ class WakeUp:
     """
 
     def __init__(self, task_name: str) -> None:
-        self._task_name = task_name
+        self.task_name = task_name
         self._key = f"wake-up:{task_name}"
         self._is_wanted = threading.Event()
         self._starting = threading.Lock()
@@ -55,7 +55,7 @@ class WakeUp:
         if not cache.add(self._key, 1, seconds=_EXPIRY):
             return False
         try:
-            current_app.tasks[self._task_name].delay()
+            current_app.tasks[self.task_name].delay()
         except Exception:
             cache.delete(self._key)
             raise
@@ -72,6 +72,6 @@ class WakeUp:
             try:
                 sleep(_INTERVAL if self.send() else _BUSY_INTERVAL)
             except (OperationalError, RedisError, OSError) as exc:
-                logger.warning("wake_up_failed", task=self._task_name, error=str(exc))
+                logger.warning("wake_up_failed", task=self.task_name, error=str(exc))
                 self._is_wanted.set()
                 sleep(_PAUSE)

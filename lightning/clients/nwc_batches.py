@@ -5,7 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
+import structlog
+
 from caravel.core.db.transactions import release_connection
+from caravel.core.exceptions import CaravelError
+from caravel.nostr.events import Event
 from caravel.nostr.relays.pool import pool_for
 from caravel.nostr.relays.shared_connections import TooManyConnections
 from lightning.clients.nwc_info import Capabilities, capabilities_of, learn_scheme
@@ -21,6 +25,8 @@ from lightning.exceptions import (
     RequestNotSent,
     WalletError,
 )
+
+logger = structlog.get_logger(__name__)
 
 #: Seconds to wait for the reply to a request that only shows how the wallet encrypts.
 _PROBE_TIMEOUT = 5.0
@@ -41,18 +47,39 @@ class Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def take(self, number: int) -> Iterator[None]:
-        """Wait for so many connections. Raises TooManyConnections."""
+    def take(self, number: int) -> Iterator["Held"]:
+        """Wait for so many connections. Raises TooManyConnections.
+
+        Meanwhile the database connection is released.
+        """
+        release_connection()
         with self._changed:
             if not self._changed.wait_for(lambda: self._free >= number, _MAX_WAIT):
                 raise TooManyConnections("Too many relays are in use at the moment.")
             self._free -= number
+        held = Held(self, number)
         try:
-            yield
+            yield held
         finally:
-            with self._changed:
-                self._free += number
-                self._changed.notify_all()
+            held.keep(0)
+
+    def give_back(self, number: int) -> None:
+        """Let others use so many connections again."""
+        with self._changed:
+            self._free += number
+            self._changed.notify_all()
+
+
+class Held:
+    """The connections that one batch may use."""
+
+    def __init__(self, room: Room, number: int) -> None:
+        self._room, self._number = room, number
+
+    def keep(self, number: int) -> None:
+        """Keep so many, and give back the others."""
+        self._room.give_back(self._number - number)
+        self._number = number
 
 
 #: Fewer than the connections to one host (caravel/nostr/relays/limits.py), since some
@@ -75,8 +102,17 @@ def send_each(
     release_connection()
     for answers in pool.request_each(sendings, timeout):
         replies = [(i, *messages[i], answer) for i, answer in answers]
-        yield [(i, client.read(sent, answer)) for i, client, sent, answer in replies]
+        yield [(i, _read(client, sent, answer)) for i, client, sent, answer in replies]
         release_connection()
+
+
+def _read(client: Client, sent: PreparedRequest, answer: Event | CaravelError) -> Reply:
+    """Read an answer; one that causes an unexpected error is unreadable."""
+    try:
+        return client.read(sent, answer)
+    except Exception:  # of any kind, since it must not end the others' payments
+        logger.exception("reply_not_read", wallet=client.uri.pubkey)
+        return InvalidWalletReply("The wallet's answer is unreadable.")
 
 
 def call_each(clients: Sequence[Client], method: str, timeout: float) -> list[Reply]:

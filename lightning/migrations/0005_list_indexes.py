@@ -2,8 +2,12 @@
 
 from django.db import migrations, models
 
+from caravel.core.db.migrations import AddIndexOnline
+
 
 class Migration(migrations.Migration):
+    # Each index by itself: the system that is upgraded goes on to write.
+    atomic = False
 
     dependencies = [
         ('lightning', '0004_proof_and_resolution'),
@@ -11,19 +15,19 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='lightninginvoice',
             index=models.Index(condition=models.Q(('contradicted_at__isnull', False)), fields=['contradicted_at'], name='lightning_contradicted'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='lightninginvoice',
             index=models.Index(condition=models.Q(('last_error_code', ''), _negated=True), fields=['last_error_code'], name='lightning_by_error'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='nwcpayment',
             index=models.Index(condition=models.Q(('state', 'paid'), _negated=True), fields=['state'], name='nwc_not_paid'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='nwcpayment',
             index=models.Index(condition=models.Q(('code', ''), _negated=True), fields=['code'], name='nwc_by_code'),
         ),

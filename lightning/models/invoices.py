@@ -36,7 +36,7 @@ class LightningInvoiceQuerySet(WorkQuerySet):
             | Q(payment__state="pending")
         )
 
-    def undecided(self) -> Self:
+    def undecided(self, now: datetime) -> Self:
         """Live invoices that may have been paid, though our wallet does not say so.
 
         The payer's wallet has returned the preimage, or the answers contradict each
@@ -47,7 +47,7 @@ class LightningInvoiceQuerySet(WorkQuerySet):
         return self.live().filter(
             Q(contradicted_at__isnull=False)
             | Q(payment__state="pending", payment__proven_at__isnull=False)
-            | Q(expires_at__lte=timezone.now() - margin)
+            | Q(expires_at__lte=now - margin)
         )
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import Secret
-from caravel.core.db.work_items import NO_FAILURE, failure_columns
+from caravel.core.db.work_items import NO_FAILURE, failure_columns, isolated
+from caravel.core.exceptions import CaravelError
 from lightning.clients.nwc import PreparedRequest, Wallet
 from lightning.clients.nwc_replies import Info
 from lightning.exceptions import (
@@ -40,20 +41,33 @@ _CHECKED_FIRST = frozenset(
     }
 )
 # Django would write a CASE with a branch for each row, which takes it longer than the
-# database takes to run it.
+# database takes to run it. Rows are locked by primary key: a settlement of several
+# invoices that waits for one of them must not hold another that this waits for.
 _MARK_SENT = """
+    WITH locked AS (
+        SELECT id FROM lightning_nwcpayment
+        WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
+    )
     UPDATE lightning_nwcpayment AS payment
     SET request_event_id = request.id, sent_at = %s, enqueued_at = NULL
-    FROM unnest(%s::bigint[], %s::text[]) AS request (payment_id, id)
-    WHERE payment.id = request.payment_id
+    FROM locked
+    JOIN unnest(%s::bigint[], %s::text[]) AS request (payment_id, id)
+        ON request.payment_id = locked.id
+    WHERE payment.id = locked.id
         AND payment.state = 'pending' AND payment.request_event_id IS NULL
     RETURNING payment.id
 """
 _RECORD_PROOFS = """
+    WITH locked AS (
+        SELECT id FROM lightning_nwcpayment
+        WHERE id = ANY(%s::bigint[]) ORDER BY id FOR UPDATE
+    )
     UPDATE lightning_nwcpayment AS payment
     SET preimage = proof.token, proven_at = %s, replied_at = %s, code = '', message = ''
-    FROM unnest(%s::bigint[], %s::text[]) AS proof (payment_id, token)
-    WHERE payment.id = proof.payment_id AND payment.state = 'pending'
+    FROM locked
+    JOIN unnest(%s::bigint[], %s::text[]) AS proof (payment_id, token)
+        ON proof.payment_id = locked.id
+    WHERE payment.id = locked.id AND payment.state = 'pending'
 """
 
 
@@ -80,7 +94,7 @@ def mark_sent(prepared: Sequence[Prepared]) -> list[Prepared]:
         return []
     keys, ids = zip(*((p.payment.pk, p.request.id) for p in prepared), strict=True)
     with connection.cursor() as cursor:
-        cursor.execute(_MARK_SENT, [timezone.now(), [*keys], [*ids]])
+        cursor.execute(_MARK_SENT, [[*keys], timezone.now(), [*keys], [*ids]])
         marked = {key for (key,) in cursor.fetchall()}
     sent = [each for each in prepared if each.payment.pk in marked]
     for each in sent:
@@ -93,14 +107,15 @@ def record(outcomes: Sequence[tuple[Prepared, str | WalletError]]) -> list[NwcPa
     preimages = {p.payment.pk: out for p, out in outcomes if isinstance(out, str)}
     if preimages:
         _record_proofs(preimages)
-    return [
-        each.payment
-        for each, outcome in outcomes
-        if isinstance(outcome, str) or not _record_error(each.payment, outcome)
-    ]
+    ended = set()
+    for each, outcome in outcomes:
+        with isolated(payment=each.payment.pk):
+            if not isinstance(outcome, str) and _record_error(each.payment, outcome):
+                ended.add(each.payment.pk)
+    return [each.payment for each, _ in outcomes if each.payment.pk not in ended]
 
 
-def store_node(payment: NwcPayment, info: Info | WalletError) -> None:
+def store_node(payment: NwcPayment, info: Info | CaravelError) -> None:
     """Store the node that a tenant's wallet names, or the failure to name it."""
     if isinstance(info, Info) and not info.pubkey:
         info = InvalidWalletReply("The tenant's wallet does not name its node.")
@@ -139,11 +154,24 @@ def close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
 
 
 def _record_proofs(preimages: Mapping[int, str]) -> None:
-    """Store preimages at once: nothing else may prove that the tenants have paid."""
+    """Store preimages at once: nothing else may prove that the tenants have paid.
+
+    If that fails, because a row is locked for long, each is stored by itself.
+    """
+    try:
+        _store_preimages(preimages)
+    except DatabaseError:
+        logger.warning("proofs_one_by_one", payments=[*preimages], exc_info=True)
+        for key, preimage in preimages.items():
+            with isolated(payment=key):
+                _store_preimages({key: preimage})
+
+
+def _store_preimages(preimages: Mapping[int, str]) -> None:
     tokens = [Secret.seal(preimage).token for preimage in preimages.values()]
-    now = timezone.now()
+    now, keys = timezone.now(), [*preimages]
     with connection.cursor() as cursor:
-        cursor.execute(_RECORD_PROOFS, [now, now, [*preimages], tokens])
+        cursor.execute(_RECORD_PROOFS, [keys, now, now, keys, tokens])
 
 
 def _record_error(payment: NwcPayment, error: WalletError) -> bool:

@@ -156,9 +156,8 @@ def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
     # Only a drop shows that the wallet is back: one that never answers for some
     # invoices has answered for the others all the time.
     if _unanswered().filter(pk__in=batch).count() < unanswered:
-        _unanswered().filter(wallet_pubkey=pubkey).update(
-            next_attempt_at=timezone.now()
-        )
+        waiting = _unanswered().filter(wallet_pubkey=pubkey)
+        waiting.update_free(next_attempt_at=timezone.now())
     return answers
 
 

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from caravel.core.alerts import alert_support
+from caravel.core.db.work_items import isolated
 from lightning.clients.bolt11 import decode
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
@@ -53,7 +54,8 @@ def apply_answers(answers: Mapping[int, Answer], asked_at: datetime) -> None:
         logger.warning("settled_one_by_one", invoices=[*paid], exc_info=True)
         settled = set()
     for invoice_id in answers.keys() - settled:
-        apply_answer(invoice_id, answers[invoice_id], asked_at)
+        with isolated(invoice=invoice_id):
+            apply_answer(invoice_id, answers[invoice_id], asked_at)
 
 
 def _settle_together(paid: Mapping[int, Answer]) -> set[int]:

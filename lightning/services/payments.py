@@ -1,6 +1,7 @@
 """Payments by tenants' wallets: one invoice, one request, one outcome per attempt."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import structlog
@@ -8,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from caravel.core.db.work_items import isolated
 from caravel.core.exceptions import CaravelError
 from caravel.nostr.relays.shared_connections import TooManyConnections
 from lightning.clients import nwc
@@ -103,29 +105,42 @@ def _pay(unsent: Sequence[NwcPayment]) -> Iterator[list[NwcPayment]]:
     """
     wallets = _wallets_of(unsent)
     try:
-        with nwc.room_for([wallet for _, wallet in wallets]):
+        with nwc.room_for([wallet for _, wallet in wallets]) as room:
             sent = attempts.mark_sent(_prepare(wallets))
-            orders = [
-                (s.wallet, s.request, s.payment.invoice.payment_hash) for s in sent
-            ]
-            for outcomes in nwc.pay_each(orders):
+            waiting = {i: each.wallet for i, each in enumerate(sent)}
+            for outcomes in nwc.pay_each([each.order for each in sent]):
+                for i, _ in outcomes:
+                    del waiting[i]
+                # A silent wallet keeps only its own relays.
+                room.keep(nwc.count_relays(waiting.values()))
                 yield attempts.record([(sent[i], outcome) for i, outcome in outcomes])
     except TooManyConnections:
         unmarked = NwcPayment.objects.unsent().filter(pk__in=[p.pk for p, _ in wallets])
-        unmarked.update(enqueued_at=None)  # the next sweep enqueues them
+        unmarked.update_free(enqueued_at=None)  # the next sweep enqueues them
 
 
 def _wallets_of(unsent: Sequence[NwcPayment]) -> list[tuple[NwcPayment, Wallet]]:
     """Return the attempts that can be sent, with their wallets; close the others."""
     wallets = []
     for payment in unsent:
-        try:
-            if payment.invoice.expires_at - timezone.now() < MIN_REMAINING:
-                raise RequestNotSent("The invoice was too old to be sent.")
-            wallets.append((payment, Wallet(_uri(payment.nwc_url.reveal()))))
-        except CaravelError as exc:  # of any kind, since nothing was sent
-            attempts.close_as_refused(payment, NOT_SENT, exc.message)
+        with isolated(payment=payment.pk), _closed_if_not_sent(payment):
+            _require_time(payment.invoice)
+            wallets.append((payment, _wallet_of(payment)))
     return wallets
+
+
+@contextmanager
+def _closed_if_not_sent(payment: NwcPayment) -> Iterator[None]:
+    """Close an attempt after any CaravelError before its request is sent."""
+    try:
+        yield
+    except CaravelError as exc:
+        attempts.close_as_refused(payment, NOT_SENT, exc.message)
+
+
+def _require_time(invoice: LightningInvoice) -> None:
+    if invoice.expires_at - timezone.now() < MIN_REMAINING:
+        raise RequestNotSent("The invoice was too old to be sent.")
 
 
 def _prepare(wallets: Sequence[tuple[NwcPayment, Wallet]]) -> list[Prepared]:
@@ -133,16 +148,15 @@ def _prepare(wallets: Sequence[tuple[NwcPayment, Wallet]]) -> list[Prepared]:
     errors = nwc.learn_schemes([wallet for _, wallet in wallets])
     prepared = []
     for (payment, wallet), error in zip(wallets, errors, strict=True):
-        try:
+        with isolated(payment=payment.pk), _closed_if_not_sent(payment):
             if error:
                 raise error
+            # Once more: to wait for room and for info events has taken time.
+            _require_time(payment.invoice)
             request = wallet.prepare_payment(
                 bolt11=payment.invoice.bolt11,
                 expires_at=_request_expiry(payment.invoice),
             )
-        except CaravelError as exc:
-            attempts.close_as_refused(payment, NOT_SENT, exc.message)
-        else:
             prepared.append(Prepared(payment, wallet, request))
     return prepared
 
@@ -164,9 +178,12 @@ def _poll(payments: Iterable[NwcPayment], silent: set[str]) -> None:
             invoice_ids = by_wallet.setdefault(payment.invoice.wallet_pubkey, [])
             invoice_ids.append(payment.invoice_id)
     for pubkey in by_wallet.keys() - silent:
-        answers = invoice_status.poll_invoices(
-            wallet_pubkey=pubkey, invoice_ids=by_wallet[pubkey]
-        )
+        answers = 0
+        # Replies of other wallets are still to come, and must be recorded.
+        with isolated(wallet=pubkey):
+            answers = invoice_status.poll_invoices(
+                wallet_pubkey=pubkey, invoice_ids=by_wallet[pubkey]
+            )
         if not answers:
             silent.add(pubkey)
 
@@ -177,10 +194,20 @@ def _store_nodes(payment_ids: Sequence[int]) -> None:
     A tenant's wallet may have our own wallet's node. The sweep repeats a failure.
     """
     proven = NwcPayment.objects.pending().filter(proven_at__isnull=False)
-    unnamed = list(proven.filter(pk__in=payment_ids, node_pubkey=""))
-    wallets = [Wallet(_uri(payment.nwc_url.reveal())) for payment in unnamed]
-    for payment, info in zip(unnamed, nwc.get_infos(wallets), strict=True):
+    wallets = []
+    for payment in proven.filter(pk__in=payment_ids, node_pubkey=""):
+        try:
+            wallets.append((payment, _wallet_of(payment)))
+        except CaravelError as exc:
+            attempts.store_node(payment, exc)
+    infos = nwc.get_infos([wallet for _, wallet in wallets])
+    for (payment, _), info in zip(wallets, infos, strict=True):
         attempts.store_node(payment, info)
+
+
+def _wallet_of(payment: NwcPayment) -> Wallet:
+    """Return the wallet of an attempt's own connection. Raises CaravelError."""
+    return Wallet(_uri(payment.nwc_url.reveal()))
 
 
 def _connected_wallet(tenant_id: str) -> tuple[Tenant, NwcUri]:

@@ -4,8 +4,12 @@ import django.contrib.postgres.indexes
 import django.db.models.functions.text
 from django.db import migrations, models
 
+from caravel.core.db.migrations import AddIndexOnline
+
 
 class Migration(migrations.Migration):
+    # Each index by itself: the system that is upgraded goes on to write.
+    atomic = False
 
     dependencies = [
         ('relays', '0012_export_gaps'),
@@ -13,55 +17,55 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(fields=['created_at'], name='relays_by_age'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(fields=['status', 'created_at'], name='relays_by_status'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(fields=['subdomain'], name='relays_by_subdomain'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(condition=models.Q(('first_served_at__isnull', False), ('status', 'active')), fields=['people_counted_at'], name='relays_to_count'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(condition=models.Q(('over_limit_since', None), ('status', 'active')), fields=['plan', 'people'], name='relays_within_limit'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(condition=models.Q(('over_limit_since__isnull', False)), fields=['over_limit_since'], name='relays_over_limit'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(condition=models.Q(('first_served_at', None), ('status', 'active')), fields=['created_at'], name='relays_never_served'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(condition=models.Q(('synced', False)), fields=['created_at'], name='relays_unsynced'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=models.Index(condition=models.Q(('deleted_at__isnull', False)), fields=['created_at'], name='relays_deleted'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relay',
             index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('subdomain'), name='gin_trgm_ops'), django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='gin_trgm_ops'), name='relays_by_words'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relayexport',
             index=models.Index(condition=models.Q(('state', 'done')), fields=['expires_at'], name='relays_export_files'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relaysync',
             index=models.Index(condition=models.Q(('failures', 0), _negated=True), fields=['failures'], name='relays_failed_syncs'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='relaysync',
             index=models.Index(condition=models.Q(('probe_failures', 0), _negated=True), fields=['probe_failures'], name='relays_failed_probes'),
         ),

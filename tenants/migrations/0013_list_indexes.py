@@ -5,8 +5,12 @@ import django.db.models.functions.text
 from django.contrib.postgres.operations import TrigramExtension
 from django.db import migrations, models
 
+from caravel.core.db.migrations import AddIndexOnline
+
 
 class Migration(migrations.Migration):
+    # Each index by itself: the system that is upgraded goes on to write.
+    atomic = False
 
     dependencies = [
         ('tenants', '0012_relay_syncs'),
@@ -14,67 +18,67 @@ class Migration(migrations.Migration):
 
     operations = [
         TrigramExtension(),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='activity',
             index=models.Index(fields=['type'], name='tenants_activities_by_type'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='emailconfirmation',
             index=models.Index(condition=models.Q(('state', 'sent'), _negated=True), fields=['state'], name='tenants_unsent_confirmations'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='emailconfirmation',
             index=models.Index(condition=models.Q(('last_error_code', ''), _negated=True), fields=['last_error_code'], name='tenants_confirmations_by_error'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='emailconfirmation',
             index=models.Index(fields=['address'], name='tenants_confirmed_addresses', opclasses=['varchar_pattern_ops']),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='notice',
             index=models.Index(condition=models.Q(('state', 'sent'), _negated=True), fields=['state'], name='tenants_unsent_notices'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='notice',
             index=models.Index(condition=models.Q(('last_error_code', ''), _negated=True), fields=['last_error_code'], name='tenants_notices_by_error'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='notice',
             index=models.Index(fields=['kind'], name='tenants_notices_by_kind'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='notice',
             index=models.Index(fields=['subject'], name='tenants_notices_by_subject', opclasses=['varchar_pattern_ops']),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='notice',
             index=models.Index(condition=models.Q(('message_id', ''), _negated=True), fields=['message_id'], name='tenants_notices_by_message_id'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=models.Index(fields=['created_at'], name='tenants_by_age'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=models.Index(condition=models.Q(('display_name', '')), fields=['pubkey'], name='tenants_without_name'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=models.Index(condition=models.Q(('payment_overdue_since__isnull', False), ('billing_on_hold_since__isnull', False), ('past_due_at__isnull', False), _connector='OR'), fields=['created_at'], name='tenants_in_trouble'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=models.Index(condition=models.Q(('closed_at__isnull', False), models.Q(('nwc_url', ''), _negated=True)), fields=['closed_at'], name='tenants_closed_with_wallet'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=models.Index(condition=models.Q(('autopay_paused', True)), fields=['created_at'], name='tenants_autopay_paused'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=models.Index(condition=models.Q(('dunning_exempt', True)), fields=['created_at'], name='tenants_exempt'),
         ),
-        migrations.AddIndex(
+        AddIndexOnline(
             model_name='tenant',
             index=django.contrib.postgres.indexes.GinIndex(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('display_name'), name='gin_trgm_ops'), django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('email'), name='gin_trgm_ops'), name='tenants_by_words'),
         ),

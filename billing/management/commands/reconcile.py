@@ -36,6 +36,12 @@ class Command(BaseCommand):
         discover_objects.delay_on_commit()
 
     def _run(self, run_id: int) -> None:
+        try:
+            self._follow(run_id)
+        except KeyboardInterrupt:
+            raise CommandError("Interrupted; a worker will go on") from None
+
+    def _follow(self, run_id: int) -> None:
         while True:
             outcome = continue_run(run_id=run_id, max_seconds=_INTERVAL)
             run = ReconciliationRun.objects.get(pk=run_id)

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
 from billing.exceptions import NothingToPay
 from billing.models import InvoiceCollection
@@ -53,8 +54,8 @@ def _unpaid_invoice(tenant_id: str) -> InvoiceCollection | None:
     if not settings.RELAY_PAYMENT_PROMPT:
         return None
     past_due = Tenant.objects.filter(pk=tenant_id, past_due_at__isnull=False)
-    invoices = InvoiceCollection.objects.unpaid().not_being_paid()
-    waiting = invoices.filter(tenant__in=past_due)
+    unpaid = InvoiceCollection.objects.unpaid().filter(tenant__in=past_due)
+    waiting = unpaid.not_being_paid(timezone.now())
     oldest: InvoiceCollection | None = waiting.order_by("created_at", "pk").first()
     return oldest
 

@@ -23,7 +23,7 @@ def send_due_reminders(tenant: Tenant) -> int:
         return 0
     for kind in REMINDERS:
         due = InvoiceCollection.objects.filter(_due_q(kind, now), tenant=tenant)
-        for collection in due.unpaid().not_being_paid().order_by("pk"):
+        for collection in due.unpaid().not_being_paid(now).order_by("pk"):
             notify_reminder(collection, kind)
             sent += 1
     return sent
@@ -34,7 +34,7 @@ def invoices_to_remind_of(now: datetime) -> InvoiceCollectionQuerySet:
     due = Q()
     for kind in REMINDERS:
         due |= _due_q(kind, now)
-    return InvoiceCollection.objects.unpaid().not_being_paid().filter(due)
+    return InvoiceCollection.objects.unpaid().not_being_paid(now).filter(due)
 
 
 def _due_q(kind: str, now: datetime) -> Q:

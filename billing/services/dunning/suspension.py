@@ -85,7 +85,7 @@ def _state(tenant_id: str, now: datetime) -> models.QuerySet[Tenant, Any]:
 
     `switches` is about relays, notices and reminders.
     """
-    manual = _needs_manual_payment().filter(tenant=OuterRef("pk"))
+    manual = _needs_manual_payment(now).filter(tenant=OuterRef("pk"))
     switches = (
         payment_block.suspended_q(now)
         | payment_block.paused_q()
@@ -135,7 +135,7 @@ def tenants_to_review(now: datetime) -> list[str]:
     to_reactivate = ~off & _has(Relay.objects.delinquent()) & ~waits
     flagged = Q(payment_overdue_since__isnull=False)
     held = Q(billing_on_hold_since__isnull=False)
-    manual = _has(_needs_manual_payment())
+    manual = _has(_needs_manual_payment(now))
     past_due = Q(past_due_at__isnull=False)
     differs = (
         to_suspend
@@ -310,14 +310,14 @@ def _switch(
 
 def _update_past_due(tenant: Tenant) -> None:
     """Store since when the oldest invoice waits for a manual payment."""
-    waiting = _needs_manual_payment().filter(tenant=tenant)
+    waiting = _needs_manual_payment(timezone.now()).filter(tenant=tenant)
     since = waiting.aggregate(since=Min("finalized_at"))["since"]
     if tenant.past_due_at != since:
         Tenant.objects.filter(pk=tenant.pk).update(past_due_at=since)
         refresh_prompts(tenant_id=tenant.pk)
 
 
-def _needs_manual_payment() -> InvoiceCollectionQuerySet:
+def _needs_manual_payment(now: datetime) -> InvoiceCollectionQuerySet:
     """Return unpaid invoices that only the tenant can pay.
 
     One whole automatic attempt has failed, or it is disputed money. Not those that
@@ -325,7 +325,7 @@ def _needs_manual_payment() -> InvoiceCollectionQuerySet:
     """
     manual = Q(attempts_started=1, state=InvoiceCollection.State.MANUAL)
     failed = manual | Q(attempts_started__gt=1)
-    waiting = InvoiceCollection.objects.unpaid().not_being_paid()
+    waiting = InvoiceCollection.objects.unpaid().not_being_paid(now)
     return waiting.filter(failed | Q(dispute_debt_cents__gt=0))
 
 

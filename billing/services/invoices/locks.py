@@ -186,7 +186,8 @@ def is_being_paid(collection: InvoiceCollection) -> bool:
 
     It is a bank payment in progress, or one by Lightning that our wallet does not show.
     """
-    undecided = LightningInvoice.objects.of(collection.pk).undecided()
+    bolt11s = LightningInvoice.objects.of(collection.pk)
+    undecided = bolt11s.undecided(timezone.now())
     return collection.is_bank_debited or undecided.exists()
 
 

@@ -7,7 +7,8 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from billing.tests.factories import StripeEventFactory
+from billing.models import StripeEvent
+from billing.tests.factories import InvoiceCollectionFactory, StripeEventFactory
 from caravel.core import admin_lists
 from caravel.core.admin_lists import ListAdmin
 from relays.tests.factories import RelayFactory
@@ -68,6 +69,23 @@ def test_rows_are_counted_up_to_a_limit(admin_client, monkeypatch):
     assert "2 or more" in page.content.decode()
 
 
+def test_action_for_all_rows_takes_those_that_are_counted(admin_client, monkeypatch):
+    monkeypatch.setattr(admin_lists, "COUNTED", 2)
+    oldest = StripeEventFactory(status="failed")
+    StripeEventFactory.create_batch(2, status="failed")
+    action = {"action": "process_again", "select_across": "1", "_selected_action": "x"}
+
+    page = admin_client.post(
+        reverse("admin:billing_stripeevent_changelist"), action, follow=True
+    )
+
+    assert [str(message) for message in page.context["messages"]] == [
+        "Only the first 2 rows were selected; there are more.",
+        "Enqueued 2 events.",
+    ]
+    assert list(StripeEvent.objects.filter(status="failed")) == [oldest]
+
+
 def test_more_rows_need_no_more_queries(admin_client):
     def count_queries():
         with CaptureQueriesContext(
@@ -95,7 +113,57 @@ def test_search_finds_any_part_of_a_name_in_any_case(admin_client):
     assert relays_found(admin_client, "EBIR") == ["bluebirds"]
     assert relays_found(admin_client, "rain") == ["bluebirds", "other"]
     assert relays_found(admin_client, "rain sing") == ["bluebirds"]
-    assert relays_found(admin_client, "rain other") == []
+    assert relays_found(admin_client, "rain other") == ["other"]
+    assert relays_found(admin_client, "rain nothing") == []
+
+
+def test_search_for_words_in_quotes_finds_them_in_this_order(admin_client):
+    RelayFactory(subdomain="one", name="Singing in Rain")
+    RelayFactory(subdomain="two", name="Rain, singing")
+
+    assert relays_found(admin_client, '"singing in"') == ["one"]
+    assert relays_found(admin_client, '"') == ["one", "two"]
+
+
+def test_search_finds_words_in_columns_of_several_tables(admin_client):
+    tenant = TenantFactory(display_name="Ann")
+    RelayFactory(subdomain="hers", tenant=tenant)
+    RelayFactory(subdomain="other", tenant=tenant)
+
+    assert relays_found(admin_client, f"hers {tenant.npub}") == ["hers"]
+
+
+def test_search_finds_other_spellings_of_what_has_one(admin_client):
+    collection = InvoiceCollectionFactory(
+        number="4DB5BEF0-0001", stripe_invoice_id="in_1AbC"
+    )
+    InvoiceCollectionFactory()
+    pubkey = collection.tenant_id
+
+    for text in ("4db5bef0", "4DB5BEF0-0001", "in_1AbC", pubkey[:12].upper()):
+        rows = found(admin_client, "billing_invoicecollection", q=text).result_list
+        assert list(rows) == [collection]
+
+
+def test_search_that_finds_more_than_is_counted_says_so(admin_client, monkeypatch):
+    TenantFactory.create_batch(3, display_name="Ann")
+    monkeypatch.setattr(admin_lists, "COUNTED", 2)
+
+    page = admin_client.get(reverse("admin:tenants_tenant_changelist"), {"q": "Ann"})
+
+    assert "2 or more" in page.content.decode()
+
+
+def test_search_with_a_filter_finds_what_lies_behind_the_limit(
+    admin_client, monkeypatch
+):
+    TenantFactory.create_batch(5, display_name="Ann")
+    exempt = TenantFactory(display_name="Ann", dunning_exempt=True)
+    monkeypatch.setattr(admin_lists, "COUNTED", 2)
+
+    rows = found(admin_client, "tenants_tenant", q="Ann", dunning_exempt__exact=1)
+
+    assert list(rows.result_list) == [exempt]
 
 
 def test_search_for_two_letters_finds_the_start_only(admin_client):
@@ -174,4 +242,5 @@ def test_every_claim_of_work_has_an_index():
         )
     ]
     assert {Notice, Tenant} & set(items) == {Notice}
-    assert without == []
+    # Of reconciliations a hundred are kept.
+    assert without == ["ReconciliationRun"]

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 import stripe
+from celery import current_app
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from caravel.core.celery_task import CaravelTask
+from caravel.core.wake_up import WakeUp
 from caravel.nostr.relays.pool import RelayPool
 
 #: Far more tasks than any action of the tests causes.
@@ -117,6 +119,10 @@ class Workers:
         """Capture enqueued tasks and intercept external calls within the block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(CaravelTask, "apply_async", self._enqueuing())
+            # Its own thread and key would follow the real clock.
+            patch.setattr(WakeUp, "request", lambda wake_up: self._wake_up(wake_up))
+            patch.setattr(WakeUp, "send", lambda wake_up: self._wake_up(wake_up))
+            patch.setattr(WakeUp, "received", lambda wake_up: None)
             for owner, name in (
                 (stripe.RequestsClient, "request"),
                 (RelayPool, "request_all"),
@@ -147,6 +153,14 @@ class Workers:
                 self._messages.append(Message(task, sent_args, due_at))
 
         return apply_async
+
+    def _wake_up(self, wake_up: WakeUp) -> bool:
+        """Enqueue the task of a wake-up unless a message for it waits."""
+        task = current_app.tasks[wake_up.task_name]
+        if any(message.task.name == task.name for message in self._messages):
+            return False
+        task.apply_async()
+        return True
 
     def _take_due_message(self) -> Message | None:
         now = self._now()

@@ -108,8 +108,18 @@ def test_fifty_changes_enqueue_one_sync(enqueued_ids, on_commit):
     assert sync_of(tenant).version == 50
 
 
+@pytest.fixture
+def swept(monkeypatch):
+    """The tenants whose sync a sweep has enqueued."""
+    ids: list[str] = []
+    monkeypatch.setattr(
+        sync_subscription, "delay_many", lambda keys, **options: ids.extend(keys)
+    )
+    return ids
+
+
 def test_sweep_enqueues_the_sync_when_the_broker_was_down(
-    on_commit, monkeypatch, enqueued_ids
+    on_commit, monkeypatch, swept
 ):
     def fail(*args, **options):
         raise ConnectionError("broker down")
@@ -118,19 +128,44 @@ def test_sweep_enqueues_the_sync_when_the_broker_was_down(
     with on_commit():
         tenant = RelayFactory().tenant
     assert sync_of(tenant).is_stale
-    monkeypatch.undo()
-    sent: list[str] = []
-    monkeypatch.setattr(
-        sync_subscription, "delay_many", lambda keys, **options: sent.extend(keys)
-    )
 
     sweep_stale_tenants()
-    assert sent == []
+    sweep_stale_tenants()
+
+    assert swept == [tenant.pk]
+
+
+def test_change_sends_the_message_that_could_not_be_sent_before(
+    on_commit, monkeypatch, enqueued_ids
+):
+    def fail(*args, **options):
+        raise ConnectionError("broker down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sync_subscription, "apply_async", fail)
+        with on_commit():
+            tenant = RelayFactory().tenant
+
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+
+    assert enqueued_ids == [tenant.pk]
+
+
+def test_sweep_enqueues_the_sync_when_its_message_was_lost(
+    on_commit, enqueued_ids, swept
+):
+    with on_commit():
+        tenant = RelayFactory().tenant
+    assert enqueued_ids == [tenant.pk]
+
+    sweep_stale_tenants()
+    assert swept == []
 
     with time_machine.travel(timezone.now() + timedelta(minutes=5, seconds=1)):
         sweep_stale_tenants()
         sweep_stale_tenants()
-    assert sent == [tenant.pk]
+    assert swept == [tenant.pk]
 
 
 def test_reconciliation_covers_customers_and_tenants_with_billable_relays():

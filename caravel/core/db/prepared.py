@@ -22,7 +22,8 @@ class PreparedQuery:
     """Query for one id and the present time.
 
     `build` returns a queryset of values; it must not depend on settings, or on anything
-    else that changes.
+    else that changes. Raises ValueError if the queryset has a time of its own: it would
+    be the one at which the process ran the query first.
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class PreparedQuery:
     @cached_property
     def _prepared(self) -> tuple[str, list[Any]]:
         sql, params = self._build(_ID, _NOW).query.sql_with_params()
+        times = [each for each in params if isinstance(each, datetime)]
+        if not all(abs(time - _NOW) < _MAX_DISTANCE for time in times):
+            raise ValueError("This query does not get each of its times from `now`.")
         return sql, list(params)
 
 
 def _argument(param: Any, id: str, now: datetime) -> Any:
     if param == _ID:
         return id
-    if isinstance(param, datetime) and abs(param - _NOW) < _MAX_DISTANCE:
-        return now + (param - _NOW)
-    return param
+    return now + (param - _NOW) if isinstance(param, datetime) else param

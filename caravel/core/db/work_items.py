@@ -3,14 +3,16 @@
 A row is *due* when `next_attempt_at` has come and no message about it is under way.
 `WorkItem.enqueue()` records the message in `enqueued_at` and sends it on commit. If the
 broker or a worker loses it, a sweep claims the row after ENQUEUED_TIMEOUT seconds and
-sends another.
+sends another; if it could not be sent, the next sweep does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 from uuid import UUID
 
+import structlog
 from celery import current_app
 from django.conf import settings
 from django.db import models, transaction
@@ -18,6 +20,8 @@ from django.utils import timezone
 
 from caravel.core.exceptions import CaravelError
 from caravel.core.redaction import redact_start
+
+logger = structlog.get_logger(__name__)
 
 _MIN_DELAY = timedelta(seconds=15)
 _MAX_DELAY = timedelta(hours=1)
@@ -27,6 +31,15 @@ def backoff(failures: int) -> timedelta:
     """Return the delay after the n-th failure in a row: 15 s, doubling up to 1 h."""
     # The exponent is limited because a timedelta overflows.
     return min(_MIN_DELAY * (1 << min(failures - 1, 12)), _MAX_DELAY)
+
+
+@contextmanager
+def isolated(**item: object) -> Iterator[None]:
+    """Log any error of one item of a batch, so that it does not end the others."""
+    try:
+        yield
+    except Exception:  # of any kind, even of the database
+        logger.exception("item_failed", **item)
 
 
 class WorkQuerySet(models.QuerySet[Any]):
@@ -52,6 +65,16 @@ class WorkQuerySet(models.QuerySet[Any]):
             self.model._default_manager.filter(pk__in=keys).update(enqueued_at=now)
         return keys
 
+    def update_free(self, **columns: Any) -> None:
+        """Update the rows that no other transaction has locked, without waiting.
+
+        One that waits for many rows, in any order, may wait in a circle.
+        """
+        with transaction.atomic():
+            free = self.select_for_update(skip_locked=True, of=("self",))
+            keys = list(free.values_list("pk", flat=True))
+            self.model._default_manager.filter(pk__in=keys).update(**columns)
+
 
 class WorkItem(models.Model):
     """Row that a task works on until it succeeds."""
@@ -73,17 +96,27 @@ class WorkItem(models.Model):
 
         The task runs after `countdown` seconds, by default those of `get_countdown`.
         """
-        self.next_attempt_at = self.enqueued_at = timezone.now()
-        type(self)._default_manager.filter(pk=self.pk).update(
-            next_attempt_at=self.next_attempt_at, enqueued_at=self.enqueued_at
-        )
+        self.next_attempt_at = self.enqueued_at = at = timezone.now()
+        rows = type(self)._default_manager.filter(pk=self.pk)
+        rows.update(next_attempt_at=at, enqueued_at=at)
+        seconds = self.get_countdown() if countdown is None else countdown
+
+        # Not a partial: Django logs a failure with the callback's __qualname__.
+        def send() -> None:
+            try:
+                self._send(seconds)
+            except Exception:
+                # Neither the sweep nor the next change has to wait for this message.
+                rows.filter(enqueued_at=at).update(enqueued_at=None)
+                raise
+
+        transaction.on_commit(send, robust=True)
+
+    def _send(self, seconds: int) -> None:
         # As JSON has it: a sweep sends text for a UUID, too.
         key = str(self.pk) if isinstance(self.pk, UUID) else self.pk
-        seconds = self.get_countdown() if countdown is None else countdown
         # By name, since models do not import tasks.
-        current_app.tasks[self.task_name].apply_async_on_commit(
-            (key,), {}, countdown=seconds
-        )
+        current_app.tasks[self.task_name].apply_async((key,), {}, countdown=seconds)
 
     def get_backoff(self, failures: int) -> timedelta:
         """Return the delay after the n-th failure in a row."""

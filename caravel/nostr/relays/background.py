@@ -8,10 +8,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+import structlog
 from websockets.exceptions import ConnectionClosed
 
 from caravel.core.exceptions import CaravelError
 from caravel.nostr.relays.dial import RelayUnreachable
+
+logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -56,7 +59,7 @@ def run_each(
     """Run functions at once in another thread's loop; yield results as they arrive.
 
     Each group has all results since the previous one, with their positions. After the
-    timeout the result of the others is `late`.
+    timeout the result of the others is `late`, as it is of one that fails unexpectedly.
     """
     ended: SimpleQueue[tuple[int, asyncio.Task[T]]] = SimpleQueue()
     running = asyncio.run_coroutine_threadsafe(_run_all(functions, ended), loop)
@@ -71,11 +74,17 @@ def run_each(
 
 
 def _result_of(task: asyncio.Task[T] | None, late: CaravelError) -> T | CaravelError:
-    """Return a task's result or its CaravelError; raises others."""
+    """Return a task's result, its CaravelError, or `late`."""
     if task is None or task.cancelled():  # the loop is stopping
         return late
     error = task.exception()
-    return error if isinstance(error, CaravelError) else task.result()
+    if error is None:
+        return task.result()
+    if isinstance(error, CaravelError):
+        return error
+    # One relay that causes it must not end the exchanges with all others.
+    logger.error("relay_task_failed", exc_info=error)
+    return late
 
 
 async def _run_all(

@@ -10,13 +10,14 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain
+from unittest.mock import patch
 
 import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
-from caravel.nostr.relays.exchange import Sending
+from caravel.nostr.relays.exchange import Sending, exchange
 from caravel.nostr.relays.limits import OURS
 from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
 from caravel.tests.support.relay_requests import (
@@ -487,3 +488,28 @@ def test_request_each_to_an_unreachable_relay_returns_the_others(
 
     assert isinstance(replies[0], RelayUnreachable)
     assert replies[1].content == "re ?"
+
+
+def test_unexpected_error_of_one_exchange_ends_no_other(relay, pool, peer_pool):
+    start_replying(peer_pool, relay)
+    broken, sound = (
+        Sending(
+            [endpoint_of(relay)],
+            new_request(content),
+            author=pubkey_of(PEER_KEY),
+            kind=REPLY,
+        )
+        for content in ("broken", "sound")
+    )
+
+    async def fail_for_broken(connections, sending, timeout):
+        if sending is broken:
+            raise RuntimeError("a bug")
+        return await exchange(connections, sending, timeout)
+
+    with patch("caravel.nostr.relays.pool.exchange", fail_for_broken):
+        groups = pool.request_each([broken, sound], LIMIT)
+        replies = dict(chain.from_iterable(groups))
+
+    assert isinstance(replies[0], NoReply)
+    assert replies[1].content == "re sound"

@@ -22,6 +22,7 @@ from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices
 from lightning.services.live_payments import live_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
+from lightning.tests.support.locks import has_waiting_lock
 from lightning.tests.support.payments import (
     get_or_issue_invoice,
     run_payment,
@@ -277,19 +278,8 @@ def test_database_rejects_a_second_payer_even_concurrently(own_wallet, first):
         with transaction.atomic():
             present() if first == "payer" else start_attempt()
             outcome = pool.submit(second)
-            wait_until(lambda: _has_waiting_lock() or outcome.done())
+            wait_until(lambda: has_waiting_lock() or outcome.done())
         outcome.result()
-
-
-def _has_waiting_lock():
-    with connection.cursor() as cursor:
-        # Within a transaction the view shows its first snapshot until it is cleared.
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        cursor.execute(
-            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        )
-        return cursor.fetchone()
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)

@@ -230,17 +230,14 @@ def test_sweep_asks_again_for_a_node_that_was_not_named(payment_request, monkeyp
         payment = pay(payment_request, monkeypatch, UNPAID)
     assert (payment.node_pubkey, payment.failures) == ("", 1)
 
-    sent: list[int] = []
     with (
         time_machine.travel(timezone.now() + timedelta(minutes=1), tick=True),
-        patch.object(run_nwc_payment, "delay_many", side_effect=sent.extend),
+        patch.object(run_nwc_payment, "delay", side_effect=run_nwc_payment) as delay,
     ):
         resolve_payments()
         resolve_payments()
-        for payment_id in sent:
-            run_nwc_payment(payment_id)
 
-    assert len(sent) == 1
+    delay.assert_called_once_with(payment.pk)
     payment = reload(payment)
     assert payment.node_pubkey
     assert payment.failures == 0

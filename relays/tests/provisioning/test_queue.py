@@ -139,7 +139,6 @@ def test_sweep_enqueues_the_sync_when_the_broker_was_down(on_commit, monkeypatch
     monkeypatch.setattr(sync_relay, "apply_async", fail)
     with on_commit():
         relay = RelayFactory()
-    RelaySync.objects.update(enqueued_at=None)
     sent: list[str] = []
     monkeypatch.setattr(sync_relay, "delay_many", sent.extend)
 

@@ -1,7 +1,8 @@
 """The database backend; Django looks for `DatabaseWrapper` here."""
 
+import os
 import select
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import psycopg
 from django.db.backends.postgresql import base
@@ -15,12 +16,28 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Operations" and "Termination"): the socket is readable then.
     """
 
+    _connection_pools: ClassVar[dict[str, Any]] = {}
+
     def is_usable(self) -> bool:
         connection = cast("psycopg.Connection | None", self.connection)
         if connection is None or connection.closed:
             return False
         is_silent = not _is_readable(connection.fileno())
         return is_silent or bool(super().is_usable())
+
+
+#: Pools of the parent process, kept: to delete one would wait for its threads.
+_inherited: list[dict[str, Any]] = []
+
+
+def _reset_in_child() -> None:
+    # Two processes with one connection would read each other's rows:
+    # https://github.com/psycopg/psycopg/issues/395
+    _inherited.append(DatabaseWrapper._connection_pools)
+    DatabaseWrapper._connection_pools = {}
+
+
+os.register_at_fork(after_in_child=_reset_in_child)
 
 
 def _is_readable(fd: int) -> bool:

@@ -46,6 +46,27 @@ from tenants.models import Tenant
 count = Tenant.objects.count()
 print(run_with_timeout(60, lambda: Tenant.objects.count() - count))
 """
+# As gunicorn does with --preload, after the checks at the start have used the pool.
+FORK_SCRIPT = """
+import multiprocessing
+import caravel.wsgi
+from django.db import connection
+from caravel.tests.support.waiting import LIMIT
+
+def use(barrier, backends):
+    barrier.wait(LIMIT)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        backends.put(cursor.fetchone()[0])
+    barrier.wait(LIMIT)
+
+context = multiprocessing.get_context("fork")
+barrier, backends = context.Barrier(2), context.SimpleQueue()
+children = [context.Process(target=use, args=(barrier, backends)) for _ in range(2)]
+for child in children: child.start()
+for child in children: child.join(LIMIT)
+print(len({backends.get() for _ in children}))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +79,7 @@ def numbers(django_db_setup, django_db_blocker):
                 f"{THREADS_SCRIPT}{count}{TERMINATE_SCRIPT}{new}", DATABASE_POOL="3"
             ),
             "no pool": run(f"{THREADS_SCRIPT}{count}", DATABASE_CONN_MAX_AGE="0"),
+            "fork": run(FORK_SCRIPT, DATABASE_POOL="3"),
             "timeout": run(TIMEOUT_SCRIPT, DATABASE_POOL="1"),
         }
     printed = {
@@ -87,3 +109,7 @@ def test_each_use_opens_connection_if_none_is_kept(numbers):
 
 def test_thread_that_waits_for_another_releases_its_connection(numbers):
     assert numbers("timeout") == [0]
+
+
+def test_processes_that_are_forked_share_no_connections(numbers):
+    assert numbers("fork") == [2]
