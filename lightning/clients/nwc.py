@@ -7,7 +7,7 @@ waits. Errors are subclasses of `lightning.exceptions.WalletError`; the class sa
 is known about the outcome.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import chain
@@ -48,6 +48,7 @@ __all__ = [
     "TIMEOUT",
     "PreparedRequest",
     "Wallet",
+    "count_relays",
     "get_infos",
     "learn_schemes",
     "pay_each",
@@ -184,13 +185,19 @@ class Wallet:
         return _result_of(reply)
 
 
-def room_for(wallets: Sequence[Wallet]) -> AbstractContextManager[None]:
+def room_for(
+    wallets: Sequence[Wallet],
+) -> AbstractContextManager[nwc_batches.Held]:
     """Keep connections free for the relays of a batch of tenants' wallets.
 
     Entering waits, and raises TooManyConnections.
     """
-    relays = {relay for wallet in wallets for relay in wallet.uri.relays}
-    return nwc_batches.ROOM.take(len(relays))
+    return nwc_batches.ROOM.take(count_relays(wallets))
+
+
+def count_relays(wallets: Iterable[Wallet]) -> int:
+    """Return the number of relays that wallets have together."""
+    return len({relay for wallet in wallets for relay in wallet.uri.relays})
 
 
 def learn_schemes(wallets: Sequence[Wallet]) -> list[WalletError | None]:

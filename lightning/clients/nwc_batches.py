@@ -47,18 +47,39 @@ class Room:
         self._changed = threading.Condition()
 
     @contextmanager
-    def take(self, number: int) -> Iterator[None]:
-        """Wait for so many connections. Raises TooManyConnections."""
+    def take(self, number: int) -> Iterator["Held"]:
+        """Wait for so many connections. Raises TooManyConnections.
+
+        Meanwhile the database connection is released.
+        """
+        release_connection()
         with self._changed:
             if not self._changed.wait_for(lambda: self._free >= number, _MAX_WAIT):
                 raise TooManyConnections("Too many relays are in use at the moment.")
             self._free -= number
+        held = Held(self, number)
         try:
-            yield
+            yield held
         finally:
-            with self._changed:
-                self._free += number
-                self._changed.notify_all()
+            held.keep(0)
+
+    def give_back(self, number: int) -> None:
+        """Let others use so many connections again."""
+        with self._changed:
+            self._free += number
+            self._changed.notify_all()
+
+
+class Held:
+    """The connections that one batch may use."""
+
+    def __init__(self, room: Room, number: int) -> None:
+        self._room, self._number = room, number
+
+    def keep(self, number: int) -> None:
+        """Keep so many, and give back the others."""
+        self._room.give_back(self._number - number)
+        self._number = number
 
 
 #: Fewer than the connections to one host (caravel/nostr/relays/limits.py), since some

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -157,17 +156,9 @@ def _poll_batch(pubkey: str, batch: Sequence[int]) -> int:
     # Only a drop shows that the wallet is back: one that never answers for some
     # invoices has answered for the others all the time.
     if _unanswered().filter(pk__in=batch).count() < unanswered:
-        _make_due(_unanswered().filter(wallet_pubkey=pubkey))
+        waiting = _unanswered().filter(wallet_pubkey=pubkey)
+        waiting.update_free(next_attempt_at=timezone.now())
     return answers
-
-
-def _make_due(rows: LightningInvoiceQuerySet) -> None:
-    """Make invoices due, except those on which another task is working."""
-    with transaction.atomic():
-        # Never waits: a settlement of several locks them in the order of their keys.
-        free = rows.select_for_update(skip_locked=True).values_list("pk", flat=True)
-        due = LightningInvoice.objects.filter(pk__in=list(free))
-        due.update(next_attempt_at=timezone.now())
 
 
 def _unanswered() -> LightningInvoiceQuerySet:

@@ -105,13 +105,18 @@ def _pay(unsent: Sequence[NwcPayment]) -> Iterator[list[NwcPayment]]:
     """
     wallets = _wallets_of(unsent)
     try:
-        with nwc.room_for([wallet for _, wallet in wallets]):
+        with nwc.room_for([wallet for _, wallet in wallets]) as room:
             sent = attempts.mark_sent(_prepare(wallets))
+            waiting = {i: each.wallet for i, each in enumerate(sent)}
             for outcomes in nwc.pay_each([each.order for each in sent]):
+                for i, _ in outcomes:
+                    del waiting[i]
+                # A silent wallet keeps only its own relays.
+                room.keep(nwc.count_relays(waiting.values()))
                 yield attempts.record([(sent[i], outcome) for i, outcome in outcomes])
     except TooManyConnections:
         unmarked = NwcPayment.objects.unsent().filter(pk__in=[p.pk for p, _ in wallets])
-        unmarked.update(enqueued_at=None)  # the next sweep enqueues them
+        unmarked.update_free(enqueued_at=None)  # the next sweep enqueues them
 
 
 def _wallets_of(unsent: Sequence[NwcPayment]) -> list[tuple[NwcPayment, Wallet]]:
@@ -146,6 +151,8 @@ def _prepare(wallets: Sequence[tuple[NwcPayment, Wallet]]) -> list[Prepared]:
         with isolated(payment=payment.pk), _closed_if_not_sent(payment):
             if error:
                 raise error
+            # Once more: to wait for room and for info events has taken time.
+            _require_time(payment.invoice)
             request = wallet.prepare_payment(
                 bolt11=payment.invoice.bolt11,
                 expires_at=_request_expiry(payment.invoice),

@@ -47,7 +47,7 @@ def wait_for_sync(
 def _was_left_by_sync(collection: InvoiceCollection) -> bool:
     """Return whether a sync within the last hour must have seen the subscription.
 
-    Each hour there is one in any case: another would only repeat it.
+    Another one would only repeat it.
     """
     seen_since = max(
         collection.created_at + _RECHECK_INTERVAL,

@@ -66,7 +66,11 @@ def is_list_lost(run: ReconciliationRun) -> bool:
     PostgreSQL empties their table after a crash, and on a server that takes over.
     """
     listed = run.windows.aggregate(count=Sum("count", default=0))["count"]
-    return bool(listed != StagedSubscription.objects.count())
+    staged = StagedSubscription.objects.all()
+    # Once the comparison has begun nothing is added: all is there, or nothing.
+    if run.compared_until:
+        return bool(listed) and not staged.exists()
+    return bool(listed != staged.count())
 
 
 def restart_window(window: ReconciliationWindow) -> None:

@@ -65,6 +65,16 @@ class WorkQuerySet(models.QuerySet[Any]):
             self.model._default_manager.filter(pk__in=keys).update(enqueued_at=now)
         return keys
 
+    def update_free(self, **columns: Any) -> None:
+        """Update the rows that no other transaction has locked, without waiting.
+
+        One that waits for many rows, in any order, may wait in a circle.
+        """
+        with transaction.atomic():
+            free = self.select_for_update(skip_locked=True, of=("self",))
+            keys = list(free.values_list("pk", flat=True))
+            self.model._default_manager.filter(pk__in=keys).update(**columns)
+
 
 class WorkItem(models.Model):
     """Row that a task works on until it succeeds."""

@@ -7,7 +7,7 @@ import pytest
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_requests import Client
 from lightning.models import NwcPayment
-from lightning.services import attempts, invoice_status, outcomes
+from lightning.services import attempts, endings, invoice_status, outcomes
 from lightning.services.payments import run_payments
 from lightning.tests.support.batches import run_batch, start_payments
 from sandbox.wallets.behaviour import answers_after, refuses
@@ -69,9 +69,7 @@ def test_refusal_that_cannot_be_recorded_keeps_no_other_from_it(due, wallets):
 
 def test_invoice_that_cannot_be_settled_keeps_no_other_from_it(due):
     """Neither in a transaction of all, nor in its own."""
-    settle = fails_for(
-        due[0].invoice_id, outcomes.settle, lambda invoice, _: invoice.pk
-    )
+    settle = fails_for(due[0].invoice_id, endings.settle, lambda invoice, _: invoice.pk)
 
     with patch.object(outcomes, "settle", settle):
         assert run_batch(due) == ["pending", "paid", "paid"]

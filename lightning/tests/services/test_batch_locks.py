@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from caravel.tests.support.waiting import wait_until
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import attempts, invoice_status
+from lightning.services import attempts
 from lightning.services.attempts import Prepared
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.locks import has_waiting_lock
@@ -111,7 +111,11 @@ def test_locked_attempt_keeps_no_other_proof_from_being_stored(due):
     assert list(proven) == [later.payment]
 
 
-def test_locked_invoice_is_not_waited_for_when_its_wallet_is_back(due):
+def make_due(rows) -> None:
+    rows.update_free(next_attempt_at=timezone.now())
+
+
+def test_locked_invoice_is_not_waited_for_when_others_become_due(due):
     """A settlement of several, which holds it, may wait for the others."""
     later, earlier = due
     rows = LightningInvoice.objects.all()
@@ -119,7 +123,7 @@ def test_locked_invoice_is_not_waited_for_when_its_wallet_is_back(due):
 
     with ThreadPoolExecutor(1) as pool, transaction.atomic():
         rows.select_for_update().get(pk=earlier.payment.invoice_id)
-        pool.submit(in_thread, invoice_status._make_due, rows).result()
+        pool.submit(in_thread, make_due, rows).result()
 
     due_now = LightningInvoice.objects.due(timezone.now())
     assert [each.pk for each in due_now] == [later.payment.invoice_id]

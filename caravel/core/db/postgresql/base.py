@@ -2,7 +2,7 @@
 
 import os
 import select
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import psycopg
 from django.db.backends.postgresql import base
@@ -15,6 +15,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
     ends (https://www.postgresql.org/docs/current/protocol-flow.html, "Asynchronous
     Operations" and "Termination"): the socket is readable then.
     """
+
+    _connection_pools: ClassVar[dict[str, Any]] = {}
 
     def is_usable(self) -> bool:
         connection = cast("psycopg.Connection | None", self.connection)
