@@ -16,6 +16,7 @@ from billing.services.collection.attempts import collect_now
 from billing.services.dunning.suspension import end_grace_now, extend_grace
 from billing.services.invoices.payment_link import payment_url
 from caravel.core.admin import ReadOnlyAdmin, counted
+from caravel.core.admin_lists import TimeFilter
 from caravel.core.exceptions import CaravelError
 from tenants.admin import NpubSearchAdmin
 
@@ -39,7 +40,7 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "stripe_status",
         "paid_by",
         "last_error_code",
-        ("created_at", admin.DateFieldListFilter),
+        ("created_at", TimeFilter),
     )
     search_fields = (
         "stripe_invoice_id__startswith",

@@ -8,6 +8,7 @@ from billing.models import StripeCursor, StripeEvent
 from billing.services.events.process import requeue_event
 from billing.tasks import process_stripe_event
 from caravel.core.admin import ReadOnlyAdmin, counted, mask_links
+from caravel.core.admin_lists import TimeFilter
 from tenants.admin import NpubSearchAdmin
 
 
@@ -21,7 +22,7 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "outcome",
         "last_error_code",
     )
-    list_filter = ("status", "type", ("received_at", admin.DateFieldListFilter))
+    list_filter = ("status", "type", ("received_at", TimeFilter))
     search_fields = ("id__startswith", "tenant__pubkey__startswith")
     list_prefetch_related = ("tenant",)
     exclude = ("body",)

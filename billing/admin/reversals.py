@@ -15,6 +15,7 @@ from billing.models.reversals import ReversalQuerySet
 from billing.money import format_amount
 from billing.services.reversals.debts import write_off_dispute_debt
 from caravel.core.admin import ReadOnlyAdmin, counted
+from caravel.core.admin_lists import TimeFilter
 from tenants.admin import NpubSearchAdmin
 
 
@@ -60,7 +61,7 @@ class ReversalAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         "kind",
         "state",
         "reason",
-        ("created_at", admin.DateFieldListFilter),
+        ("created_at", TimeFilter),
     )
     search_fields = (
         "stripe_id__startswith",

@@ -1,6 +1,9 @@
 """Lists of the admin cost the same however large their table is."""
 
+from urllib.parse import parse_qsl
+
 import pytest
+import time_machine
 from django.contrib import admin
 from django.db import connection
 from django.test import RequestFactory
@@ -212,6 +215,21 @@ def test_filter_offers_the_values_that_a_column_has(admin_client):
     assert names[1:] == ["a.created", "b.paid", "c.voided"]
     one = found(admin_client, "billing_stripeevent", type="b.paid")
     assert one.result_count == 2
+
+
+def test_filter_by_time_offers_each_month_of_the_last_year(admin_client):
+    with time_machine.travel("2026-03-31T12:00Z", tick=False):
+        for day in ("2025-11-30T23:59Z", "2025-12-01T00:00Z", "2026-01-01T00:00Z"):
+            StripeEventFactory(id=f"evt_{day}", received_at=day)
+        page = found(admin_client, "billing_stripeevent")
+        (by_time,) = (each for each in page.filter_specs if "received" in each.title)
+        choices = {each["display"]: each for each in by_time.choices(page)}
+
+        december = dict(parse_qsl(choices["December 2025"]["query_string"][1:]))
+        rows = found(admin_client, "billing_stripeevent", **december).result_list
+
+    assert list(choices)[5::11] == ["February 2026", "March 2025"]
+    assert [event.pk for event in rows] == ["evt_2025-12-01T00:00Z"]
 
 
 def test_tenants_are_listed_with_their_active_relays(admin_client):
