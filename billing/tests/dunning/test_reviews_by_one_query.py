@@ -135,20 +135,17 @@ def disturb(chance: Chance, tenant: Tenant) -> None:
     """Change one thing that a review may have to react to."""
     invoices = InvoiceCollection.objects.filter(tenant=tenant)
     sync = SubscriptionSync.objects.filter(pk=tenant.pk)
+    columns: list[dict[str, Any]] = [
+        {"closed_at": timezone.now(), "nwc_url": "nostr+walletconnect://x"},
+        {"dunning_exempt": True},
+        {"stripe_subscription_id": None},
+    ]
     changes = [
         lambda: Relay.objects.filter(tenant=tenant).update(
             status=chance.choice(["active", "delinquent"])
         ),
         lambda: sync.update(paused_at=chance.choice([None, timezone.now()])),
-        lambda: Tenant.objects.filter(pk=tenant.pk).update(
-            **chance.choice(
-                [
-                    {"closed_at": timezone.now(), "nwc_url": "nostr+walletconnect://x"},
-                    {"dunning_exempt": True},
-                    {"stripe_subscription_id": None},
-                ]
-            )
-        ),
+        lambda: Tenant.objects.filter(pk=tenant.pk).update(**chance.choice(columns)),
         lambda: invoices.update(
             **chance.choice(
                 [
