@@ -131,6 +131,37 @@ def make_bolt11(chance: Chance, invoice: InvoiceCollection) -> None:
         )
 
 
+def disturb(chance: Chance, tenant: Tenant) -> None:
+    """Change one thing that a review may have to react to."""
+    invoices = InvoiceCollection.objects.filter(tenant=tenant)
+    sync = SubscriptionSync.objects.filter(pk=tenant.pk)
+    columns: list[dict[str, Any]] = [
+        {"closed_at": timezone.now(), "nwc_url": "nostr+walletconnect://x"},
+        {"dunning_exempt": True},
+        {"stripe_subscription_id": None},
+    ]
+    changes = [
+        lambda: Relay.objects.filter(tenant=tenant).update(
+            status=chance.choice(["active", "delinquent"])
+        ),
+        lambda: sync.update(paused_at=chance.choice([None, timezone.now()])),
+        lambda: Tenant.objects.filter(pk=tenant.pk).update(**chance.choice(columns)),
+        lambda: invoices.update(
+            **chance.choice(
+                [
+                    {"suspend_at": chance.time()},
+                    {"dispute_debt_cents": 500},
+                    {"stripe_status": "paid", "dispute_debt_cents": 0},
+                    {"intent_status": "processing"},
+                    {"attempts_started": 2},
+                ]
+            )
+        ),
+        lambda: None,
+    ]
+    chance.choice(changes)()
+
+
 @contextmanager
 def undone():
     """Undo what the block has written."""
@@ -159,6 +190,10 @@ def test_review_if_needed_has_the_effect_of_a_review(seed):
     for _ in range(STATES):
         with undone():
             tenant = make_tenant(chance)
+            if chance.random() < 0.8:
+                review_tenant(tenant_id=tenant.pk)
+                Notice.objects.filter(tenant=tenant).delete()
+                disturb(chance, tenant)
 
             _, expected = effect(tenant, review_tenant)
             _, found = effect(tenant, review_if_needed)
