@@ -6,9 +6,11 @@ from contextlib import suppress
 import pytest
 import stripe
 
+from billing.models import SubscriptionSync
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.support.reconciliation.drifts import DRIFTS, Subject
+from billing.tests.support.reconciliation.rare_drifts import RARE_DRIFTS
 from billing.tests.support.reconciliation.runs import reconcile, stale_tenants
 from billing.tests.support.subscriptions import rewrite_subscription
 from sandbox.stripe.api.errors import StripeError as SandboxError
@@ -18,6 +20,7 @@ from sandbox.stripe.objects.subscriptions import (
 from tenants.models import Tenant
 
 pytestmark = pytest.mark.django_db
+ALL = DRIFTS | RARE_DRIFTS
 
 
 @pytest.fixture
@@ -33,9 +36,9 @@ def would_change(subject: Subject) -> bool:
     return outcome is not SyncOutcome.IN_SYNC or subject.snapshot() != before
 
 
-@pytest.mark.parametrize("name", DRIFTS)
+@pytest.mark.parametrize("name", ALL)
 def test_drift_is_found_with_its_reason_if_a_sync_would_change_something(subject, name):
-    drift, reasons = DRIFTS[name]
+    drift, reasons = ALL[name]
     drift(subject)
     subject.hide()
 
@@ -49,18 +52,32 @@ def test_drift_is_found_with_its_reason_if_a_sync_would_change_something(subject
 @pytest.mark.parametrize("seed", range(24))
 def test_random_states_are_found_exactly_if_a_sync_would_change_them(subject, seed):
     rng = random.Random(seed)
-    names = rng.sample(list(DRIFTS), rng.randint(2, 4))
+    names = rng.sample(list(ALL), rng.randint(2, 4))
     for name in names:
         subject.tenant = Tenant.objects.get(pk=subject.tenant.pk)
         # Some are not possible after another one.
         with suppress(stripe.InvalidRequestError, SandboxError):
-            DRIFTS[name][0](subject)
+            ALL[name][0](subject)
     subject.hide()
 
     reasons = reconcile().drifted
 
     found = subject.tenant.pk in stale_tenants()
     assert found == would_change(subject), (names, reasons)
+    assert heals(subject), (names, reasons)
+
+
+def heals(subject: Subject) -> bool:
+    """Return whether the syncs end: the next hour finds nothing, or one has failed."""
+    for _ in range(4):
+        row = SubscriptionSync.objects.get(pk=subject.tenant.pk)
+        if not row.is_stale:
+            reconcile()
+            row.refresh_from_db()
+        if row.failures or not row.is_stale:
+            return True
+        sync_tenant(tenant_id=subject.tenant.pk)
+    return False
 
 
 # "If no value is supplied, all subscriptions that have not been canceled are returned":

@@ -98,6 +98,7 @@ class Subject:
     def snapshot(self) -> list[Any]:
         """Return all that a sync could change, apart from its own bookkeeping."""
         tenant = self.tenant.pk
+        SubscriptionSync.objects.get_or_create(pk=tenant)
         sync = SubscriptionSync.objects.filter(pk=tenant).values().get()
         return [
             list(Tenant.objects.filter(pk=tenant).values()),
