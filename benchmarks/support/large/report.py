@@ -11,7 +11,7 @@ PAGE = ROOT / "docs" / "performance" / "plans.md"
 REASONS = {
     "relays.tasks.probe_relays": "each minute a tenth of all relays is due: to read "
     "them all once is cheaper than to look each of them up",
-    "billing.tasks.reconcile_subscriptions": "it compares all tenants with Stripe",
+    "billing.tasks.run_reconciliation": "it compares all tenants with Stripe",
 }
 _HEADER = """\
 # Plans of all queries
