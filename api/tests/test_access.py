@@ -41,7 +41,6 @@ PUBLIC = {
     "api/schema",
     "api/docs",
     "api/",
-    "stripe/webhook",  # Stripe's signature is the credential
     "pay/<str:token>/status",  # the token is the credential
 }
 

@@ -343,7 +343,7 @@ def test_sweep_enqueues_links_that_were_lost(monkeypatch):
     enter()
     EmailConfirmation.objects.update(enqueued_at=None)
     sent: list[int] = []
-    monkeypatch.setattr("tenants.tasks.send_confirmation.delay", sent.append)
+    monkeypatch.setattr("tenants.tasks.send_confirmation.delay_many", sent.extend)
 
     sweep_confirmations()
     sweep_confirmations()

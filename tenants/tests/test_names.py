@@ -86,9 +86,9 @@ def test_name_is_looked_up_for_new_tenant_and_daily_while_blank(
     enqueue.assert_called_once_with((pubkey,), {})
 
     assert tenants_without_name() == [pubkey]
-    with patch.object(task, "delay") as delay:
+    with patch.object(task, "delay_many") as delay_many:
         look_up_names()
-    delay.assert_called_once_with(pubkey)
+    delay_many.assert_called_once_with([pubkey])
 
 
 @pytest.mark.parametrize(

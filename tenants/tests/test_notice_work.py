@@ -63,14 +63,15 @@ def test_sweep_sends_due_notices_without_message_under_way(ann):
         enqueued_at=None, state=State.SENT, sent_at=timezone.now()
     )
 
-    with patch.object(send_notice, "delay") as delay:
+    swept: list[int] = []
+    with patch.object(send_notice, "delay_many", swept.extend):
         sweep_notices()
         sweep_notices()
-        delay.assert_called_once_with(lost.pk)
+        assert swept == [lost.pk]
         with time_machine.travel(timedelta(minutes=2), tick=True):
             sweep_notices()
 
-    assert [call.args for call in delay.call_args_list] == [(lost.pk,), (later.pk,)]
+    assert swept == [lost.pk, later.pk]
     assert enqueued.state == State.WAITING
 
 

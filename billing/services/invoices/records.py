@@ -117,7 +117,8 @@ def _enqueue_locked(collection: InvoiceCollection, *, force: bool = False) -> No
     if collection.state == State.CLOSED:
         collection.state, collection.closed_at = State.COLLECTING, None
         collection.save(update_fields=["state", "closed_at"])
-    if force or not collection.is_enqueued(timezone.now()):
+    now = timezone.now()
+    if force or collection.next_attempt_at > now or not collection.is_enqueued(now):
         collection.enqueue()
 
 

@@ -154,12 +154,13 @@ def test_offline_wallet_delays_status_only_briefly(
     status(client, path)
     own_wallet.go_offline()
     pool = get_pool()
-    request_all = Mock(wraps=pool.request_all)
-    monkeypatch.setattr(pool, "request_all", request_all)
+    request_each = Mock(wraps=pool.request_each)
+    monkeypatch.setattr(pool, "request_each", request_each)
 
     with after(seconds=3):
         data = status(client, path)
-        assert request_all.call_args.kwargs["timeout"] == refresh.WALLET_TIMEOUT
+        _, timeout = request_each.call_args.args
+        assert timeout == refresh.WALLET_TIMEOUT
         assert data["state"] == "wallet-down"
         assert data["is_wallet_down"] is True
         assert "We cannot reach our wallet right now." in text(client.get(path))

@@ -237,7 +237,7 @@ def test_write_is_unresolved_when_rate_limited_after_an_unanswered_try(
     )
     tokens = []
 
-    def refuse_second_try(*, sleep):
+    def refuse_second_try(**options):
         if creating.exists():
             tokens.append(1)
         if len(tokens) > 1:

@@ -125,11 +125,12 @@ class Workers:
             patch.setattr(WakeUp, "received", lambda wake_up: None)
             for owner, name in (
                 (stripe.RequestsClient, "request"),
-                (RelayPool, "request_all"),
-                (RelayPool, "fetch"),
+                (RelayPool, "fetch_each"),
                 (RelayPool, "publish"),
             ):
                 patch.setattr(owner, name, self._intercepting(getattr(owner, name)))
+            request_each = self._intercepting_each(RelayPool.request_each)
+            patch.setattr(RelayPool, "request_each", request_each)
             patch.setattr(
                 BaseDatabaseWrapper,
                 "run_and_clear_commit_hooks",
@@ -194,6 +195,19 @@ class Workers:
             result = real(*args, **kwargs)
             self._reach_call()
             return result
+
+        return call
+
+    def _intercepting_each(
+        self, real: Callable[..., Iterator[Any]]
+    ) -> Callable[..., Iterator[Any]]:
+        def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            if self._depth:
+                self._reach_call()
+            for replies in real(*args, **kwargs):
+                if self._depth:
+                    self._reach_call()
+                yield replies
 
         return call
 
