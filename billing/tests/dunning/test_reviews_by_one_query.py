@@ -56,7 +56,10 @@ def make_tenant(chance: Chance) -> Tenant:
         nwc_url=chance.maybe("nostr+walletconnect://x", ""),
     )
     SubscriptionSync.objects.create(
-        tenant=tenant, paused_at=chance.maybe(chance.time())
+        tenant=tenant,
+        paused_at=chance.maybe(chance.time()),
+        # A pause of another subscription is over.
+        paused_subscription_id=chance.choice(["sub_1", "sub_1", "sub_0"]),
     )
     for _ in range(chance.choice([0, 1, 1, 2])):
         make_invoice(chance, tenant)
