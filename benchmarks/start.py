@@ -56,7 +56,7 @@ def main() -> int:
 
 @contextmanager
 def _started(var: Path, results: Results, key: str, label: str) -> Iterator[int]:
-    """Start the system, yield its process id, and stop it by Ctrl-C's signal."""
+    """Start the system, yield its process id, and stop it as Ctrl-C does."""
     ports = dict(zip(PORTS, map(str, free_ports([0] * len(PORTS))), strict=True))
     started = time.monotonic()
     with (
@@ -80,10 +80,11 @@ def _started(var: Path, results: Results, key: str, label: str) -> Iterator[int]
             yield process.pid
         finally:
             stopped = time.monotonic()
-            process.send_signal(signal.SIGINT)
+            # Ctrl-C's own signal is ignored by what a script runs in the background.
+            process.send_signal(signal.SIGTERM)
             process.wait()
     seconds = time.monotonic() - stopped
-    results.add(f"{key}_stop", f"start {label}: Ctrl-C to the end", seconds, "s")
+    results.add(f"{key}_stop", f"start {label}: stop signal to the end", seconds, "s")
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> None:
