@@ -45,10 +45,8 @@ def main() -> int:
         with installed(var, ENVIRONMENT):
             # Imports models: possible only after django.setup().
             benchmark = import_module("benchmarks.support.reconciliation.benchmark")
-            run = benchmark.Benchmark(results, var)
-            run.compare_with_seed(limits.SIZES[: 1 if quick else None])
-            if not quick:
-                run.measure_growth(limits.LISTED)
+            measured = benchmark.Benchmark(results, var)
+            measured.run(limits.SIZES[:1] if quick else limits.SIZES)
     return results.finish()
 
 

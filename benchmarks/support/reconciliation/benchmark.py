@@ -1,7 +1,7 @@
 """The measurements of reconciliation, in order. Needs django.setup()."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,15 +36,26 @@ class Benchmark:
         self._tenants = 1
         self._lines: dict[str, list[tuple[float, float]]] = {}
 
-    def compare_with_seed(self, sizes: Sequence[int]) -> None:
-        """Measure both ways at each size."""
+    def run(self, sizes: Sequence[int]) -> None:
+        """Measure each size in turn; the smaller ones also in the seed's way."""
+        commands = {}
         for size in sizes:
-            print(f"\n{size:,} tenants, of which 1 % differ\n")
-            self._grow(size)
-            copies.add_records(self._template, self._state, *self._added)
-            with self._sandbox() as sandbox:
-                ours = self._measure_ours(sandbox, size)
-                self._measure_seed(sandbox, size, ours)
+            added = (self._tenants, size - 1)
+            copies.add_tenants(self._template, *added)
+            self._tenants = size
+            print(f"\n{size:,} tenants, none differs\n")
+            commands[size] = self._measure_command(size)
+            if size in limits.MIN_SPEEDUP:
+                print(f"\n{size:,} tenants, of which 1 % differ\n")
+                copies.add_records(self._template, self._state, *added)
+                self._compare_with_seed(size)
+        if len(sizes) > 1:
+            self._record_growth(commands)
+
+    def _compare_with_seed(self, size: int) -> None:
+        with self._sandbox() as sandbox:
+            ours = self._measure_ours(sandbox, size)
+            self._measure_seed(sandbox, size, ours)
 
     def _measure_ours(self, sandbox: Server, size: int) -> float:
         """Reconcile while some differ, and while none does; return the first time."""
@@ -98,11 +109,9 @@ class Benchmark:
         add(f"times_{size}", label, seconds / ours, at_least=minimum)
         self._plot(limits.DURATION, "the seed's way", size, seconds)
 
-    def measure_growth(self, sizes: Sequence[int]) -> None:
-        """Measure time and memory of the command at each size."""
-        print("\n`manage.py reconcile`, none differs\n")
-        measured = {size: self._measure_command(size) for size in sizes}
-        first, *_, last = sizes
+    def _record_growth(self, measured: Mapping[int, measure.Command]) -> None:
+        """Record how time and memory grow from the fewest tenants to the most."""
+        first, *_, last = measured
         growth = measured[last].memory - measured[first].memory
         label = f"Memory, from {first:,} to {last:,} tenants"
         self._results.add("growth", label, growth, "MB", at_most=limits.MAX_GROWTH)
@@ -115,7 +124,7 @@ class Benchmark:
         self._results.add("million_limit", label, pages, "minutes")
 
     def _measure_command(self, size: int) -> measure.Command:
-        self._grow(size)
+        """Measure `manage.py reconcile` with a server that only lists."""
         arguments = (str(self._lists), str(size), str(limits.LATENCY))
         module = "benchmarks.support.reconciliation.list_server"
         with run_module(module, *arguments) as lists:
@@ -130,12 +139,6 @@ class Benchmark:
         self._results.add(f"server_{size}", label, share, "%")
         self._plot(limits.MEMORY, "manage.py reconcile", size, command.memory)
         return command
-
-    def _grow(self, size: int) -> None:
-        """Add tenants until there are so many."""
-        self._added = (self._tenants, size - 1)
-        copies.add_tenants(self._template, *self._added)
-        self._tenants = size
 
     def _plot(self, title: str, line: str, x: float, y: float) -> None:
         points = self._lines.setdefault(line, [])
