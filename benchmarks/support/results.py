@@ -106,7 +106,7 @@ class Results:
 
 
 def machine() -> dict[str, object]:
-    """Return what a reader needs to know of the machine."""
+    """Return the facts about the machine on which figures depend."""
     return {
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),

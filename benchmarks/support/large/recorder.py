@@ -50,7 +50,7 @@ def installed(*, prefer_indexes: bool) -> Iterator[None]:
 
 
 def pop_statements() -> list[Statement]:
-    """Return what was executed since the last call."""
+    """Return the statements since the last call."""
     found = list(_statements)
     _statements.clear()
     return found

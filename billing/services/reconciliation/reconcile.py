@@ -51,7 +51,7 @@ class RunOutcome(StrEnum):
 
 
 class Step(Enum):
-    """What is left to do after a part of the comparison."""
+    """The result of comparing one part of the tenants."""
 
     MORE = auto()
     DONE = auto()

@@ -174,7 +174,7 @@ def undone():
 
 
 def effect(tenant: Tenant, work: Any) -> Any:
-    """Return what some work on a tenant returns, and the rows that it leaves."""
+    """Run work on a tenant and undo it; return its result and the rows it has left."""
     with undone():
         result = work(tenant_id=tenant.pk)
         tables = (Tenant, SubscriptionSync, InvoiceCollection, Relay, Notice, Credit)
