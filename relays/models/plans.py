@@ -6,6 +6,8 @@ from django.core.validators import MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Q
 
+from caravel.core.db.indexes import unique_reference
+
 
 class PlanQuerySet(models.QuerySet["Plan"]):
     def paid(self) -> Self:
@@ -33,7 +35,6 @@ class Plan(models.Model):
     livekit = models.BooleanField(default=False)
     stripe_price_id = models.CharField(
         max_length=255,
-        unique=True,
         null=True,
         blank=True,
         help_text="Stripe Price of the plan; set by `stripe_setup`.",
@@ -54,6 +55,7 @@ class Plan(models.Model):
                 condition=Q(amount_cents__gt=0) | Q(stripe_price_id=None),
                 name="plan_free_has_no_price",
             ),
+            unique_reference("stripe_price_id", name="plan_price_once"),
         ]
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from django.db.models.functions import Upper
 from django.utils import timezone
 
 from caravel.core.db.encrypted_text import EncryptedTextField
-from caravel.core.db.indexes import unusual
+from caravel.core.db.indexes import unique_reference, unusual
 from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub, parse_pubkey, short_npub
@@ -98,12 +98,8 @@ class Tenant(models.Model):
         default="",
         help_text="Relays on which the wallet receives requests.",
     )
-    stripe_customer_id = models.CharField(
-        max_length=255, unique=True, null=True, blank=True
-    )
-    stripe_subscription_id = models.CharField(
-        max_length=255, unique=True, null=True, blank=True
-    )
+    stripe_customer_id = models.CharField(max_length=255, null=True, blank=True)
+    stripe_subscription_id = models.CharField(max_length=255, null=True, blank=True)
     past_due_at = models.DateTimeField(
         null=True,
         blank=True,
@@ -143,6 +139,8 @@ class Tenant(models.Model):
                 condition=models.Q(pubkey__regex=r"^[0-9a-f]{64}$"),
                 name="tenant_pubkey_is_hex",
             ),
+            unique_reference("stripe_customer_id", name="tenant_customer_once"),
+            unique_reference("stripe_subscription_id", name="tenant_subscription_once"),
         ]
         indexes = [
             models.Index(fields=["created_at"], name="tenants_by_age"),
