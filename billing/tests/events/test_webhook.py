@@ -135,7 +135,7 @@ def test_both_secrets_are_accepted_while_rolling(deliver, wake_ups, settings):
         ({"body": "{}"}, 400, "event-invalid"),
         ({"body": "null"}, 400, "event-invalid"),
         ({"body": "[" * 100_000}, 400, "event-invalid"),
-        ({"event": {**EVENT, "pending": nested(64)}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "pending": nested(63)}}, 400, "event-invalid"),
         ({"event": {**EVENT, "pending": nested(700)}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": 1}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": "evt_\0"}}, 400, "event-invalid"),
@@ -180,8 +180,13 @@ def test_event_with_an_escaped_nul_is_stored(deliver, wake_ups):
     assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
 
 
-def test_event_as_deep_as_allowed_is_stored(deliver, wake_ups):
-    assert deliver({**EVENT, "pending": nested(60)}).status_code == 200
+@pytest.mark.parametrize(
+    "pending",
+    [nested(62), [{"x": []}] * 1_000, "[{" * 1_000],
+    ids=["deep", "wide", "text"],
+)
+def test_event_as_deep_as_allowed_is_stored(deliver, wake_ups, pending):
+    assert deliver({**EVENT, "pending": pending}).status_code == 200
 
 
 def test_response_is_json_for_any_accept_header(deliver, wake_ups):
@@ -238,6 +243,30 @@ def test_connection_that_dies_is_replaced_and_the_event_stored():
 
     assert StripeEvent.objects.count() == 1
     assert backend() != died
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("t={t},v1={wrong},v0={wrong},v1={right}", 200),
+        ("v1={right},t={t}", 200),
+        ("t={t},v0={right}", 400),
+        ("t={t},v1={wrong},v1={wrong}", 400),
+        ("t={t}", 400),
+        ("v1={right}", 400),
+    ],
+)
+def test_one_of_several_signatures_suffices_if_its_scheme_is_known(
+    deliver, wake_ups, header, status
+):
+    body = json.dumps(EVENT)
+    signature = signed(EVENT)["signature"]
+    time_, right = (part.partition("=")[2] for part in signature.split(","))
+    header = header.format(t=time_, right=right, wrong="0" * 64)
+
+    answer = deliver(body=body, **{"Stripe-Signature": header})
+
+    assert answer.status_code == status
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
