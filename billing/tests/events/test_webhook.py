@@ -232,6 +232,7 @@ def test_connection_that_dies_is_replaced_and_the_event_stored():
             cursor.execute("SELECT pg_backend_pid()")
             return cursor.fetchone()[0]
 
+    record_event(**signed({**EVENT, "id": "evt_0"}))
     died = backend()
     with psycopg.connect(**_parameters()) as other:
         other.execute("SELECT pg_terminate_backend(%s, 60000)", [died])
@@ -241,8 +242,34 @@ def test_connection_that_dies_is_replaced_and_the_event_stored():
     wrapper.health_check_done = True
     assert record_event(**signed(EVENT)) == "evt_1"
 
-    assert StripeEvent.objects.count() == 1
+    assert StripeEvent.objects.count() == 2
     assert backend() != died
+
+
+def test_event_is_stored_after_a_migration_that_ran_meanwhile():
+    record_event(**signed(EVENT))
+    # PostgreSQL alters no table before.
+    connection.check_constraints()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE billing_stripeevent"
+            " ADD COLUMN new text NOT NULL DEFAULT '', ALTER COLUMN type TYPE text"
+        )
+    record_event(**signed({**EVENT, "id": "evt_2"}))
+
+    assert StripeEvent.objects.filter(type=EVENT["type"]).count() == 2
+
+
+def test_statement_that_stores_an_event_is_parsed_once():
+    for number in range(3):
+        record_event(**signed({**EVENT, "id": f"evt_{number}"}))
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_prepared_statements"
+            " WHERE statement LIKE 'INSERT INTO %billing_stripeevent%'"
+        )
+        assert cursor.fetchone() == (1,)
 
 
 @pytest.mark.parametrize(
