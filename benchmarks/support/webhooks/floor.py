@@ -1,7 +1,8 @@
 """The floor: the least that Django can do with a webhook before it answers.
 
-The signature is verified by stripe-python, the JSON parsed, one row inserted. There is
-no middleware, no check of what the event contains, and nobody processes it.
+The signature is verified by stripe-python, the JSON parsed, one row inserted by
+Django's cursor. There is no middleware, no check of what the event contains, and nobody
+processes it.
 """
 
 import json

@@ -2,11 +2,10 @@
 
 import json
 import re
-from itertools import chain
 from typing import Any
 
-import stripe
 from django.conf import settings
+from stripe import SignatureVerificationError, WebhookSignature
 
 from billing.exceptions import InvalidEvent, InvalidSignature
 
@@ -15,6 +14,7 @@ _MAX_TIMESTAMP = 2**32
 #: Levels of an event's JSON; Stripe's have about a dozen. Python reads several hundred,
 #: but fewer the deeper it is itself: a task could not read what the web has stored.
 _MAX_DEPTH = 64
+_CONTAINERS = (dict, list)
 #: Seconds for which a signature is valid.
 TOLERANCE = 300
 
@@ -40,10 +40,8 @@ def _text(body: bytes) -> str:
 
 def _is_signed(text: str, signature: str, secret: str) -> bool:
     try:
-        return bool(
-            stripe.WebhookSignature.verify_header(text, signature, secret, TOLERANCE)
-        )
-    except (stripe.SignatureVerificationError, ValueError, TypeError):
+        return bool(WebhookSignature.verify_header(text, signature, secret, TOLERANCE))
+    except (SignatureVerificationError, ValueError, TypeError):
         # ValueError and TypeError: the SDK does not handle malformed headers.
         return False
 
@@ -70,10 +68,12 @@ def parse_event(text: str) -> dict[str, Any]:
 def _is_flat_enough(value: Any) -> bool:
     level: list[Any] = [value]
     for _ in range(_MAX_DEPTH - 1):
-        children = chain.from_iterable(
-            each.values() if isinstance(each, dict) else each for each in level
-        )
-        level = [child for child in children if isinstance(child, dict | list)]
+        level = [
+            child
+            for each in level
+            for child in (each.values() if isinstance(each, dict) else each)
+            if isinstance(child, _CONTAINERS)
+        ]
         if not level:
             return True
     return False

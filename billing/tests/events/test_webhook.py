@@ -135,7 +135,7 @@ def test_both_secrets_are_accepted_while_rolling(deliver, wake_ups, settings):
         ({"body": "{}"}, 400, "event-invalid"),
         ({"body": "null"}, 400, "event-invalid"),
         ({"body": "[" * 100_000}, 400, "event-invalid"),
-        ({"event": {**EVENT, "pending": nested(64)}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "pending": nested(63)}}, 400, "event-invalid"),
         ({"event": {**EVENT, "pending": nested(700)}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": 1}}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": "evt_\0"}}, 400, "event-invalid"),
@@ -180,8 +180,13 @@ def test_event_with_an_escaped_nul_is_stored(deliver, wake_ups):
     assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
 
 
-def test_event_as_deep_as_allowed_is_stored(deliver, wake_ups):
-    assert deliver({**EVENT, "pending": nested(60)}).status_code == 200
+@pytest.mark.parametrize(
+    "pending",
+    [nested(62), [{"x": []}] * 1_000, "[{" * 1_000],
+    ids=["deep", "wide", "text"],
+)
+def test_event_as_deep_as_allowed_is_stored(deliver, wake_ups, pending):
+    assert deliver({**EVENT, "pending": pending}).status_code == 200
 
 
 def test_response_is_json_for_any_accept_header(deliver, wake_ups):
@@ -227,6 +232,7 @@ def test_connection_that_dies_is_replaced_and_the_event_stored():
             cursor.execute("SELECT pg_backend_pid()")
             return cursor.fetchone()[0]
 
+    record_event(**signed({**EVENT, "id": "evt_0"}))
     died = backend()
     with psycopg.connect(**_parameters()) as other:
         other.execute("SELECT pg_terminate_backend(%s, 60000)", [died])
@@ -236,8 +242,58 @@ def test_connection_that_dies_is_replaced_and_the_event_stored():
     wrapper.health_check_done = True
     assert record_event(**signed(EVENT)) == "evt_1"
 
-    assert StripeEvent.objects.count() == 1
+    assert StripeEvent.objects.count() == 2
     assert backend() != died
+
+
+def test_event_is_stored_after_a_migration_that_ran_meanwhile():
+    record_event(**signed(EVENT))
+    # PostgreSQL alters no table before.
+    connection.check_constraints()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE billing_stripeevent"
+            " ADD COLUMN new text NOT NULL DEFAULT '', ALTER COLUMN type TYPE text"
+        )
+    record_event(**signed({**EVENT, "id": "evt_2"}))
+
+    assert StripeEvent.objects.filter(type=EVENT["type"]).count() == 2
+
+
+def test_statement_that_stores_an_event_is_parsed_once():
+    for number in range(3):
+        record_event(**signed({**EVENT, "id": f"evt_{number}"}))
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_prepared_statements"
+            " WHERE statement LIKE 'INSERT INTO %billing_stripeevent%'"
+        )
+        assert cursor.fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("t={t},v1={wrong},v0={wrong},v1={right}", 200),
+        ("v1={right},t={t}", 200),
+        ("t={t},v0={right}", 400),
+        ("t={t},v1={wrong},v1={wrong}", 400),
+        ("t={t}", 400),
+        ("v1={right}", 400),
+    ],
+)
+def test_one_of_several_signatures_suffices_if_its_scheme_is_known(
+    deliver, wake_ups, header, status
+):
+    body = json.dumps(EVENT)
+    signature = signed(EVENT)["signature"]
+    time_, right = (part.partition("=")[2] for part in signature.split(","))
+    header = header.format(t=time_, right=right, wrong="0" * 64)
+
+    answer = deliver(body=body, **{"Stripe-Signature": header})
+
+    assert answer.status_code == status
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)

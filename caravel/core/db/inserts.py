@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from django.db import InterfaceError, OperationalError, connection, models
 from psycopg import sql
+
+from caravel.core.db.postgresql.base import DatabaseWrapper
 
 
 def insert_if_new(model: type[models.Model], values: Mapping[str, object]) -> bool:
@@ -13,7 +15,7 @@ def insert_if_new(model: type[models.Model], values: Mapping[str, object]) -> bo
 
     Columns without a value get the default of their field. If the connection dies, it
     is replaced and the statement repeated. Django's own methods insert within a
-    transaction: three round trips instead of one.
+    transaction, three round trips instead of one, and have each statement parsed.
     """
     statement, defaults = _statement(model, tuple(values))
     parameters = [*values.values(), *(default() for default in defaults)]
@@ -29,7 +31,7 @@ def insert_if_new(model: type[models.Model], values: Mapping[str, object]) -> bo
 
 
 def _execute(statement: str, parameters: list[Any]) -> bool:
-    with connection.cursor() as cursor:
+    with cast("DatabaseWrapper", connection).preparing_cursor() as cursor:
         cursor.execute(statement, parameters)
         return bool(cursor.rowcount)
 

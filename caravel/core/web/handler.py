@@ -1,10 +1,14 @@
 """WSGI handler that decodes every request as UTF-8."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.utils.http import parse_header_parameters
+
+# Few differ.
+_parse = lru_cache(maxsize=32)(parse_header_parameters)
 
 
 class Utf8Request(WSGIRequest):
@@ -14,8 +18,8 @@ class Utf8Request(WSGIRequest):
     # would be a decompression bomb; codecs that are not for text raise an exception
     # outside of any error handling.
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
-        content_type = meta.get("CONTENT_TYPE", "")
-        self.content_type, self.content_params = parse_header_parameters(content_type)
+        self.content_type, params = _parse(meta.get("CONTENT_TYPE", ""))
+        self.content_params = dict(params)
 
 
 class Utf8Handler(WSGIHandler):

@@ -28,6 +28,17 @@ def test_query_and_body_are_decoded_as_utf_8_despite_charset(encoding):
     assert parsed.data == {"name": "\xe9"}
 
 
+def test_parameters_of_a_content_type_belong_to_one_request():
+    environ = RequestFactory().get("/", CONTENT_TYPE="a/b; charset=utf-8").environ
+    changed, other = Utf8Request(environ), Utf8Request(environ)
+
+    assert changed.content_params
+    changed.content_params.clear()
+
+    assert other.content_params == {"charset": "utf-8"}
+    assert Utf8Request(environ).content_params == {"charset": "utf-8"}
+
+
 def test_compressed_body_is_not_decompressed():
     packed = zlib.compress(b'{"name": "' + b"x" * 1_000_000 + b'"}')
 

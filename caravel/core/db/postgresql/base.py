@@ -2,10 +2,11 @@
 
 import os
 import select
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import psycopg
 from django.db.backends.postgresql import base
+from django.db.backends.utils import CursorWrapper
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -24,6 +25,33 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return False
         is_silent = not _is_readable(connection.fileno())
         return is_silent or bool(super().is_usable())
+
+    def preparing_cursor(self) -> CursorWrapper:
+        """Return a cursor whose statements the server parses once per connection.
+
+        Their parameters are sent apart from their text. For statements that are run
+        often, and of which few differ.
+        """
+        self.close_if_health_check_failed()
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            cursor = _PreparingCursor(self.connection)
+            return cast("CursorWrapper", cast("Any", self)._prepare_cursor(cursor))
+
+
+class _PreparingCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """Cursor that switches preparing on only while it is used.
+
+    Else psycopg would count, and keep, the texts of all other statements, too.
+    """
+
+    def execute(self, *args: Any, **kwargs: Any) -> Self:
+        threshold = self.connection.prepare_threshold
+        self.connection.prepare_threshold = 0
+        try:
+            return super().execute(*args, **kwargs)
+        finally:
+            self.connection.prepare_threshold = threshold
 
 
 #: Pools of the parent process, kept: to delete one would wait for its threads.

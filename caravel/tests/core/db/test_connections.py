@@ -2,12 +2,15 @@
 
 import os
 import socket
+from typing import cast
 
 import pytest
 from celery.signals import task_postrun, task_prerun
-from django.db import OperationalError, connection, connections, transaction
+from django.db import DataError, OperationalError, connection, connections, transaction
+from django.db.backends.utils import CursorWrapper
 
 from caravel.celery import app
+from caravel.core.db.postgresql.base import DatabaseWrapper
 from caravel.core.db.transactions import NetworkInTransaction, release_connection
 from caravel.tests.support.celery_tasks import worker_fixup
 
@@ -63,6 +66,17 @@ def terminate(pid: int) -> None:
             cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     finally:
         other.close()
+
+
+def preparing_cursor() -> CursorWrapper:
+    return cast("DatabaseWrapper", connection).preparing_cursor()
+
+
+def prepared() -> list[str]:
+    """Return the statements that the server has parsed for this connection."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements")
+        return [statement for (statement,) in cursor.fetchall()]
 
 
 def test_connection_is_kept_over_calls_and_tasks(task):
@@ -149,6 +163,63 @@ def test_closed_connection_is_not_usable():
 
     assert not connection.is_usable()
     connection.close()
+
+
+def test_preparing_cursor_has_a_statement_parsed_once_per_connection():
+    for number in (1, 2):
+        with preparing_cursor() as cursor:
+            cursor.execute("SELECT %s::int", [number])
+            assert cursor.fetchall() == [(number,)]
+    first = prepared()
+    connection.close()
+
+    assert (first, prepared()) == (["SELECT $1::int"], [])
+
+
+def test_preparing_cursor_leaves_the_statements_of_others_alone():
+    with preparing_cursor() as cursor:
+        cursor.execute("SELECT 1")
+    for _ in range(10):
+        backend()
+
+    assert prepared() == ["SELECT 1"]
+    assert connection.connection.prepare_threshold is None
+
+
+def test_failure_of_a_prepared_statement_is_one_of_django_and_leaves_it_usable():
+    def divide(number):
+        with preparing_cursor() as cursor:
+            cursor.execute("SELECT 6 / %s::int", [number])
+            return cursor.fetchone()[0]
+
+    for _ in range(2):
+        with pytest.raises(DataError):
+            divide(0)
+
+        assert divide(3) == 2
+
+
+def test_prepared_statement_is_usable_after_the_rollback_of_its_transaction():
+    def one():
+        with preparing_cursor() as cursor:
+            cursor.execute("SELECT 1")
+            return cursor.fetchone()[0]
+
+    with transaction.atomic():
+        one()
+        transaction.set_rollback(True)
+
+    assert one() == 1
+
+
+def test_preparing_cursor_replaces_a_connection_that_ended():
+    first = backend()
+    release_connection()
+    terminate(first)
+
+    with preparing_cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        assert cursor.fetchone()[0] != first
 
 
 def test_threads_of_worker_without_pool_keep_no_connections(fixup, monkeypatch):
