@@ -12,7 +12,6 @@ In between a thread that opened a file could get that number, and lose the file.
 
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -72,7 +71,7 @@ class _Follower:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._offset_ns, self._next_read = 0, 0.0
         self._read()
         # Imported by followers only, as it takes long.
         with _without("pytest"):
@@ -84,13 +83,10 @@ class _Follower:
         time.time()
         travellers: list[Any] = time_machine.traveller_stack
         travellers[-1] = self
-        # Another thread may hold the lock during a fork.
-        os.register_at_fork(after_in_child=self._renew_lock)
 
     def time_ns(self) -> int:
         """Return the time; time_machine calls this for all of Python's functions."""
-        # Without waiting: a signal's handler may interrupt the thread that reads.
-        if time.monotonic() >= self._next_read and self._lock.acquire(blocking=False):
+        if time.monotonic() >= self._next_read:
             try:
                 self._read()
             except UnreadableState:
@@ -98,17 +94,17 @@ class _Follower:
                 # rest.
                 traceback.print_exc()
                 os._exit(CLOCK_LOST)
-            finally:
-                self._lock.release()
         return self._real.time_ns() + self._offset_ns
 
     def _read(self) -> None:
-        offset = read_offset(self._path)
-        self._offset_ns = offset // timedelta(microseconds=1) * 1_000
-        self._next_read = time.monotonic() + POLL_INTERVAL
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        # Each thread reads for itself. One that used the old offset while another reads
+        # would be months behind it after a jump; to wait for that one might take for
+        # ever, in a signal's handler or in a forked child.
+        next_read = time.monotonic() + POLL_INTERVAL
+        offset_ns = read_offset(self._path) // timedelta(microseconds=1) * 1_000
+        # Else another thread has begun to read later: its offset is newer.
+        if next_read >= self._next_read:
+            self._offset_ns, self._next_read = offset_ns, next_read
 
 
 @contextmanager

@@ -63,6 +63,33 @@ def test_process_and_its_forked_child_follow_the_clock(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
 
 
+# Prints after how many jumps threads that need the time at once are days apart.
+JUMPS = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from sandbox import clock
+clock.POLL_INTERVAL = 0
+path = Path(sys.argv[1])
+clock.follow(path)
+barrier = threading.Barrier(4)
+def read_time(_):
+    barrier.wait()
+    return time.time()
+lags = 0
+with ThreadPoolExecutor(4) as threads:
+    for day in range(1, 501):
+        clock.write_offset(path, day * 86_400)
+        times = list(threads.map(read_time, range(4)))
+        lags += max(times) - min(times) > 43_200
+print(lags)
+"""
+
+
+def test_no_thread_lags_while_another_reads_the_clock(tmp_path):
+    assert run_follower(JUMPS, tmp_path / "clock").stdout == "0\n"
+
+
 # As a forked Celery worker does with its database connection, again and again.
 CLOSES_TWICE = """
 import os, sys, time

@@ -63,6 +63,17 @@ def test_all_due_events_are_processed_and_no_others(wake_ups):
     }
 
 
+def test_event_from_a_host_whose_clock_is_ahead_does_not_wait_for_the_sweep(wake_ups):
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        clock.shift(0.5)
+        event = StripeEventFactory(type="unhandled")
+        clock.shift(-0.5)
+
+        process_due_events()
+
+    assert statuses() == {event.pk: "processed"}
+
+
 def test_event_is_processed_once_though_two_wake_ups_arrive(wake_ups, caplog):
     events(1)
 

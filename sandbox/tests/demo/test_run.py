@@ -56,6 +56,10 @@ from relays.models import Relay
 from relays.services.members import list_members
 print("members:", list_members(relay_id=Relay.objects.get().pk))
 """
+NEWEST_INVOICE = """
+SELECT state, outcome, last_error, next_attempt_at FROM billing_invoicecollection
+ORDER BY created_at DESC LIMIT 1
+"""
 PENDING = "SELECT request_event_id FROM lightning_nwcpayment WHERE state = 'pending'"
 
 
@@ -160,7 +164,7 @@ def pay_by_wallet(run: Run) -> None:
 
 
 def pay_by_hand(run: Run) -> None:
-    run.connect("refuses")
+    assert run.connect("refuses").startswith("Connected refuses")
     run.advance_a_month()
     run.wait_for("open", 1)
     payments = "SELECT count(*) FROM lightning_nwcpayment"
@@ -193,9 +197,13 @@ def assert_members_are_fetched(run: Run) -> None:
 def start_silent_payment(run: Run) -> None:
     """Charge the next invoice to a wallet that never replies."""
     run.control.post("wallets/slow/behaviour", kind="silent")
-    run.connect("slow")
+    assert run.connect("slow").startswith("Connected slow")
     run.advance_a_month()
-    wait_until(lambda: run.count_requests("slow", "pay_invoice"), "a request")
+    wait_until(
+        lambda: run.count_requests("slow", "pay_invoice"),
+        "a request",
+        details=lambda: run.query(NEWEST_INVOICE),
+    )
     assert run.query(PENDING)
 
 
