@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 from lightning.checks import missing_wallet_errors
 from lightning.models import NwcPayment
 from lightning.services import own_wallets
-from lightning.tasks import check_payment_hashes, run_nwc_payment
+from lightning.tasks import check_payment_hashes
 
 logger = structlog.get_logger(__name__)
 
@@ -24,7 +24,7 @@ def run_payment_on_create(
 ) -> None:
     if raw or not created:
         return
-    run_nwc_payment.delay_on_commit(instance.pk)
+    instance.send_on_commit()
 
 
 @worker_init.connect(dispatch_uid="lightning.wallets_present")

@@ -39,6 +39,8 @@ class NwcPayment(WorkItem):
     wallet first. As a work item it is due while its request or its node is missing.
     """
 
+    task_name = "lightning.tasks.run_nwc_payment"
+
     class State(models.TextChoices):
         PENDING = "pending"
         PAID = "paid"

@@ -99,7 +99,12 @@ class WorkItem(models.Model):
         self.next_attempt_at = self.enqueued_at = at = timezone.now()
         rows = type(self)._default_manager.filter(pk=self.pk)
         rows.update(next_attempt_at=at, enqueued_at=at)
+        self.send_on_commit(countdown=countdown)
+
+    def send_on_commit(self, *, countdown: int | None = None) -> None:
+        """Send the message of a row that was saved as enqueued, as `enqueue` does."""
         seconds = self.get_countdown() if countdown is None else countdown
+        at = self.enqueued_at
 
         # Not a partial: Django logs a failure with the callback's __qualname__.
         def send() -> None:
@@ -107,6 +112,7 @@ class WorkItem(models.Model):
                 self._send(seconds)
             except Exception:
                 # Neither the sweep nor the next change has to wait for this message.
+                rows = type(self)._default_manager.filter(pk=self.pk)
                 rows.filter(enqueued_at=at).update(enqueued_at=None)
                 raise
 

@@ -7,6 +7,7 @@ import pytest
 import time_machine
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from lightning.clients import nwc, nwc_info
 from lightning.exceptions import (
@@ -19,6 +20,7 @@ from lightning.exceptions import (
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices
 from lightning.services.live_payments import live_payment
+from lightning.services.payments import claim_unfinished
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import make_payment_request
@@ -126,7 +128,19 @@ def test_attempt_is_enqueued_on_commit(
     ):
         payment = start(payment_request)
 
-    send.assert_called_once_with((payment.pk,), {})
+    send.assert_called_once_with((payment.pk,), {}, countdown=0)
+
+
+def test_attempt_whose_message_was_not_sent_is_due_for_the_next_sweep(
+    payment_request, django_capture_on_commit_callbacks
+):
+    with (
+        patch.object(run_nwc_payment, "apply_async", side_effect=OperationalError),
+        django_capture_on_commit_callbacks(execute=True),
+    ):
+        payment = start(payment_request)
+
+    assert [payment.pk] in list(claim_unfinished())
 
 
 @pytest.mark.parametrize(
