@@ -80,6 +80,7 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
             collected = time.monotonic() - started
             _wait(lambda: _is_idle(stripe), timeout, "The end of all work")
             settled = time.monotonic() - started
+            stripe_requests = stripe.take_requests()
             cpu = running.cpu_seconds()
         after = _database_counts()
     ended = stores.measure()
@@ -90,7 +91,7 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
         collected=collected,
         settled=settled,
         draft_requests=draft_requests,
-        stripe_requests=stripe.take_requests(),
+        stripe_requests=stripe_requests,
         transactions=after[0] - before[0],
         connections=after[1] - before[1],
         api_p50=1_000 * callers.percentile(0.5),
