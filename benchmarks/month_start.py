@@ -75,6 +75,7 @@ def _report(month: "Month", *, quick: bool) -> int:
     results.add("faults", "not collected exactly once", len(month.faults), at_most=0)
     for line in month.faults[:10]:
         print(f"  {line}")
+    _print_requests(month)
     return results.finish()
 
 
@@ -107,6 +108,17 @@ def _add_costs(results: Results, month: "Month") -> None:
     for name, seconds in month.cpu.items():
         label = f"CPU time of {name}, per invoice"
         results.add(f"cpu_{name}", label, 1_000 * seconds / number, "ms")
+
+
+def _print_requests(month: "Month") -> None:
+    """Print the requests to Stripe per invoice, by endpoint and status."""
+    for period, counts in (
+        ("until the drafts are recorded", month.draft_requests),
+        ("from the finalizations on", month.stripe_requests),
+    ):
+        print(f"\nrequests to Stripe per invoice, {period}")
+        for name, count in counts.most_common():
+            print(f"  {count / month.invoices:8.3f}  {name}")
 
 
 def _add_growth(results: Results, month: "Month") -> None:

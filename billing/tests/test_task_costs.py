@@ -105,7 +105,7 @@ def test_event_on_an_invoice(invoice):
     cost = cost_of("process_stripe_event", event.pk)
 
     event.refresh_from_db()
-    assert event.outcome == "the invoice is draft: collection enqueued"
+    assert event.outcome == "collection enqueued"
     assert cost.connections == 0
     assert len(cost.statements) <= 7, cost.statements
 

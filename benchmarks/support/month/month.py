@@ -43,7 +43,9 @@ class Month:
     collected: float
     #: The same until there is nothing left to do.
     settled: float
-    stripe_requests: dict[str, int]
+    #: By endpoint and status, until all work on drafts is done, and since.
+    draft_requests: Counter[str]
+    stripe_requests: Counter[str]
     transactions: int
     connections: int
     #: Milliseconds within which answers of the API came.
@@ -70,6 +72,7 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
         stripe = _Stripe()
         with calling(settings.APP_URL, payers) as callers:
             drafts = _renew(stripe, renewal_at, number, timeout)
+            draft_requests = stripe.take_requests()
             running.restart_clock()
             before, started = _database_counts(), time.monotonic()
             stripe.advance(_HOUR + 60)
@@ -77,6 +80,7 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
             collected = time.monotonic() - started
             _wait(lambda: _is_idle(stripe), timeout, "The end of all work")
             settled = time.monotonic() - started
+            stripe_requests = stripe.take_requests()
             cpu = running.cpu_seconds()
         after = _database_counts()
     ended = stores.measure()
@@ -86,7 +90,8 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
         drafts=drafts,
         collected=collected,
         settled=settled,
-        stripe_requests=stripe.requests,
+        draft_requests=draft_requests,
+        stripe_requests=stripe_requests,
         transactions=after[0] - before[0],
         connections=after[1] - before[1],
         api_p50=1_000 * callers.percentile(0.5),
@@ -107,8 +112,6 @@ def _renew(stripe: "_Stripe", renewal_at: int, number: int, timeout: float) -> f
     drafts = InvoiceCollection.objects.exclude(state=State.CLOSED)
     _wait(lambda: drafts.count() >= number, timeout, "The recording of all drafts")
     _wait(lambda: _is_idle(stripe), timeout, "The end of all work on drafts")
-    stripe.count_requests()
-    stripe.requests.clear()
     return time.monotonic() - started
 
 
@@ -166,7 +169,7 @@ class _Stripe:
 
     def __init__(self) -> None:
         self._session = requests.Session()
-        self.requests: Counter[str] = Counter()
+        self._requests: Counter[str] = Counter()
         self._call("POST", "settings", latency=_LATENCY, rate_limit=_RATE_LIMIT)
 
     def now(self) -> int:
@@ -180,10 +183,16 @@ class _Stripe:
 
     def count_requests(self) -> None:
         """Count the requests to the API since the last time, by method and path."""
-        for entry in self._call("GET", "requests")["data"]:
+        # Deleted as they are read: none is missed in between.
+        for entry in self._call("DELETE", "requests")["data"]:
             name = f"{entry['method']} {_general(entry['path'])} {entry['status']}"
-            self.requests[name] += 1
-        self._call("DELETE", "requests")
+            self._requests[name] += 1
+
+    def take_requests(self) -> Counter[str]:
+        """Return the counts since this was last called."""
+        self.count_requests()
+        taken, self._requests = self._requests, Counter()
+        return taken
 
     def _call(self, method: str, path: str, **fields: object) -> Any:
         url = f"{settings.STRIPE_API_BASE}/_sandbox/{path}"

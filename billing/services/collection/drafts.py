@@ -10,11 +10,14 @@ from billing.clients.stripe.errors import StripeRefused
 from billing.clients.stripe.types import to_datetime
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import REREAD, Step, Wait
+from billing.services.collection.undecided import is_of_current
 from billing.services.credits.posting import post_credits
 from billing.services.credits.recredit import request_recredit
 from billing.services.dunning.stuck_drafts import record_refusal
 from billing.services.invoices.holds import scheduled_at
+from billing.services.invoices.records import enqueue_collection, record_invoice
 from billing.services.stripe_writes import cancellations
+from tenants.models import Tenant
 
 Hold = InvoiceCollection.Hold
 State = InvoiceCollection.State
@@ -49,6 +52,34 @@ def finalize_draft(
             raise
         # Stripe or another worker has just finalized it.
     return REREAD
+
+
+def record_new(invoice: Invoice, tenant: Tenant) -> InvoiceCollection | None:
+    """Record an invoice that was unknown, and enqueue its collection.
+
+    Not of a renewal's draft, which only waits: until Stripe should have finalized it,
+    nothing is due. Returns None if the invoice is not for relays of this tenant.
+    """
+    with transaction.atomic(savepoint=False):
+        collection = record_invoice(invoice=invoice, tenant=tenant)
+        if collection and not _wait_for_stripe(collection, invoice):
+            enqueue_collection(invoice_id=collection.pk)
+    return collection
+
+
+def _wait_for_stripe(collection: InvoiceCollection, invoice: Invoice) -> bool:
+    """Let a new draft of the current subscription wait; False if more may be due."""
+    is_new = not collection.outcome and collection.enqueued_at is None
+    is_plain = collection.stripe_status == Status.DRAFT and not collection.hold
+    if not is_new or not is_plain or invoice.billing_reason != "subscription_cycle":
+        return False
+    waiting = _wait_for_others(collection, invoice)
+    if waiting is None or not is_of_current(collection):
+        return False
+    InvoiceCollection.objects.filter(pk=collection.pk).update(
+        outcome=waiting.reason, next_attempt_at=waiting.until
+    )
+    return True
 
 
 def wait_for_late_credit(

@@ -158,7 +158,9 @@ def _applied_cents(
     marked_by = invoice.metadata.get(METADATA_KEY)
     if invoice.status != "paid" or marked_by != payment.payment_hash:
         return None
-    payments = stripe.invoices.list_payments(invoice.id)
+    payments = invoice.payments
+    if payments is None:
+        payments = tuple(stripe.invoices.list_payments(invoice.id))
     by_card = sum(
         each.amount_paid for each in payments if each.status == "paid" and each.intent
     )

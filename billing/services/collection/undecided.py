@@ -24,10 +24,7 @@ def wait_for_sync(
 
     A person may have duplicated it: most of such an invoice will be credited.
     """
-    subscription = collection.stripe_subscription_id
-    tenants = Tenant.objects.filter(pk=collection.tenant_id)
-    is_current = tenants.filter(stripe_subscription_id=subscription).exists()
-    if is_current or has_ended(subscription):
+    if is_of_current(collection) or has_ended(collection.stripe_subscription_id):
         return None
     interval = _RECHECK_INTERVAL
     if _was_left_by_sync(collection):
@@ -42,6 +39,13 @@ def wait_for_sync(
         "Waiting for the sync to keep or end the subscription",
         timezone.now() + interval,
     )
+
+
+def is_of_current(collection: InvoiceCollection) -> bool:
+    """Return whether an invoice is of its tenant's current subscription."""
+    subscription = collection.stripe_subscription_id
+    tenants = Tenant.objects.filter(pk=collection.tenant_id)
+    return tenants.filter(stripe_subscription_id=subscription).exists()
 
 
 def _was_left_by_sync(collection: InvoiceCollection) -> bool:

@@ -1,13 +1,18 @@
 """Handles events on invoices, and the deletion of customers."""
 
+from typing import Any
+
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
+from billing.services.collection.drafts import record_new
+from billing.services.collection.settlements import METADATA_KEY
 from billing.services.credits.recredit import request_recredit
 from billing.services.customers.customer import is_gone
 from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.invoices.records import (
+    enqueue_collection,
     is_collected,
     record_and_enqueue,
     record_invoice,
@@ -21,10 +26,32 @@ from tenants.models import Tenant
 _CHANGED_BY_REFUSAL = {"last_finalization_error", "automatically_finalizes_at"}
 
 
+def invoice_created(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Record the invoice; collect it, unless Stripe will finalize it first."""
+    invoice_id = str(event.data["object"]["id"])
+    if _is_recorded(invoice_id, tenant):
+        return lambda: _enqueue(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
+    return lambda: _describe(record_new(invoice, tenant), "recorded")
+
+
+def invoice_finalized(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
+    """Enqueue the invoice's collection, which reads it; record an unknown one here.
+
+    That suffices, since a finalized invoice suspends nobody for days.
+    """
+    invoice_id = str(event.data["object"]["id"])
+    if _is_recorded(invoice_id, tenant):
+        return lambda: _enqueue(invoice_id)
+    return _read_invoice(stripe, invoice_id, tenant)
+
+
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Store the current state of the invoice, and enqueue its collection.
 
-    The events of a payment arrive after it was booked: they change nothing any more.
+    It is read at once, since its debt may have ended: nobody is to be suspended for it
+    while the collection waits for its turn. The events of a payment arrive after it was
+    booked: they change nothing any more.
     """
     invoice_id = str(event.data["object"]["id"])
     if is_collected(invoice_id):
@@ -52,9 +79,16 @@ def _read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Effect:
 
 
 def invoice_updated(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Store the invoice; collect it unless only a refused finalization changed it."""
-    changed = set(event.data.get("previous_attributes") or {})
-    if changed <= _CHANGED_BY_REFUSAL and _is_refused(event):
+    """Store the invoice; collect it unless only a refused finalization changed it.
+
+    A new status has an event of its own, and our mark is followed by a payment.
+    """
+    previous = event.data.get("previous_attributes") or {}
+    if "status" in previous:
+        return no_effect("its new status has its own event")
+    if _is_our_mark(previous):
+        return no_effect("marked by us")
+    if previous.keys() <= _CHANGED_BY_REFUSAL and _is_refused(event):
         return _record_only(stripe, event, tenant)
     return invoice_changed(stripe, event, tenant)
 
@@ -85,6 +119,16 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     if not is_gone(stripe, customer):
         return no_effect("the customer exists")
     return lambda: recreate_customer(tenant, customer)
+
+
+def _is_recorded(invoice_id: str, tenant: Tenant) -> bool:
+    return InvoiceCollection.objects.filter(pk=invoice_id, tenant=tenant).exists()
+
+
+def _is_our_mark(previous: dict[str, Any]) -> bool:
+    """Return whether only the payment hash of a Lightning payment was added."""
+    metadata = previous.get("metadata")
+    return previous.keys() == {"metadata"} and metadata == {METADATA_KEY: None}
 
 
 def _is_refused(event: StripeEvent) -> bool:
@@ -119,11 +163,22 @@ def _recredit_and(
     return outcome
 
 
+def _enqueue(invoice_id: str) -> str:
+    if is_collected(invoice_id):
+        return "collected already"
+    enqueue_collection(invoice_id=invoice_id)
+    return "collection enqueued"
+
+
 def _record_invoice(invoice: Invoice, tenant: Tenant, since: int) -> str:
     collection = record_and_enqueue(invoice, tenant, since=since)
+    return _describe(collection, "collection enqueued")
+
+
+def _describe(collection: InvoiceCollection | None, outcome: str) -> str:
     if collection is None:
         return "not an invoice of one of our subscriptions"
-    return f"the invoice is {collection.stripe_status}: collection enqueued"
+    return f"the invoice is {collection.stripe_status}: {outcome}"
 
 
 def _end_grace(invoice_id: str) -> str:

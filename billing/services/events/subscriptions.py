@@ -1,5 +1,7 @@
 """Handles events on subscriptions."""
 
+from typing import Any
+
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import StripeEvent
 from billing.services.customers.customer import is_gone
@@ -15,6 +17,9 @@ from billing.services.subscriptions.terms import Terms, read_terms, store_terms
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
+#: Fields of an item that each renewal changes.
+_PERIOD_FIELDS = {"current_period_start", "current_period_end", "billed_until"}
+
 
 def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Act on the state at Stripe of the tenant's current subscription.
@@ -24,6 +29,8 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
     subscription_id = str(event.data["object"]["id"])
     if subscription_id != tenant.stripe_subscription_id:
         return no_effect(EndReason.NOT_CURRENT)
+    if _is_only_renewed(event):
+        return no_effect("only its period has changed")
     subscription = stripe.subscriptions.get(subscription_id)
     if not is_inactive(subscription):
         terms = read_terms(stripe, tenant.pk, subscription)
@@ -42,6 +49,32 @@ def subscription_created(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
     if str(event.data["object"]["id"]) == tenant.stripe_subscription_id:
         return no_effect("the current subscription")
     return lambda: _enqueue_sync(tenant)
+
+
+def _is_only_renewed(event: StripeEvent) -> bool:
+    """Return whether nothing has changed but the period and the latest invoice.
+
+    The invoice has events of its own, and what else has changed since has others.
+    """
+    previous = event.data.get("previous_attributes") or {}
+    if not previous or not previous.keys() <= {"items", "latest_invoice"}:
+        return False
+    if "items" not in previous:
+        return True
+    items = _items_without_period(event.data["object"].get("items"))
+    return items is not None and items == _items_without_period(previous["items"])
+
+
+def _items_without_period(items: Any) -> list[dict[str, Any]] | None:
+    """Return an event's list of items without their periods; None if it is unusual."""
+    if not isinstance(items, dict) or items.get("has_more"):
+        return None
+    found = items.get("data")
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        return None
+    return [
+        {name: item[name] for name in item.keys() - _PERIOD_FIELDS} for item in found
+    ]
 
 
 def _handle_end(tenant: Tenant, subscription: Subscription) -> str:

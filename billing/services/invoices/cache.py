@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line
 from billing.clients.stripe.errors import StripeNotExecuted, StripeUnavailable
-from billing.clients.stripe.types import PaymentIntent
+from billing.clients.stripe.types import InvoicePayment, PaymentIntent
 from caravel.core import cache
 
 logger = structlog.get_logger(__name__)
@@ -27,7 +27,9 @@ _STALE_TTL = 3600
 #: Part of the key: a version of Caravel that reads other fields ignores these entries.
 _SCHEMA_HASH = sha256(
     ",".join(
-        field.name for cls in (Invoice, Line, PaymentIntent) for field in fields(cls)
+        field.name
+        for cls in (Invoice, InvoicePayment, Line, PaymentIntent)
+        for field in fields(cls)
     ).encode()
 ).hexdigest()[:12]
 
@@ -89,10 +91,13 @@ def _deserialize(entry: dict[str, Any]) -> CachedInvoices:
 
 def _deserialize_invoice(values: dict[str, Any]) -> Invoice:
     lines = tuple(Line(**line) for line in values["lines"])
-    intents = values["intents"]
+    intents, payments = values["intents"], values["payments"]
     if intents is not None:
         intents = tuple(PaymentIntent(**intent) for intent in intents)
-    return Invoice(**{**values, "lines": lines, "intents": intents})
+    if payments is not None:
+        payments = tuple(InvoicePayment(**payment) for payment in payments)
+    lists = {"lines": lines, "intents": intents, "payments": payments}
+    return Invoice(**{**values, **lists})
 
 
 def _fetched_at(entry: dict[str, Any]) -> datetime:

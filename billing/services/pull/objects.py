@@ -5,11 +5,8 @@ from functools import partial
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection
-from billing.services.invoices.records import (
-    enqueue_collection,
-    matches,
-    record_and_enqueue,
-)
+from billing.services.collection.drafts import record_new
+from billing.services.invoices.records import enqueue_collection, matches
 from billing.services.pull.cursors import Window, read_new
 from billing.services.reversals.discover import discover_reversals
 from tenants.models import Tenant
@@ -45,7 +42,7 @@ def _discover_invoices(stripe: Stripe, window: Window) -> None:
         stored = rows.get(invoice.id)
         tenant = tenants.get(invoice.customer) or tenants.get(invoice.tenant_pubkey)
         if stored is None and tenant:
-            record_and_enqueue(invoice, tenant)
+            record_new(invoice, tenant)
         elif stored and not matches(stored, invoice):
             enqueue_collection(invoice_id=stored.pk)
 

@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from billing.clients.stripe.types import read_invoice
 from billing.models import InvoiceCollection, StripeCursor, StripeEvent
-from billing.services.invoices.records import record_and_enqueue, record_invoice
+from billing.services.collection.drafts import record_new
+from billing.services.invoices.records import record_invoice
 from billing.services.pull import objects
 from billing.services.pull.events import pull_events
 from billing.services.pull.objects import discover_objects
@@ -163,14 +164,14 @@ def test_discovery_takes_one_request_for_a_hundred_invoices(
 def test_discovery_never_replaces_a_newer_state(sandbox, subscriber, monkeypatch):
     """A webhook is processed between the answer of the list and its recording."""
     InvoiceCollection.objects.all().delete()
-    record = record_and_enqueue
+    record = record_new
 
     def finalize_first(invoice, tenant):
         newer = sandbox.client().v1.invoices.finalize_invoice(invoice.id)
         record_invoice(invoice=read_invoice(newer), tenant=tenant)
         record(invoice, tenant)
 
-    monkeypatch.setattr(objects, "record_and_enqueue", finalize_first)
+    monkeypatch.setattr(objects, "record_new", finalize_first)
 
     discover_objects()
 

@@ -19,6 +19,13 @@ class RequestLog:
         with self._lock:
             self._entries.append(entry)
 
+    def clear(self) -> list[dict[str, Any]]:
+        """Delete all entries and return them, oldest first."""
+        with self._lock:
+            entries = [*self._entries]
+            self._entries.clear()
+        return entries
+
     def list(
         self, method: str | None = None, path: str | None = None
     ) -> list[dict[str, Any]]:
@@ -31,8 +38,3 @@ class RequestLog:
             if (method is None or entry["method"] == method.upper())
             and (path is None or path in entry["path"])
         ]
-
-    def clear(self) -> None:
-        """Delete all entries."""
-        with self._lock:
-            self._entries.clear()

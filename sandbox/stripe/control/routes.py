@@ -50,8 +50,7 @@ def list_requests(app: StripeApp, fields: Fields) -> Any:
 
 
 def clear_requests(app: StripeApp, fields: Fields) -> Any:
-    app.log.clear()
-    return {"data": []}
+    return {"data": app.log.clear()}
 
 
 def clock(app: StripeApp, fields: Fields) -> Any:

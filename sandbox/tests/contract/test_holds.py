@@ -242,6 +242,49 @@ def test_removed_metadata_is_in_previous_attributes(account, price):
     assert event.data.previous_attributes.metadata.tenant_pubkey == "ab" * 32
 
 
+def test_added_metadata_is_null_in_previous_attributes(account, price):
+    subscription = contract_builders.subscription(account, price)
+    invoice = contract_builders.first_invoice(account, subscription)
+    account.api.v1.invoices.update(invoice.id, {"metadata": {"added": "x"}})
+
+    event = event_about(account, "invoice.updated", invoice.id)
+
+    assert event.data.previous_attributes.to_dict() == {"metadata": {"added": None}}
+
+
+def test_each_new_status_of_an_invoice_has_an_event_of_its_own(account, price):
+    paid, voided, written_off = (
+        contract_builders.first_invoice(
+            account, contract_builders.subscription(account, price)
+        )
+        for _ in range(3)
+    )
+    account.api.v1.invoices.pay(paid.id, {"paid_out_of_band": True})
+    account.api.v1.invoices.void_invoice(voided.id)
+    account.api.v1.invoices.mark_uncollectible(written_off.id)
+
+    assert event_about(account, "invoice.finalized", paid.id)
+    assert event_about(account, "invoice.paid", paid.id)
+    assert event_about(account, "invoice.voided", voided.id)
+    assert event_about(account, "invoice.marked_uncollectible", written_off.id)
+
+
+def test_a_renewal_changes_the_periods_and_the_latest_invoice(account, price):
+    subscription = contract_builders.subscription(account, price)
+    contract_builders.first_invoice(account, subscription)
+    end = subscription.items.data[0].current_period_end
+
+    account.advance(end - account.now() + 60)
+
+    event = event_about(account, "customer.subscription.updated", subscription.id)
+    data = event.data.to_dict(for_json=True)
+    previous = data["previous_attributes"]
+    [before], [after] = previous["items"]["data"], data["object"]["items"]["data"]
+    changed = {name for name in before if before[name] != after[name]}
+    assert previous.keys() == {"items", "latest_invoice"}
+    assert changed == {"current_period_start", "current_period_end", "billed_until"}
+
+
 def test_a_customer_can_have_two_subscriptions_to_a_price(account, price):
     first = contract_builders.subscription(account, price)
     payer = account.api.v1.customers.retrieve(first.customer)

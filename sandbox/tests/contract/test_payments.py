@@ -71,6 +71,16 @@ def test_a_payment_out_of_band_leaves_no_paid_payment_intent(account, invoice):
     ]
 
 
+def test_the_answer_to_a_payment_can_include_all_payments(account, invoice):
+    paid = account.api.v1.invoices.pay(
+        invoice.id, {"paid_out_of_band": True, "expand": ["payments"]}
+    )
+
+    listed = account.api.v1.invoice_payments.list({"invoice": invoice.id}).data
+    assert not paid.payments.has_more
+    assert {each.id for each in paid.payments.data} == {each.id for each in listed}
+
+
 def test_a_declined_card_is_a_402_and_the_invoice_stays_open(account, payer, invoice):
     card = attach(account, payer, "pm_card_chargeCustomerFail")
 

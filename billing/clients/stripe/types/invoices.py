@@ -25,14 +25,28 @@ class PaymentIntent:
 
 
 @dataclass(frozen=True)
+class InvoicePayment:
+    """A payment of an invoice; `intent` is "" if it was made outside Stripe.
+
+    `amount_paid` is 0 until it is paid.
+    """
+
+    id: str
+    status: str
+    intent: str
+    amount_paid: int
+
+
+@dataclass(frozen=True)
 class Invoice:
     """An invoice. `lines` has the first ten; `has_more_lines` says if there are more.
 
     `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
     invoice without one. Only a retrieved invoice has `paid_off_stripe`, else 0, and
-    `intents`, else None: the PaymentIntents of its payments. `credited` is the sum of
-    its credit notes, and `credited_after_payment` the part of them that was given back.
-    `auto_advance` is None if Stripe does not say.
+    `intents`, else None: the PaymentIntents of its payments. `payments` is None as well
+    if it does not have all of them. `credited` is the sum of its credit notes, and
+    `credited_after_payment` the part of them that was given back. `auto_advance` is
+    None if Stripe does not say.
     """
 
     id: str
@@ -65,20 +79,8 @@ class Invoice:
     written_off_at: int | None = None
     written_off_reason: str = ""
     intents: tuple[PaymentIntent, ...] | None = None
+    payments: tuple[InvoicePayment, ...] | None = None
     credited_after_payment: int = 0
-
-
-@dataclass(frozen=True)
-class InvoicePayment:
-    """A payment of an invoice; `intent` is "" if it was made outside Stripe.
-
-    `amount_paid` is 0 until it is paid.
-    """
-
-    id: str
-    status: str
-    intent: str
-    amount_paid: int
 
 
 def read_invoice(found: Any) -> Invoice:
@@ -117,6 +119,7 @@ def read_invoice(found: Any) -> Invoice:
             found, "status_details", "uncollectible", "reason"
         ),
         intents=_intents(optional(found, "payments", "data")),
+        payments=_payments(optional(found, "payments")),
         credited_after_payment=found.post_payment_credit_notes_amount,
     )
 
@@ -149,6 +152,14 @@ def _intents(payments: Any) -> tuple[PaymentIntent, ...] | None:
     return tuple(
         read_payment_intent(each) for each in found if optional(each, "status")
     )
+
+
+def _payments(found: Any) -> tuple[InvoicePayment, ...] | None:
+    """Return an invoice's payments; None if they are not expanded, or not complete."""
+    # Without `has_more` there may be more.
+    if found is None or optional(found, "has_more") is not False:
+        return None
+    return tuple(map(read_invoice_payment, found.data))
 
 
 def _error_code(error: Any) -> str:

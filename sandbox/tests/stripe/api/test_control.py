@@ -249,6 +249,16 @@ def test_request_log_hides_card_numbers_and_keys(form):
         assert secret not in logged
 
 
+def test_deleted_requests_are_returned_once(stripe_sandbox, api):
+    control(stripe_sandbox, "DELETE", "requests")
+    builders.customer(api)
+
+    taken, again = (control(stripe_sandbox, "DELETE", "requests")[1] for _ in "12")
+
+    assert [each["path"] for each in taken["data"]] == ["/v1/customers"]
+    assert again == {"data": []}
+
+
 def test_request_log_keeps_long_numbers_that_are_no_cards(api, stripe_sandbox):
     builders.customer(api, metadata={"when": "1733000000000", "phone": "491711234567"})
 
