@@ -123,8 +123,6 @@ def _clear(tenant: Tenant) -> None:
         unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant)
         ids = list(unpaid.values_list("pk", flat=True))
         end_grace_now(tenant_id=tenant.pk, invoice_ids=ids)
-    # Last: changing a unique column blocks inserts that refer to the tenant, and such a
-    # transaction may hold an invoice that `end_grace_now` waits for.
     Tenant.objects.filter(pk=tenant.pk).update(stripe_subscription_id=None)
     refresh_payment_block(tenant_id=tenant.pk)
 
