@@ -115,7 +115,8 @@ def process_received(event: StripeEvent) -> None:
 def requeue_event(*, event_id: str) -> bool:
     """Make an event due again, also a processed one; return False if it is unknown.
 
-    Its effect is what the object's present state at Stripe asks for.
+    Its effect is what the object's present state at Stripe asks for, or none if the
+    handler leaves what has changed to another event (ADR 47).
     """
     now = timezone.now()
     return bool(
