@@ -52,7 +52,7 @@ def work(sandbox: Sandbox) -> None:
     while events := new_events(sandbox):
         for event in events:
             process(event)
-            _run_tasks()
+            run_tasks()
 
 
 def enqueued() -> list[str]:
@@ -68,7 +68,8 @@ def requests_of(sandbox: Sandbox, act: Callable[[], object]) -> Counter[str]:
     return Counter(_names(sandbox.requests()[before:]))
 
 
-def _run_tasks() -> None:
+def run_tasks() -> None:
+    """Collect what is enqueued, and have wallets pay, until nothing is left."""
     while invoices := enqueued():
         for invoice_id in invoices:
             collect_enqueued(invoice_id=invoice_id)
