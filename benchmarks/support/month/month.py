@@ -20,7 +20,12 @@ from benchmarks.support.month import processes
 from benchmarks.support.month.callers import calling
 from benchmarks.support.month.checks import find_faults
 from benchmarks.support.month.tenants import create
-from billing.models import InvoiceCollection, StripeEvent
+from billing.models import (
+    InvoiceCollection,
+    ReconciliationRun,
+    StripeEvent,
+    SubscriptionSync,
+)
 from sandbox.demo.readiness import wait_until, wait_until_ready
 from sandbox.demo.system import System
 
@@ -70,6 +75,10 @@ def measure(system: System, number: int, *, timeout: float) -> Month:
     with processes.running(system, system.var / "logs") as running:
         wait_until_ready(f"{settings.APP_URL}/readyz")
         stripe = _Stripe()
+        # The first reconciliation finds the invoices of the month before.
+        _wait(_is_reconciled, timeout, "The first reconciliation")
+        _wait(lambda: _is_idle(stripe), timeout, "The end of its syncs")
+        stripe.take_requests()
         with calling(settings.APP_URL, payers) as callers:
             drafts = _renew(stripe, renewal_at, number, timeout)
             draft_requests = stripe.take_requests()
@@ -137,8 +146,13 @@ def _is_idle(stripe: "_Stripe") -> bool:
     waiting = [
         StripeEvent.objects.received(),
         InvoiceCollection.objects.filter(enqueued_at__isnull=False),
+        SubscriptionSync.objects.stale(),
     ]
     return not stripe.pending_deliveries() and not any(map(_exists, waiting))
+
+
+def _is_reconciled() -> bool:
+    return ReconciliationRun.objects.filter(finished_at__isnull=False).exists()
 
 
 def _exists(rows: QuerySet[Any]) -> bool:
