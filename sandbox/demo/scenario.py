@@ -175,6 +175,16 @@ class Demo:
         params: Any = {"customer": tenant.customer, "status": status}
         return list(self.stripe.subscriptions.list(params).data)
 
+    def seconds_until_renewal(self, *tenants: DemoTenant) -> float:
+        """Return the time until the last of their subscriptions has renewed."""
+        ends = [
+            item.current_period_end
+            for tenant in tenants
+            for subscription in self.subscriptions(tenant)
+            for item in subscription["items"].data
+        ]
+        return max(ends) - timezone.now().timestamp()
+
     def count_missing_events(self) -> int:
         """Return the number of Stripe's events that Caravel has not received."""
         events = self.stripe.events.list({"limit": 100}).auto_paging_iter()

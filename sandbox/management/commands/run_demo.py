@@ -122,7 +122,9 @@ class Command(BaseCommand):
             "wallet whose replies get lost",
             prepare,
         )
-        self._wait("A month after the first invoices", days=23, hours=2)
+        # A calendar month, which has 28 to 31 days.
+        seconds = self.demo.seconds_until_renewal(ALICE, BOB, CAROL)
+        self._wait("A month after the first invoices", seconds=seconds, hours=2)
         paid = self._paid(2, ALICE, BOB, CAROL)
         self._wait("Stripe finalizes the renewals", paid, hours=2)
         self._check_rails(ALICE, "wallet", "card")
