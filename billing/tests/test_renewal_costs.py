@@ -8,8 +8,14 @@ from collections import Counter
 import pytest
 
 from billing.models import InvoiceCollection
-from billing.tests.support.collection import attach, collect, make_default
-from billing.tests.support.renewals import requests_of, skip_events, work
+from billing.tests.support.collection import attach, make_default
+from billing.tests.support.renewals import (
+    pay_first_invoice,
+    requests_of,
+    skip_events,
+    until_draft,
+    work,
+)
 from lightning.services.wallets import connect_wallet
 
 pytestmark = pytest.mark.django_db
@@ -25,10 +31,7 @@ CARDS = Counter({"GET customers": 1, "GET payment_methods": 1})
 @pytest.fixture
 def tenant(subscriber, sandbox, own_wallet, rates):
     """A tenant whose first invoice is paid."""
-    first = collect(subscriber)
-    sandbox.client().v1.invoices.pay(first.pk, {"paid_out_of_band": True})
-    assert collect(subscriber).state == "closed"
-    skip_events(sandbox)
+    pay_first_invoice(subscriber, sandbox)
     return subscriber
 
 
@@ -40,16 +43,10 @@ def renew(tenant, sandbox, clock):
     """
 
     def renew():
-        def until_draft():
-            clock.move(days=30, minutes=30)
-            work(sandbox)
-
-        def until_open():
-            clock.move(hours=1)
-            work(sandbox)
-
-        draft = requests_of(sandbox, until_draft)
-        finalized = requests_of(sandbox, until_open)
+        clock.move(seconds=until_draft(sandbox).total_seconds())
+        draft = requests_of(sandbox, lambda: work(sandbox))
+        clock.move(hours=1)
+        finalized = requests_of(sandbox, lambda: work(sandbox))
         return draft, finalized, InvoiceCollection.objects.latest("created_at")
 
     return renew

@@ -16,7 +16,13 @@ from billing.services.subscriptions.pauses import are_recorded
 from billing.services.subscriptions.terms import read_terms, stored_terms
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.collection import collect
-from billing.tests.support.renewals import new_events, process, run_tasks, skip_events
+from billing.tests.support.renewals import (
+    new_events,
+    process,
+    run_tasks,
+    skip_events,
+    until_draft,
+)
 from caravel.tests.support import search
 
 pytestmark = pytest.mark.django_db
@@ -59,7 +65,7 @@ class History:
         self._api.coupons.create({"id": "once", "percent_off": 10, "duration": "once"})
         if self._random.random() < 0.3:
             self._change_subscription()
-        self._pass(timedelta(days=30, minutes=30))
+        self._pass(until_draft(self._sandbox))
 
     def hold_draft(self):
         """Hold the renewal's draft after it was recorded."""

@@ -15,13 +15,15 @@ from billing.services.invoices.records import read_invoice
 from billing.tasks import collect_invoice as collect_task
 from billing.tasks import sweep_collections
 from billing.tests.factories import StripeEventFactory
-from billing.tests.support.collection import collect, pay_by_wallet
+from billing.tests.support.collection import pay_by_wallet
 from billing.tests.support.renewals import (
     enqueued,
     new_events,
+    pay_first_invoice,
     process,
     requests_of,
     skip_events,
+    until_draft,
 )
 from billing.tests.support.threads import in_threads
 from lightning.services.wallets import connect_wallet
@@ -48,17 +50,14 @@ def messages(monkeypatch):
 @pytest.fixture
 def tenant(subscriber, sandbox, own_wallet, rates):
     """A tenant without wallet and card whose first invoice is paid."""
-    first = collect(subscriber)
-    sandbox.client().v1.invoices.pay(first.pk, {"paid_out_of_band": True})
-    assert collect(subscriber).state == "closed"
-    skip_events(sandbox)
+    pay_first_invoice(subscriber, sandbox)
     return subscriber
 
 
 @pytest.fixture
 def draft_events(tenant, sandbox, clock):
     """The events of a renewal until its draft, by type."""
-    clock.move(days=30, minutes=30)
+    clock.move(seconds=until_draft(sandbox).total_seconds())
     return {event.type: event for event in new_events(sandbox)}
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
@@ -11,9 +12,11 @@ from billing.models import InvoiceCollection, StripeEvent
 from billing.services.collection.collect import collect_enqueued
 from billing.services.events.process import process_event
 from billing.tests.factories import StripeEventFactory
+from billing.tests.support.collection import collect
 from lightning.models import NwcPayment
 from lightning.tests.support.payments import run_payment
 from sandbox.stripe.client.testing import Sandbox
+from tenants.models import Tenant
 
 #: Requests of the test itself.
 _READ_BY_TESTS = "/v1/events"
@@ -83,3 +86,18 @@ def _names(requests: list[dict[str, Any]]) -> Iterator[str]:
         if not path.startswith(_READ_BY_TESTS):
             kind, *rest = path.removeprefix("/v1/").split("/")
             yield "/".join([f"{each['method']} {kind}", *rest[1:]])
+
+
+def pay_first_invoice(tenant: Tenant, sandbox: Sandbox) -> None:
+    """Have a new subscriber's first invoice paid and collected, and its events read."""
+    first = collect(tenant)
+    sandbox.client().v1.invoices.pay(first.pk, {"paid_out_of_band": True})
+    assert collect(tenant).state == "closed"
+    skip_events(sandbox)
+
+
+def until_draft(sandbox: Sandbox) -> timedelta:
+    """Return the time until the only subscription has renewed: months differ."""
+    [subscription] = sandbox.client().v1.subscriptions.list({}).data
+    end = subscription["items"].data[0].current_period_end
+    return timedelta(seconds=end - timezone.now().timestamp(), minutes=30)
