@@ -183,7 +183,7 @@ class Demo:
             for subscription in self.subscriptions(tenant)
             for item in subscription["items"].data
         ]
-        return max(ends) - timezone.now().timestamp()
+        return float(max(ends)) - timezone.now().timestamp()
 
     def count_missing_events(self) -> int:
         """Return the number of Stripe's events that Caravel has not received."""
