@@ -1,4 +1,7 @@
-"""Replies to events: up to a hundred requests share one subscription."""
+"""Replies to events: up to a hundred requests share one subscription.
+
+The first one that waits for an author stays subscribed to all replies to its key.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ _BATCH_DELAY = 0.005
 _EOSE_TIMEOUT, _SHORT_EOSE_TIMEOUT = 5.0, 0.5
 #: Seconds by which the clock of the author of a reply may be slow.
 _MAX_SKEW = 120
+_Pair = tuple[str, str]
 
 
 @dataclass(eq=False)
@@ -50,6 +54,11 @@ class Request:
     def _expirations(self) -> list[str]:
         return [v for v in self.event.values("expiration") if v.isdecimal()]
 
+    @property
+    def pair(self) -> _Pair:
+        """The reply's author and its recipient."""
+        return self.author, self.event.pubkey
+
     def expects(self, pubkey: object, kind: object) -> bool:
         """Return whether an event of this author and kind would be the first reply."""
         is_reply = pubkey == self.author and kind == self.kind
@@ -61,6 +70,14 @@ class _Batch:
     subscribed: asyncio.Future[None]
     requests: dict[str, Request] = field(default_factory=dict)
     subscription: Subscription | None = None
+    #: Requests, also of later batches, whose replies it gets by author and recipient.
+    heard: set[Request] = field(default_factory=set)
+    #: Earlier batches that get replies to its requests in this way.
+    others: set[_Batch] = field(default_factory=set)
+
+    @property
+    def is_used(self) -> bool:
+        return bool(self.requests or self.heard)
 
 
 class PendingReplies:
@@ -71,6 +88,9 @@ class PendingReplies:
         self._kind = kind
         self._batches: dict[str, _Batch] = {}
         self._open_batch: _Batch | None = None
+        #: The batch whose subscription gets all of an author's replies to a recipient:
+        #: if each had them all, the work would grow with the square of the requests.
+        self._hearing: dict[_Pair, _Batch] = {}
         self._eose_timeout = _EOSE_TIMEOUT
 
     @property
@@ -91,13 +111,36 @@ class PendingReplies:
         await asyncio.shield(batch.subscribed)
 
     def remove(self, request: Request) -> None:
-        """Stop waiting; removing the last request of a batch ends its subscription."""
+        """Stop waiting; ends the subscriptions that no other request needs."""
         batch = self._batches.pop(request.event.id, None)
         if batch is None:
             return
         del batch.requests[request.event.id]
-        if not batch.requests and batch.subscription is not None:
+        for each in (batch, *batch.others):
+            each.heard.discard(request)
+            self._end_if_unused(each)
+
+    def _end_if_unused(self, batch: _Batch) -> None:
+        if batch.is_used:
+            return
+        self._stop_hearing(batch)
+        if batch.subscription is not None:
             self._connection.unsubscribe(batch.subscription)
+
+    def _hear(self, batch: _Batch) -> set[_Pair]:
+        """Return the authors and recipients that no earlier batch subscribes to."""
+        for request in batch.requests.values():
+            hearing = self._hearing.setdefault(request.pair, batch)
+            hearing.heard.add(request)
+            batch.others.add(hearing)
+        batch.others.discard(batch)
+        return {request.pair for request in batch.heard}
+
+    def _stop_hearing(self, batch: _Batch) -> None:
+        """Have later batches subscribe to its authors and recipients themselves."""
+        ended = [pair for pair, each in self._hearing.items() if each is batch]
+        for pair in ended:
+            del self._hearing[pair]
 
     def _get_open_batch(self) -> _Batch:
         if self._open_batch is None:
@@ -115,22 +158,26 @@ class PendingReplies:
         if not batch.requests:
             batch.subscribed.cancel()
             return
+        requests = [*batch.requests.values()]
+        filters = _reply_filters(self._kind, requests, self._hear(batch))
         try:
             batch.subscription = await self._connection.subscribe(
-                _reply_filters(self._kind, [*batch.requests.values()]),
+                filters,
                 self._accept,
-                secret_keys=[r.secret_key for r in batch.requests.values()],
+                secret_keys=[request.secret_key for request in requests],
             )
             await self._wait_for_eose(batch.subscription)
+            for other in batch.others:
+                await asyncio.shield(other.subscribed)
         except RelayUnreachable as exc:
+            self._stop_hearing(batch)
             batch.subscribed.set_exception(exc)
             # Retrieved here, or asyncio logs an error if no request waits any more.
             batch.subscribed.exception()
         else:
             batch.subscribed.set_result(None)
         # All requests may have been removed meanwhile.
-        if not batch.requests and batch.subscription is not None:
-            self._connection.unsubscribe(batch.subscription)
+        self._end_if_unused(batch)
 
     async def _wait_for_eose(self, subscription: Subscription) -> None:
         """Wait for EOSE, and note whether the relay sends it.
@@ -165,20 +212,31 @@ class PendingReplies:
         return [request for request in requests if request.expects(pubkey, kind)]
 
 
-def _reply_filters(kind: int, requests: list[Request]) -> list[Filter]:
+def _reply_filters(
+    kind: int, requests: list[Request], pairs: set[_Pair]
+) -> list[Filter]:
     """Return filters of which every relay supports one.
 
     Some relays match new events by author or by `p` only, and some refuse filters with
-    neither. Some wallets write no `p` tag into their replies.
+    neither. Some wallets write no `p` tag into their replies. The pairs are those that
+    no other subscription has by author and `p`.
     """
+    by_id = {
+        "kinds": [kind],
+        "authors": _unique(request.author for request in requests),
+        "#e": [request.event.id for request in requests],
+    }
+    if not pairs:
+        return [by_id]
+    authors, recipients = zip(*pairs, strict=True)
     # Not by `p` alone: anybody can write to the recipient.
-    by_author = {"kinds": [kind], "authors": _unique(r.author for r in requests)}
-    since = min(request.event.created_at for request in requests) - _MAX_SKEW
-    recipients = _unique(request.event.pubkey for request in requests)
-    return [
-        {**by_author, "#e": [request.event.id for request in requests]},
-        {**by_author, "#p": recipients, "since": since},
-    ]
+    by_recipient = {
+        "kinds": [kind],
+        "authors": _unique(authors),
+        "#p": _unique(recipients),
+        "since": min(request.event.created_at for request in requests) - _MAX_SKEW,
+    }
+    return [by_id, by_recipient]
 
 
 def _unique(values: Iterable[str]) -> list[str]:
