@@ -7,7 +7,7 @@ waits. Errors are subclasses of `lightning.exceptions.WalletError`; the class sa
 is known about the outcome.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from itertools import chain
@@ -48,9 +48,9 @@ __all__ = [
     "TIMEOUT",
     "PreparedRequest",
     "Wallet",
-    "count_relays",
     "get_infos",
     "learn_schemes",
+    "load_of",
     "pay_each",
     "room_for",
 ]
@@ -188,16 +188,17 @@ class Wallet:
 def room_for(
     wallets: Sequence[Wallet],
 ) -> AbstractContextManager[nwc_batches.Held]:
-    """Keep connections free for the relays of a batch of tenants' wallets.
+    """Keep room for a request to each of a batch of tenants' wallets.
 
     Entering waits, and raises TooManyConnections.
     """
-    return nwc_batches.ROOM.take(count_relays(wallets))
+    return nwc_batches.ROOM.take(load_of(wallets))
 
 
-def count_relays(wallets: Iterable[Wallet]) -> int:
-    """Return the number of relays that wallets have together."""
-    return len({relay for wallet in wallets for relay in wallet.uri.relays})
+def load_of(wallets: Collection[Wallet]) -> nwc_batches.Load:
+    """Return the room that a request to each of these wallets needs."""
+    relays = {relay for wallet in wallets for relay in wallet.uri.relays}
+    return nwc_batches.Load(relays=len(relays), requests=len(wallets))
 
 
 def learn_schemes(wallets: Sequence[Wallet]) -> list[WalletError | None]:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 
 import structlog
@@ -36,55 +37,77 @@ _MAX_WAIT = 60.0
 Message = tuple[Client, PreparedRequest]
 
 
+@dataclass(frozen=True)
+class Load:
+    """Part of what batches share: connections to relays, and requests on their way."""
+
+    relays: int = 0
+    requests: int = 0
+
+    def __add__(self, other: "Load") -> "Load":
+        return Load(self.relays + other.relays, self.requests + other.requests)
+
+    def __sub__(self, other: "Load") -> "Load":
+        return Load(self.relays - other.relays, self.requests - other.requests)
+
+    def has_room_for(self, other: "Load") -> bool:
+        """Return whether no part of the other is larger."""
+        return self.relays >= other.relays and self.requests >= other.requests
+
+
 class Room:
-    """Connections to tenants' relays that the batches of this process may use at once.
+    """What the batches of this process may use at once.
 
     Batches of wallets at the same relay each count it.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: Load) -> None:
         self._free = size
         self._changed = threading.Condition()
 
     @contextmanager
-    def take(self, number: int) -> Iterator["Held"]:
-        """Wait for so many connections. Raises TooManyConnections.
+    def take(self, load: Load) -> Iterator["Held"]:
+        """Wait for so much room. Raises TooManyConnections.
 
         Meanwhile the database connection is released.
         """
         release_connection()
         with self._changed:
-            if not self._changed.wait_for(lambda: self._free >= number, _MAX_WAIT):
-                raise TooManyConnections("Too many relays are in use at the moment.")
-            self._free -= number
-        held = Held(self, number)
+            if not self._changed.wait_for(
+                lambda: self._free.has_room_for(load), _MAX_WAIT
+            ):
+                raise TooManyConnections("Too many wallets are paying at the moment.")
+            self._free -= load
+        held = Held(self, load)
         try:
             yield held
         finally:
-            held.keep(0)
+            held.keep(Load())
 
-    def give_back(self, number: int) -> None:
-        """Let others use so many connections again."""
+    def give_back(self, load: Load) -> None:
+        """Let others use so much again."""
         with self._changed:
-            self._free += number
+            self._free += load
             self._changed.notify_all()
 
 
 class Held:
-    """The connections that one batch may use."""
+    """The room that one batch may use."""
 
-    def __init__(self, room: Room, number: int) -> None:
-        self._room, self._number = room, number
+    def __init__(self, room: Room, load: Load) -> None:
+        self._room, self._load = room, load
 
-    def keep(self, number: int) -> None:
-        """Keep so many, and give back the others."""
-        self._room.give_back(self._number - number)
-        self._number = number
+    def keep(self, load: Load) -> None:
+        """Keep so much, and give back the rest."""
+        self._room.give_back(self._load - load)
+        self._load = load
 
 
-#: Fewer than the connections to one host (caravel/nostr/relays/limits.py), since some
-#: services give each wallet a URL of its own.
-ROOM = Room(128)
+#: Fewer relays than the connections to one host (caravel/nostr/relays/limits.py), since
+#: some services give each wallet a URL of its own. Fewer requests than our own wallet,
+#: which is asked about each of them, or a relay may answer late: those that time out
+#: are repeated, and add to the load (docs/adr/0046-wallets-are-paid-in-batches.md).
+ROOM = Room(Load(relays=128, requests=500))
 
 
 def send_each(

@@ -111,8 +111,8 @@ def _pay(unsent: Sequence[NwcPayment]) -> Iterator[list[NwcPayment]]:
             for outcomes in nwc.pay_each([each.order for each in sent]):
                 for i, _ in outcomes:
                     del waiting[i]
-                # A silent wallet keeps only its own relays.
-                room.keep(nwc.count_relays(waiting.values()))
+                # A silent wallet keeps only its own room.
+                room.keep(nwc.load_of(waiting.values()))
                 yield attempts.record([(sent[i], outcome) for i, outcome in outcomes])
     except TooManyConnections:
         unmarked = NwcPayment.objects.unsent().filter(pk__in=[p.pk for p, _ in wallets])

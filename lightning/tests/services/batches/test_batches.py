@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from lightning.clients import nwc, nwc_batches
-from lightning.clients.nwc_batches import Room
+from lightning.clients.nwc_batches import Load, Room
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import attempts, outcomes, payments
 from lightning.tasks import resolve_payments, run_nwc_payment
@@ -157,10 +157,15 @@ def test_failed_settlement_does_not_hold_up_the_others(wallets):
     assert settled.count() == 2
 
 
-def test_batch_without_room_for_its_relays_is_left_to_the_sweep(monkeypatch, wallets):
+@pytest.mark.parametrize(
+    "size",
+    [Load(relays=0, requests=2), Load(relays=2, requests=1)],
+    ids=["relays", "requests"],
+)
+def test_batch_without_room_is_left_to_the_sweep(size, monkeypatch, wallets):
     due = start_payments(wallets, "alice", "bob")
     with monkeypatch.context() as full:
-        full.setattr(nwc_batches, "ROOM", Room(0))
+        full.setattr(nwc_batches, "ROOM", Room(size))
         full.setattr(nwc_batches, "_MAX_WAIT", 0.0)
         assert run_batch(due) == ["pending", "pending"]
     assert wallets["alice"].requests("pay_invoice") == []
@@ -172,7 +177,7 @@ def test_batch_without_room_for_its_relays_is_left_to_the_sweep(monkeypatch, wal
 
 
 def test_room_is_given_back_when_a_batch_fails(monkeypatch, wallets):
-    monkeypatch.setattr(nwc_batches, "ROOM", Room(1))
+    monkeypatch.setattr(nwc_batches, "ROOM", Room(Load(relays=1, requests=1)))
     monkeypatch.setattr(nwc_batches, "_MAX_WAIT", 0.0)
     due = start_payments(wallets, "alice")
     with (
@@ -218,12 +223,12 @@ def test_invoice_that_grows_too_old_in_a_batch_is_not_sent(wallets):
 def test_database_connection_is_free_while_a_batch_waits_for_room(monkeypatch):
     released = []
     monkeypatch.setattr(nwc_batches, "release_connection", lambda: released.append(1))
-    room = Room(1)
+    room = Room(Load(relays=1, requests=1))
     monkeypatch.setattr(
         room._changed, "wait_for", lambda *_: bool(released), raising=False
     )
 
-    with room.take(1):
+    with room.take(Load(relays=1, requests=1)):
         pass
 
     assert released
@@ -236,13 +241,13 @@ def test_wallet_that_has_answered_keeps_no_room(monkeypatch, settings, wallets):
     for payment in due:
         url = payment.nwc_url.reveal().replace("&secret", f"%2F{payment.pk}&secret")
         NwcPayment.objects.filter(pk=payment.pk).update(nwc_url=url)
-    room = Room(2)
+    room = Room(Load(relays=2, requests=2))
     monkeypatch.setattr(nwc_batches, "ROOM", room)
     monkeypatch.setattr(nwc_batches, "_MAX_WAIT", 0.0)
     record, states = attempts.record, []
 
     def record_beside_another_batch(group):
-        with room.take(1):
+        with room.take(Load(relays=1, requests=1)):
             states.append(states_of(due))
         return record(group)
 
