@@ -9,6 +9,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from benchmarks.support.counterparts import Counterparts
+from billing.models import InvoiceCollection
 from caravel.nostr import generate_secret_key, pubkey_of
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.models import LightningInvoice, NwcPayment
@@ -45,12 +46,24 @@ def _store(
         Tenant(pubkey=pubkey_of(generate_secret_key()), nwc_url=url) for url in urls
     )
     rows = list(zip(names, tenants, strict=True))
+    InvoiceCollection.objects.bulk_create(_collection(*row) for row in rows)
     invoices = LightningInvoice.objects.bulk_create(
         _invoice(row, *each) for row, each in zip(rows, issued, strict=True)
     )
     payments = NwcPayment.objects.bulk_create(map(_payment, invoices, urls))
     keys = (payment.pk for payment in payments)
     return dict(zip(names, keys, strict=True))
+
+
+def _collection(name: str, tenant: Tenant) -> InvoiceCollection:
+    return InvoiceCollection(
+        stripe_invoice_id=f"in_{name}",
+        tenant=tenant,
+        currency="usd",
+        stripe_status=InvoiceCollection.Status.OPEN,
+        state=InvoiceCollection.State.PENDING,
+        created_at=timezone.now(),
+    )
 
 
 def _invoice(
