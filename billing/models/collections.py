@@ -283,6 +283,7 @@ class InvoiceCollection(WorkItem):
                 condition=Q(wallet_checked_at=None),
             ),
             unusual("stripe_status", "paid", "billing_collections_not_paid"),
+            unusual("state", "closed", "billing_collections_not_closed"),
             unusual("hold", "", "billing_collections_held"),
             models.Index(fields=["paid_by"], name="billing_collections_by_payer"),
             unusual("last_error_code", "", "billing_collections_by_error"),
