@@ -25,6 +25,7 @@ from billing.tests.support.holds import (
     record_newest,
     resume_subscription,
 )
+from billing.tests.support.renewals import until_draft
 from billing.tests.support.subscriptions import (
     add_relay,
     all_subscriptions,
@@ -404,7 +405,7 @@ def test_paid_time_is_credited_although_collection_is_paused(
 
 def test_kept_draft_stays_a_draft_when_its_subscription_ends(payer, sandbox, clock):
     pause_collection(sandbox, payer, "keep_as_draft")
-    clock.move(days=31)
+    clock.move(seconds=until_draft(sandbox).total_seconds())
     renewal = collect(record_newest(payer))
 
     leave(payer)

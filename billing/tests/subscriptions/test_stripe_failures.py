@@ -17,6 +17,7 @@ from billing.services.stripe_writes import writes
 from billing.services.subscriptions.diff import diff_subscriptions
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
+from billing.tests.support.renewals import until_draft
 from billing.tests.support.subscriptions import (
     SUBSCRIPTIONS_PATH,
     add_relay,
@@ -413,7 +414,7 @@ def test_no_credit_for_an_unpaid_renewal_after_a_failed_cancellation(
     sandbox.fault("status", method="DELETE", status=500, times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
-    sandbox.advance(32 * 24 * 3600)
+    sandbox.advance(int((until_draft(sandbox) + timedelta(days=2)).total_seconds()))
 
     with after(minutes=1):
         sync(tenant)

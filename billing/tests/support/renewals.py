@@ -100,4 +100,4 @@ def until_draft(sandbox: Sandbox) -> timedelta:
     """Return the time until the only subscription has renewed: months differ."""
     [subscription] = sandbox.client().v1.subscriptions.list({}).data
     end = subscription["items"].data[0].current_period_end
-    return timedelta(seconds=end - timezone.now().timestamp(), minutes=30)
+    return timedelta(seconds=end - sandbox.now(), minutes=30)

@@ -131,7 +131,8 @@ def test_restore_brings_back_every_record_in_order(app, api):
 
 
 def test_same_actions_after_restore_have_the_same_results(app, api, monkeypatch):
-    monkeypatch.setattr("sandbox.stripe.clock.clock.time.time", lambda: 1_800_000_000)
+    now = app.clock.now()
+    monkeypatch.setattr("sandbox.stripe.clock.clock.time.time", lambda: now)
     create_objects(api)
     app.snapshot("before")
 
