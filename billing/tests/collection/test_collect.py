@@ -278,11 +278,9 @@ def test_no_card_charge_before_unused_time_of_an_ended_subscription_is_credited(
     sync_tenant(tenant_id=subscriber.pk)
     first = collect(subscriber)
 
-    half_a_month = pytest.approx(250, abs=20)
-    assert (first.paid_by, CardAttempt.objects.get().amount_cents) == (
-        "card",
-        half_a_month,
-    )
+    assert first.paid_by == "card"
+    # Half of a month.
+    assert abs(CardAttempt.objects.get().amount_cents - 250) <= 20
 
 
 # --- a wallet

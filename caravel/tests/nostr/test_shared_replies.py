@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -24,12 +25,16 @@ from caravel.tests.support.waiting import LIMIT, result_of, wait_until
 def waiting_requests(number, relay, pool, peer_pool):
     """Send requests one after another; the peer replies when it is told to."""
     received = []
-    start_replying(peer_pool, relay, lambda event: received.append(event) or [])
+
+    def receive(event):
+        received.append(event)
+        return []
 
     def reply(event):
         answer = reply_to(event, recipients=(pubkey_of(CLIENT_KEY),))
         peer_pool.publish([endpoint_of(relay)], answer, timeout=LIMIT)
 
+    start_replying(peer_pool, relay, receive)
     with ThreadPoolExecutor(number) as executor:
         waiting = []
         for n in range(number):
@@ -37,9 +42,9 @@ def waiting_requests(number, relay, pool, peer_pool):
                 send_request, pool, [relay], event=new_request(str(n))
             )
             waiting.append(sent)
-            wait_until(lambda n=n: len(received) > n)
+            wait_until(lambda: len(received) == len(waiting))
         yield [
-            (sent, lambda event=event: reply(event))
+            (sent, partial(reply, event))
             for sent, event in zip(waiting, received, strict=True)
         ]
 
