@@ -56,7 +56,7 @@ class Load:
 
 
 class Room:
-    """What the batches of this process may use at once.
+    """Room that the batches of this process share.
 
     Batches of wallets at the same relay each count it.
     """
