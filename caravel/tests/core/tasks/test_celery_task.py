@@ -1,8 +1,8 @@
 """Messages of sweeps: many at once, also while the broker is away."""
 
 import json
-import threading
 import socket
+import threading
 from base64 import b64decode
 from contextlib import closing
 
