@@ -56,6 +56,8 @@ def _store(
 
 
 def _collection(name: str, tenant: Tenant) -> InvoiceCollection:
+    # It counts as enqueued: its task would need Stripe, which is not measured here.
+    enqueued_at = timezone.now() + timedelta(seconds=EXPIRY)
     return InvoiceCollection(
         stripe_invoice_id=f"in_{name}",
         tenant=tenant,
@@ -63,6 +65,7 @@ def _collection(name: str, tenant: Tenant) -> InvoiceCollection:
         stripe_status=InvoiceCollection.Status.OPEN,
         state=InvoiceCollection.State.PENDING,
         created_at=timezone.now(),
+        enqueued_at=enqueued_at,
     )
 
 
