@@ -72,8 +72,6 @@ class _Batch:
     subscription: Subscription | None = None
     #: Requests, also of later batches, whose replies it gets by author and recipient.
     heard: set[Request] = field(default_factory=set)
-    #: Itself or earlier batches, that get replies to its requests in this way.
-    hearing: dict[_Pair, _Batch] = field(default_factory=dict)
     #: The subscription's interruptions before the relay confirmed it.
     interruptions: tuple[int, int] | None = None
 
@@ -100,6 +98,9 @@ class PendingReplies:
         #: The batch whose subscription gets all of an author's replies to a recipient:
         #: if each had them all, the work would grow with the square of the requests.
         self._hearing: dict[_Pair, _Batch] = {}
+        #: The batch that gets a request's reply in this way. Batches do not refer to
+        #: each other, or those that have ended would never leave the memory.
+        self._heard_by: dict[Request, _Batch] = {}
         self._eose_timeout = _EOSE_TIMEOUT
 
     @property
@@ -115,7 +116,7 @@ class PendingReplies:
         while True:
             batch = self._join_batch(request)
             await asyncio.shield(batch.subscribed)
-            hearing = batch.hearing[request.pair]
+            hearing = self._heard_by[request]
             if hearing is batch:
                 return
             with suppress(RelayUnreachable):
@@ -131,7 +132,7 @@ class PendingReplies:
         if batch is None:
             return
         del batch.requests[request.event.id]
-        hearing = batch.hearing.get(request.pair, batch)
+        hearing = self._heard_by.pop(request, batch)
         hearing.heard.discard(request)
         for each in {batch, hearing}:
             self._end_if_unused(each)
@@ -150,7 +151,7 @@ class PendingReplies:
             if hearing is None or hearing.is_interrupted:
                 self._hearing[request.pair] = hearing = batch
             hearing.heard.add(request)
-            batch.hearing[request.pair] = hearing
+            self._heard_by[request] = hearing
         return {request.pair for request in batch.heard}
 
     def _stop_hearing(self, batch: _Batch) -> None:

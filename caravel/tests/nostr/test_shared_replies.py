@@ -1,5 +1,7 @@
 """Requests at once to one peer: one subscription gets the replies to all of them."""
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +18,7 @@ from caravel.tests.support.relay_requests import (
     CLIENT_KEY,
     PEER_KEY,
     REPLY,
+    REQUEST,
     endpoint_of,
     new_request,
     reply_to,
@@ -56,6 +59,13 @@ def waiting_requests(number, relay, pool, peer_pool):
     """Send requests one after another; the peer replies when it is told to."""
     with slow_peer(relay, pool, peer_pool) as send:
         yield [send() for _ in range(number)]
+
+
+def send_at_once(pool, relay, *events):
+    endpoints, peer = [endpoint_of(relay)], pubkey_of(PEER_KEY)
+    sendings = [Sending(endpoints, event, peer, REPLY) for event in events]
+    replies = dict(chain.from_iterable(pool.request_each(sendings, LIMIT)))
+    return [replies[i] for i in range(len(events))]
 
 
 def without_ids(kind, requests, pairs, filters=pending._reply_filters):
@@ -136,13 +146,8 @@ def test_request_does_not_rely_on_a_subscription_that_was_interrupted(
 def test_refused_subscription_fails_no_later_request(relay, pool, peer_pool):
     """Neither one by the same key nor what else is in its batch."""
     start_replying(peer_pool, relay)
-    ours, peer = [endpoint_of(relay)], pubkey_of(PEER_KEY)
-
-    def send(*events):
-        sendings = [Sending(ours, event, peer, REPLY) for event in events]
-        replies = dict(chain.from_iterable(pool.request_each(sendings, LIMIT)))
-        return [replies[i] for i in range(len(events))]
-
+    peer = pubkey_of(PEER_KEY)
+    send = partial(send_at_once, pool, relay)
     relay.fault("closed", on="req", author=peer, times=1)
     with patch.object(subscriptions, "_MIN_DELAY", 1.0), ThreadPoolExecutor(2) as each:
         first = each.submit(send, new_request("0"))
@@ -157,3 +162,27 @@ def test_refused_subscription_fails_no_later_request(relay, pool, peer_pool):
 
     assert isinstance(refused, RelayUnreachable)
     assert [reply.content for reply in replies] == ["re 1", "re 2"]
+
+
+def test_ended_batch_is_forgotten_while_a_later_one_waits(relay, pool, peer_pool):
+    first, later = new_request("0"), new_request("1")
+    other = new_request("2", secret_key=generate_secret_key())
+    with ThreadPoolExecutor(2) as executor:
+        send = partial(executor.submit, send_at_once, pool, relay)
+        sent = [send(first)]
+        wait_until(lambda: relay.count(REQUEST) == 1)
+        (left,) = pool._connections.pending.values()
+        batch = weakref.ref(left._batches[first.id])
+        sent.append(send(later, other))
+        wait_until(lambda: relay.count(REQUEST) == 3)
+
+        for event in (first, later):
+            peer_pool.publish([endpoint_of(relay)], reply_to(event), timeout=LIMIT)
+        wait_until(lambda: list(left._batches) == [other.id])
+        gc.collect()
+        assert batch() is None
+
+        peer_pool.publish([endpoint_of(relay)], reply_to(other), timeout=LIMIT)
+        for each in sent:
+            result_of(each, "the replies")
+    assert left._heard_by == {}
