@@ -168,12 +168,12 @@ def test_ended_batch_is_forgotten_while_a_later_one_waits(relay, pool, peer_pool
     first, later = new_request("0"), new_request("1")
     other = new_request("2", secret_key=generate_secret_key())
     with ThreadPoolExecutor(2) as executor:
-        send = partial(executor.submit, send_at_once, pool, relay)
-        sent = [send(first)]
+        send = partial(send_at_once, pool, relay)
+        sent = [executor.submit(send, first)]
         wait_until(lambda: relay.count(REQUEST) == 1)
         (left,) = pool._connections.pending.values()
         batch = weakref.ref(left._batches[first.id])
-        sent.append(send(later, other))
+        sent.append(executor.submit(send, later, other))
         wait_until(lambda: relay.count(REQUEST) == 3)
 
         for event in (first, later):
