@@ -26,6 +26,9 @@ _BATCH_DELAY = 0.005
 _EOSE_TIMEOUT, _SHORT_EOSE_TIMEOUT = 5.0, 0.5
 #: Seconds by which the clock of the author of a reply may be slow.
 _MAX_SKEW = 120
+#: Seconds for which later requests use a subscription: some relays store replies, and
+#: send all since its beginning again after a reconnect.
+_MAX_AGE = 120.0
 _Pair = tuple[str, str]
 
 
@@ -72,12 +75,17 @@ class _Batch:
     subscription: Subscription | None = None
     #: Requests, also of later batches, whose replies it gets by author and recipient.
     heard: set[Request] = field(default_factory=set)
+    started_at: float = field(default_factory=time.monotonic)
     #: The subscription's interruptions before the relay confirmed it.
     interruptions: tuple[int, int] | None = None
 
     @property
     def is_used(self) -> bool:
         return bool(self.requests or self.heard)
+
+    @property
+    def is_old(self) -> bool:
+        return time.monotonic() - self.started_at >= _MAX_AGE
 
     @property
     def is_interrupted(self) -> bool:
@@ -148,7 +156,7 @@ class PendingReplies:
         """Return the authors and recipients that no earlier batch subscribes to."""
         for request in batch.requests.values():
             hearing = self._hearing.get(request.pair)
-            if hearing is None or hearing.is_interrupted:
+            if hearing is None or hearing.is_interrupted or hearing.is_old:
                 self._hearing[request.pair] = hearing = batch
             hearing.heard.add(request)
             self._heard_by[request] = hearing

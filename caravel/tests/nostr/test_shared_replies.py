@@ -109,6 +109,23 @@ def test_subscription_to_a_peer_stays_as_long_as_another_request_waits(
     assert (left._batches, left._hearing) == ({}, {})
 
 
+def test_subscription_to_a_peer_ends_in_time_though_requests_always_wait(
+    relay, pool, peer_pool
+):
+    with slow_peer(relay, pool, peer_pool) as send:
+        first, reply_to_first = send()
+        second, reply_to_second = send()
+        with patch.object(pending, "_MAX_AGE", 0.0):
+            third, reply_to_third = send()
+        for sent, reply in ((first, reply_to_first), (second, reply_to_second)):
+            reply()
+            result_of(sent, "the reply")
+
+        wait_until(lambda: relay.subscriptions == 2)  # the peer's and the third
+        reply_to_third()
+        result_of(third, "the reply")
+
+
 def test_request_after_a_refused_subscription_subscribes_itself(relay, pool, peer_pool):
     start_replying(
         peer_pool, relay, lambda e: reply_to(e, recipients=(pubkey_of(CLIENT_KEY),))
