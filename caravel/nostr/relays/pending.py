@@ -26,6 +26,9 @@ _BATCH_DELAY = 0.005
 _EOSE_TIMEOUT, _SHORT_EOSE_TIMEOUT = 5.0, 0.5
 #: Seconds by which the clock of the author of a reply may be slow.
 _MAX_SKEW = 120
+#: Seconds for which later requests use a subscription: some relays store replies, and
+#: send all since its beginning again after a reconnect.
+_MAX_AGE = 120.0
 _Pair = tuple[str, str]
 
 
@@ -72,12 +75,24 @@ class _Batch:
     subscription: Subscription | None = None
     #: Requests, also of later batches, whose replies it gets by author and recipient.
     heard: set[Request] = field(default_factory=set)
-    #: Earlier batches that get replies to its requests in this way.
-    others: set[_Batch] = field(default_factory=set)
+    started_at: float = field(default_factory=time.monotonic)
+    #: The subscription's interruptions before the relay confirmed it.
+    interruptions: tuple[int, int] | None = None
 
     @property
     def is_used(self) -> bool:
         return bool(self.requests or self.heard)
+
+    @property
+    def is_old(self) -> bool:
+        return time.monotonic() - self.started_at >= _MAX_AGE
+
+    @property
+    def is_interrupted(self) -> bool:
+        """True if the relay may have ended the subscription after it confirmed it."""
+        if self.subscription is None or self.interruptions is None:
+            return False
+        return self.subscription.interruptions != self.interruptions
 
 
 class PendingReplies:
@@ -91,6 +106,9 @@ class PendingReplies:
         #: The batch whose subscription gets all of an author's replies to a recipient:
         #: if each had them all, the work would grow with the square of the requests.
         self._hearing: dict[_Pair, _Batch] = {}
+        #: The batch that gets a request's reply in this way. Batches do not refer to
+        #: each other, or those that have ended would never leave the memory.
+        self._heard_by: dict[Request, _Batch] = {}
         self._eose_timeout = _EOSE_TIMEOUT
 
     @property
@@ -103,12 +121,18 @@ class PendingReplies:
         Relays do not store replies: one that comes before the subscription is lost.
         Raises RelayUnreachable; the event must not be sent in that case.
         """
-        batch = self._get_open_batch()
-        batch.requests[request.event.id] = request
-        self._batches[request.event.id] = batch
-        if len(batch.requests) >= _MAX_BATCH:
-            self._open_batch = None
-        await asyncio.shield(batch.subscribed)
+        while True:
+            batch = self._join_batch(request)
+            await asyncio.shield(batch.subscribed)
+            hearing = self._heard_by[request]
+            if hearing is batch:
+                return
+            with suppress(RelayUnreachable):
+                await asyncio.shield(hearing.subscribed)
+                if not hearing.is_interrupted:
+                    return
+            # Its next batch does not depend on the one that failed.
+            self.remove(request)
 
     def remove(self, request: Request) -> None:
         """Stop waiting; ends the subscriptions that no other request needs."""
@@ -116,8 +140,9 @@ class PendingReplies:
         if batch is None:
             return
         del batch.requests[request.event.id]
-        for each in (batch, *batch.others):
-            each.heard.discard(request)
+        hearing = self._heard_by.pop(request, batch)
+        hearing.heard.discard(request)
+        for each in {batch, hearing}:
             self._end_if_unused(each)
 
     def _end_if_unused(self, batch: _Batch) -> None:
@@ -130,10 +155,11 @@ class PendingReplies:
     def _hear(self, batch: _Batch) -> set[_Pair]:
         """Return the authors and recipients that no earlier batch subscribes to."""
         for request in batch.requests.values():
-            hearing = self._hearing.setdefault(request.pair, batch)
+            hearing = self._hearing.get(request.pair)
+            if hearing is None or hearing.is_interrupted or hearing.is_old:
+                self._hearing[request.pair] = hearing = batch
             hearing.heard.add(request)
-            batch.others.add(hearing)
-        batch.others.discard(batch)
+            self._heard_by[request] = hearing
         return {request.pair for request in batch.heard}
 
     def _stop_hearing(self, batch: _Batch) -> None:
@@ -141,6 +167,14 @@ class PendingReplies:
         ended = [pair for pair, each in self._hearing.items() if each is batch]
         for pair in ended:
             del self._hearing[pair]
+
+    def _join_batch(self, request: Request) -> _Batch:
+        batch = self._get_open_batch()
+        batch.requests[request.event.id] = request
+        self._batches[request.event.id] = batch
+        if len(batch.requests) >= _MAX_BATCH:
+            self._open_batch = None
+        return batch
 
     def _get_open_batch(self) -> _Batch:
         if self._open_batch is None:
@@ -167,8 +201,7 @@ class PendingReplies:
                 secret_keys=[request.secret_key for request in requests],
             )
             await self._wait_for_eose(batch.subscription)
-            for other in batch.others:
-                await asyncio.shield(other.subscribed)
+            batch.interruptions = batch.subscription.interruptions
         except RelayUnreachable as exc:
             self._stop_hearing(batch)
             batch.subscribed.set_exception(exc)

@@ -38,7 +38,7 @@ class Subscription:
     secret_keys: tuple[str, ...] = ()
     #: Number of CLOSED messages on this connection.
     refusals: int = 0
-    #: Number of connections that were lost before EOSE.
+    #: Number of connections that were lost.
     losses: int = 0
     #: Repeats the subscription after a refusal.
     repeating: "asyncio.Task[None] | None" = None
@@ -50,6 +50,11 @@ class Subscription:
     def is_refused(self) -> bool:
         """True while a repetition is scheduled."""
         return self.repeating is not None and not self.repeating.done()
+
+    @property
+    def interruptions(self) -> tuple[int, int]:
+        """Losses and refusals: after a change, events may have been missed."""
+        return self.losses, self.refusals
 
     def fail(self, error: RelayUnreachable) -> None:
         """End the wait for EOSE."""
