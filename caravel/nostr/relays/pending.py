@@ -96,18 +96,20 @@ class _Batch:
 
 
 class PendingReplies:
-    """Requests that wait for replies of one kind over one connection."""
+    """Requests that wait for replies of one kind over one connection.
+
+    `_hearing` is the batch whose subscription gets all of an author's replies to a
+    recipient: if each had them all, the work would grow with the square of the
+    requests. `_heard_by` is the one that gets a request's reply so; batches that
+    referred to each other would never leave the memory.
+    """
 
     def __init__(self, connection: Connection, kind: int) -> None:
         self._connection = connection
         self._kind = kind
         self._batches: dict[str, _Batch] = {}
         self._open_batch: _Batch | None = None
-        #: The batch whose subscription gets all of an author's replies to a recipient:
-        #: if each had them all, the work would grow with the square of the requests.
         self._hearing: dict[_Pair, _Batch] = {}
-        #: The batch that gets a request's reply in this way. Batches do not refer to
-        #: each other, or those that have ended would never leave the memory.
         self._heard_by: dict[Request, _Batch] = {}
         self._eose_timeout = _EOSE_TIMEOUT
 

@@ -104,7 +104,7 @@ def test_subscription_to_a_peer_stays_as_long_as_another_request_waits(
             reply()
             assert result_of(sent, "the reply").content == f"re {n}"
 
-    wait_until(lambda: relay.subscriptions == 1)  # the peer's
+    wait_until(lambda: relay.subscriptions == 1)
     (left,) = pool._connections.pending.values()
     assert (left._batches, left._hearing) == ({}, {})
 
@@ -121,7 +121,7 @@ def test_subscription_to_a_peer_ends_in_time_though_requests_always_wait(
             reply()
             result_of(sent, "the reply")
 
-        wait_until(lambda: relay.subscriptions == 2)  # the peer's and the third
+        wait_until(lambda: relay.subscriptions == 2)
         reply_to_third()
         result_of(third, "the reply")
 

@@ -11,13 +11,10 @@ from datetime import UTC, datetime
 import pytest
 import time_machine
 
-#: The environment variable with the date.
-VARIABLE = "DATE"
-
 
 def pytest_configure() -> None:
     """Travel to noon of the date, before anything is imported by a test."""
-    noon = datetime.fromisoformat(os.environ[VARIABLE]).replace(hour=12, tzinfo=UTC)
+    noon = datetime.fromisoformat(os.environ["DATE"]).replace(hour=12, tzinfo=UTC)
     time_machine.travel(noon).start()
 
 
