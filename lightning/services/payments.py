@@ -108,10 +108,11 @@ def _pay(unsent: Sequence[NwcPayment]) -> Iterator[list[NwcPayment]]:
         with nwc.room_for([wallet for _, wallet in wallets]) as room:
             sent = attempts.mark_sent(_prepare(wallets))
             waiting = {i: each.wallet for i, each in enumerate(sent)}
+            # A silent wallet keeps only its own room.
+            room.keep(nwc.load_of(waiting.values()))
             for outcomes in nwc.pay_each([each.order for each in sent]):
                 for i, _ in outcomes:
                     del waiting[i]
-                # A silent wallet keeps only its own room.
                 room.keep(nwc.load_of(waiting.values()))
                 yield attempts.record([(sent[i], outcome) for i, outcome in outcomes])
     except TooManyConnections:

@@ -255,3 +255,21 @@ def test_wallet_that_has_answered_keeps_no_room(monkeypatch, settings, wallets):
         assert run_batch(due) == ["paid", "pending"]
 
     assert states == [["pending", "pending"], ["paid", "pending"]]
+
+
+def test_wallet_to_which_nothing_is_sent_keeps_no_room(monkeypatch, wallets):
+    due = start_payments(wallets, "pays", "has no relay")
+    url = unreachable(due[-1].nwc_url.reveal())
+    NwcPayment.objects.filter(pk=due[-1].pk).update(nwc_url=url)
+    room, pay = Room(Load(relays=2, requests=2)), nwc.pay_each
+    monkeypatch.setattr(nwc_batches, "ROOM", room)
+    free = []
+
+    def pay_each(orders):
+        free.append(room._free)
+        yield from pay(orders)
+
+    with patch.object(nwc, "pay_each", pay_each):
+        assert run_batch(due) == ["paid", "refused"]
+
+    assert free == [Load(relays=1, requests=1)]
