@@ -37,6 +37,8 @@ from caravel.tests.support.web_server import WebServer, command, running
 
 #: How much longer the slowest webhooks may take under an attack.
 MAX_RATIO = 3.0
+#: The same of a quick run, whose 5 % slowest are few.
+MAX_QUICK_RATIO = 6.0
 #: CPU time of a webhook, compared with gunicorn's own threads.
 MAX_WORK = 1.1
 #: Webhooks on their way at once.
@@ -162,7 +164,8 @@ def measure_attack(results: Results, name: str, web: WebServer, webhooks: int) -
     results.add(f"{name}_p95", f"p95 under {name}", attacked.p95 * 1_000, "ms")
     ratio = attacked.p95 / calm.p95
     label = f"p95 under {name}, times as long"
-    results.add(f"{name}_ratio", label, ratio, at_most=MAX_RATIO)
+    limit = MAX_QUICK_RATIO if results.quick else MAX_RATIO
+    results.add(f"{name}_ratio", label, ratio, at_most=limit)
 
 
 def cpu_of_children(pid: int) -> float:
