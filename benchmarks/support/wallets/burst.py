@@ -123,16 +123,14 @@ def _watch_until(
     running: Sequence[Worker], *, until: Callable[[], bool], swept: bool = False
 ) -> None:
     """Wait; `swept` as in production, for attempts that found no room."""
-    started = time.monotonic()
-    sweeps = count(_SWEEP_EVERY, _SWEEP_EVERY)
-    next_sweep = next(sweeps)
+    started, next_sweep = time.monotonic(), _SWEEP_EVERY
     for number in count():
         passed = time.monotonic() - started
         if until() or passed > TIMEOUT:
             break
         if swept and passed > next_sweep:
             resolve_payments()
-            next_sweep = next(sweeps)
+            next_sweep += _SWEEP_EVERY
         if number % 10 == 0:  # costs time of the database
             for each in running:
                 each.watch()
