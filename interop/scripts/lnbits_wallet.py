@@ -8,12 +8,12 @@ from typing import Any
 from lines import WalletError, serve, tell
 from loguru import logger
 
-# LNbits makes files where it is imported.
+# LNbits makes files where it is imported, so its imports come last.
 os.environ["LNBITS_DATA_FOLDER"] = mkdtemp(prefix="caravel-lnbits-")
 os.chdir(os.environ["LNBITS_DATA_FOLDER"])
 
-from lnbits.settings import settings  # noqa: E402
-from lnbits.wallets.nwc import NWCWallet  # noqa: E402
+from lnbits.settings import settings
+from lnbits.wallets.nwc import NWCWallet
 
 # It logs each request, decrypted.
 logger.remove()
