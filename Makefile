@@ -41,8 +41,8 @@ WORKERS := $(if $(DATABASE_URL)$(REDIS_URL),0,3)
 # Tests start many processes; without bytecode each would compile all its modules.
 unexport PYTHONDONTWRITEBYTECODE
 
-test: $(READY) ## run all tests on their own servers; ARGS selects some, DATE=2027-01-31 makes it another day
-	@DATE=$(DATE) $(BIN)/python -m pytest $(SOCKETS) $(if $(DATE),-p caravel.embedded.other_date) $(or $(ARGS),-n $(WORKERS) --dist worksteal)
+test: $(READY) ## run all tests on their own servers; ARGS selects some, TEST_DATE=2027-01-31 makes it another day
+	@TEST_DATE=$(TEST_DATE) $(BIN)/python -m pytest $(SOCKETS) $(if $(TEST_DATE),-p caravel.embedded.other_date) $(or $(ARGS),-n $(WORKERS) --dist worksteal)
 
 search: $(READY) ## try many more examples than `make test`; SEARCH multiplies
 	@SEARCH=$(SEARCH) $(BIN)/python -m pytest -m search -n $(WORKERS) --dist worksteal $(ARGS)

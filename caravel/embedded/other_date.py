@@ -1,6 +1,6 @@
 """Pytest plugin that runs tests as if today were another date, since months differ.
 
-    make test DATE=2027-01-31
+    make test TEST_DATE=2027-01-31
 
 Tests that start processes are left out: those would have the real date.
 """
@@ -14,7 +14,7 @@ import time_machine
 
 def pytest_configure() -> None:
     """Travel to noon of the date, before anything is imported by a test."""
-    noon = datetime.fromisoformat(os.environ["DATE"]).replace(hour=12, tzinfo=UTC)
+    noon = datetime.fromisoformat(os.environ["TEST_DATE"]).replace(hour=12, tzinfo=UTC)
     time_machine.travel(noon).start()
 
 
