@@ -113,7 +113,8 @@ def test_relay_is_billed_once_zooid_serves_it(sandbox, zooid, tenant, tmp_path):
 
 
 def test_relay_goes_dark_when_switched_off_and_returns(zooid, tenant, tmp_path):
-    with processes.worker(tmp_path / "worker.log"):
+    queues = "default,stripe,zooid,lightning"
+    with processes.worker(tmp_path / "worker.log", queues=queues):
         relay = add_relay(tenant)
         processes.wait_for(processes.all_synced, "the first sync")
         assert is_served(zooid, relay)
@@ -122,9 +123,16 @@ def test_relay_goes_dark_when_switched_off_and_returns(zooid, tenant, tmp_path):
         processes.wait_for(processes.all_synced, "the end")
         assert not is_served(zooid, relay)
 
+        # The first invoice is unpaid until the credit for its time is read.
+        processes.wait_for(lambda: not must_pay_first(tenant), "the credit")
         lifecycle.activate_relay(relay_id=relay.pk)
         processes.wait_for(processes.all_synced, "the return")
         assert is_served(zooid, relay)
+
+
+def must_pay_first(tenant) -> bool:
+    tenant.refresh_from_db()
+    return bool(tenant.must_pay_first)
 
 
 def is_served(zooid, relay) -> bool:
